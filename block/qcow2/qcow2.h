@@ -177,11 +177,12 @@ typedef struct BDRVQcow2State {
     Qcow2Table reftable;
     uint32_t max_refcount_table_index;  /* last one in use */
     uint64_t free_cluster_index;    /* no free cluster before this one */
+    uint64_t free_run_index;    /* where searches for long runs start */
     uint64_t free_byte_offset;      /* where compressed data goes on, or 0 */
     GArray *pending_frees;          /* Qcow2PendingFree */
     uint64_t pending_free_bytes;
-    bool data_unflushed;        /* data that L2 entries refer to may be in
-                                 * volatile caches only */
+    bool unflushed;             /* something was written that L2 or L1 tables
+                                 * must not overtake: flush before them */
 
     uint64_t incompatible_features;
     uint64_t compatible_features;
@@ -512,6 +513,7 @@ int coroutine_fn qcow2_get_refcount(BlockDriverState *bs,
                                     uint64_t *refcount);
 /*
  * Adds @addend (or takes it off) for every cluster that the range touches.
+ * What no refcount block covers is taken as free: a new block is put there.
  * -EAGAIN: a new refcount block took one of the clusters; nothing changed,
  * look for others. -EINVAL: overflow or underflow. All or nothing, at most a
  * leak. Clusters that become free may be reused at once: see qcow2_free_*()
@@ -520,10 +522,12 @@ int coroutine_fn qcow2_get_refcount(BlockDriverState *bs,
 int coroutine_fn qcow2_update_refcount(BlockDriverState *bs, uint64_t offset,
                                        uint64_t bytes, uint64_t addend,
                                        bool decrease, Qcow2DiscardType type);
-/* For repair: sets one refcount to a value. [lock] */
+/* For repair: sets one refcount to a value. -ENOENT if no block covers it:
+ * the refcount structures want rebuilding. [lock] */
 int coroutine_fn qcow2_set_refcount(BlockDriverState *bs,
                                     uint64_t cluster_index, uint64_t value);
-/* reftable.c: a block for @cluster_index; -EAGAIN when it made one. [lock] */
+/* reftable.c: puts a block for @cluster_index, which is free, there (or the
+ * table with it); -EAGAIN when it did. [lock] */
 int coroutine_fn qcow2_alloc_refcount_block(BlockDriverState *bs,
                                             uint64_t cluster_index);
 
@@ -579,6 +583,7 @@ typedef struct Qcow2Request {
     uint64_t start;             /* guest bytes, whole clusters */
     uint64_t end;
     bool exclusive;
+    bool granted;               /* false: still waits for an earlier one */
     CoQueue waiters;            /* those that arrived later and conflict */
     QTAILQ_ENTRY(Qcow2Request) next;
 } Qcow2Request;
