@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Numbers, flags and small types that every part of the block layer shares.
+ *
+ * Offsets and lengths are bytes in int64_t unless a name says otherwise.
+ */
+#ifndef BLOCK_COMMON_H
+#define BLOCK_COMMON_H
+
+#include "util/osdep.h"
+#include "util/error.h"
+#include "util/iov.h"
+#include "qapi/qapi-types.h"
+#include "qobject/qdict.h"
+
+typedef struct BlockDriver BlockDriver;
+typedef struct BlockDriverState BlockDriverState;
+typedef struct BdrvChild BdrvChild;
+typedef struct BdrvChildClass BdrvChildClass;
+typedef struct BdrvClaimOwner BdrvClaimOwner;
+typedef struct BlockBackend BlockBackend;
+typedef struct BdrvDirtyBitmap BdrvDirtyBitmap;
+typedef struct BlockReopenQueue BlockReopenQueue;
+typedef struct BdrvTrackedRequest BdrvTrackedRequest;
+
+#define BDRV_SECTOR_BITS 9
+#define BDRV_SECTOR_SIZE (1ULL << BDRV_SECTOR_BITS)
+
+/* Longest single request: INT_MAX rounded down to a sector. */
+#define BDRV_REQUEST_MAX_BYTES 2147483136LL
+/* Longest virtual disk; leaves room to round up to any supported cluster. */
+#define BDRV_MAX_ALIGNMENT (1LL << 30)
+#define BDRV_MAX_LENGTH (INT64_MAX - BDRV_MAX_ALIGNMENT + 1)
+
+/* Bytes read from the start of a file to guess its format. */
+#define BLOCK_PROBE_BUF_SIZE 512
+
+/* Node names are at most 31 bytes plus the terminator. */
+#define BDRV_NODE_NAME_MAX 31
+
+/* Flags of one request. */
+typedef enum {
+    /* Read: also write the data to the node on top of which it was missing. */
+    BDRV_REQ_COPY_ON_READ = 0x1,
+    /* Write: no data, the range must read as zeroes afterwards. */
+    BDRV_REQ_ZERO_WRITE = 0x2,
+    /* Zero write: the range may be deallocated if it then reads as zeroes. */
+    BDRV_REQ_MAY_UNMAP = 0x4,
+    /* Write: durable when the request completes. */
+    BDRV_REQ_FUA = 0x10,
+    /* Write: store compressed; offset must be cluster aligned. */
+    BDRV_REQ_WRITE_COMPRESSED = 0x20,
+    /* Write: guest-visible content of the node stays the same. */
+    BDRV_REQ_WRITE_UNCHANGED = 0x40,
+    /* Wait for, and keep out, every overlapping request. */
+    BDRV_REQ_SERIALISING = 0x80,
+    /* Zero write: -ENOTSUP rather than writing a buffer of zeroes. */
+    BDRV_REQ_NO_FALLBACK = 0x100,
+    /* Read: the data is not wanted, only its side effects. */
+    BDRV_REQ_PREFETCH = 0x200,
+    /* With SERIALISING: -EBUSY instead of waiting. */
+    BDRV_REQ_NO_WAIT = 0x400,
+    BDRV_REQ_MASK = 0x7ff,
+} BdrvRequestFlags;
+
+/* Flags of bdrv_open(); kept in BlockDriverState.open_flags. */
+#define BDRV_O_RDWR        0x0002
+#define BDRV_O_SNAPSHOT    0x0008 /* tools: put a temporary overlay on top */
+#define BDRV_O_NOCACHE     0x0020 /* cache.direct=on */
+#define BDRV_O_NO_BACKING  0x0100 /* do not open the backing chain */
+#define BDRV_O_NO_FLUSH    0x0200 /* cache.no-flush=on */
+#define BDRV_O_CHECK       0x1000 /* open for check: tolerate broken metadata */
+#define BDRV_O_ALLOW_RDWR  0x2000 /* reopen to read-write is permitted */
+#define BDRV_O_UNMAP       0x4000 /* discard=unmap */
+#define BDRV_O_PROTOCOL    0x8000 /* file name belongs to a protocol driver */
+#define BDRV_O_NO_IO       0x10000 /* only metadata is going to be looked at */
+#define BDRV_O_AUTO_RDONLY 0x20000 /* auto-read-only=on */
+#define BDRV_O_COPY_ON_READ 0x40000
+
+#define BDRV_O_CACHE_MASK (BDRV_O_NOCACHE | BDRV_O_NO_FLUSH)
+
+/*
+ * Answer of block status, a set of bits:
+ *   DATA          reads of the range come from stored data
+ *   ZERO          the range reads as zeroes
+ *   OFFSET_VALID  the range lies contiguously at *map in *file
+ *   RAW           ask *file at *map for the real answer (filters, raw)
+ *   ALLOCATED     the content is decided by this node, not by its backing
+ *   EOF           the range reaches the end of the node
+ *   RECURSE       the protocol below may know better (zeroes inside DATA)
+ *   COMPRESSED    stored compressed
+ */
+#define BDRV_BLOCK_DATA         0x01
+#define BDRV_BLOCK_ZERO         0x02
+#define BDRV_BLOCK_OFFSET_VALID 0x04
+#define BDRV_BLOCK_RAW          0x08
+#define BDRV_BLOCK_ALLOCATED    0x10
+#define BDRV_BLOCK_EOF          0x20
+#define BDRV_BLOCK_RECURSE      0x40
+#define BDRV_BLOCK_COMPRESSED   0x80
+
+/*
+ * Permissions: what the user of an edge does with the node below (perm) and
+ * what it tolerates others doing there (shared). The bit numbers are those of
+ * the file lock bytes 100+n (held) and 200+n (not shared).
+ */
+enum {
+    BLK_PERM_CONSISTENT_READ = 0x01,
+    BLK_PERM_WRITE = 0x02,
+    BLK_PERM_WRITE_UNCHANGED = 0x04,
+    BLK_PERM_RESIZE = 0x08,
+    BLK_PERM_ALL = 0x0f,
+    /* What passes through a filter unchanged. */
+    DEFAULT_PERM_PASSTHROUGH = BLK_PERM_ALL,
+};
+
+/* What a child is to its parent; a set of bits. */
+typedef enum {
+    BDRV_CHILD_DATA = 0x01,     /* guest data */
+    BDRV_CHILD_METADATA = 0x02, /* the parent's own metadata */
+    BDRV_CHILD_FILTERED = 0x04, /* same content as the filter above */
+    BDRV_CHILD_COW = 0x08,      /* where unallocated ranges are read from */
+    BDRV_CHILD_PRIMARY = 0x10,  /* the child that stands for the node */
+    BDRV_CHILD_IMAGE = BDRV_CHILD_DATA | BDRV_CHILD_METADATA |
+                       BDRV_CHILD_PRIMARY,
+} BdrvChildRoleBits;
+typedef unsigned int BdrvChildRole;
+
+typedef struct BlockDriverInfo {
+    int cluster_size;      /* bytes, 0 if the format has none */
+    int subcluster_size;   /* bytes, equals cluster_size without subclusters */
+    int64_t vm_state_offset;
+    bool is_dirty;         /* the dirty bit is set on disk */
+} BlockDriverInfo;
+
+typedef struct BlockFragInfo {
+    uint64_t allocated_clusters;
+    uint64_t total_clusters;
+    uint64_t fragmented_clusters;
+    uint64_t compressed_clusters;
+} BlockFragInfo;
+
+typedef enum {
+    BDRV_FIX_LEAKS = 1,
+    BDRV_FIX_ERRORS = 2,
+} BdrvCheckMode;
+
+typedef struct BdrvCheckResult {
+    int64_t corruptions;
+    int64_t leaks;
+    int64_t check_errors;
+    int64_t corruptions_fixed;
+    int64_t leaks_fixed;
+    int64_t image_end_offset;
+    BlockFragInfo bfi;
+} BdrvCheckResult;
+
+/*
+ * What requests on a node must respect. Zero means "no limit" for the maxima;
+ * alignments are powers of two and at least 1.
+ */
+typedef struct BlockLimits {
+    uint32_t request_alignment;    /* of every read and write */
+    int64_t max_pdiscard;
+    uint32_t pdiscard_alignment;
+    int64_t max_pwrite_zeroes;
+    uint32_t pwrite_zeroes_alignment;
+    uint32_t opt_transfer;
+    uint32_t max_transfer;
+    size_t min_mem_alignment;      /* of buffers, for direct I/O */
+    size_t opt_mem_alignment;
+    int max_iov;
+} BlockLimits;
+
+typedef struct BlockSizes {
+    uint32_t phys;
+    uint32_t log;
+} BlockSizes;
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The graph lock keeps the shape of the graph (nodes, edges, permissions)
+ * still while requests run through it.
+ *
+ * - Readers are coroutines in any thread. A request takes the lock once, at
+ *   its outermost entry (BlockBackend, job, synchronous wrapper), and holds it
+ *   across its yields. Functions marked GRAPH_RDLOCK require that and never
+ *   take it again: a second lock by the same request would deadlock against a
+ *   waiting writer.
+ * - The one writer is the main thread, outside any coroutine. It waits for
+ *   the readers by polling its own event loop, so their completions run.
+ * - The main thread outside coroutines may read the graph without the lock:
+ *   only itself could change it.
+ *
+ * Taking the write side nests (the outermost call locks).
+ */
+#ifndef BLOCK_GRAPH_LOCK_H
+#define BLOCK_GRAPH_LOCK_H
+
+#include "util/osdep.h"
+
+/* Annotations for the reader; they expand to nothing. */
+#define GRAPH_RDLOCK
+#define GRAPH_WRLOCK
+#define GRAPH_UNLOCKED
+
+/* Coroutine, any thread; yields while a writer is active or waiting. */
+void coroutine_fn bdrv_graph_co_rdlock(void);
+/* Same thread as the matching rdlock; never yields. */
+void coroutine_fn bdrv_graph_co_rdunlock(void);
+
+/* Main thread, not in a coroutine; polls until all readers are gone. */
+void bdrv_graph_wrlock(void);
+void bdrv_graph_wrunlock(void);
+
+/* True while this process is inside bdrv_graph_wrlock(); for assertions. */
+bool bdrv_graph_is_write_locked(void);
+
+#endif
