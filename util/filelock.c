@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Byte-range locks that belong to an open file description. */
 #include "util/osdep.h"
-#include "util/fd.h"
 #include "util/filelock.h"
 
 static bool probe_ofd_lock(void)

@@ -29,7 +29,10 @@ void *qemu_memalign(size_t alignment, size_t size)
 
 void qemu_vfree(void *ptr)
 {
+    int saved_errno = errno;
+
     free(ptr);
+    errno = saved_errno;
 }
 
 size_t qemu_real_host_page_size(void)

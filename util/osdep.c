@@ -127,3 +127,14 @@ ssize_t qemu_pread_full(int fd, void *buf, size_t count, off_t offset)
     }
     return done;
 }
+
+int qemu_fd_set_nonblock(int fd, bool nonblock)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0) {
+        return -errno;
+    }
+    flags = nonblock ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+    return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}

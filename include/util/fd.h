@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * File descriptors: opening, closing, whole reads and writes.
+ * File descriptors: opening, closing, whole reads and writes.  See osdep.h for
+ * RETRY_ON_EINTR(), qemu_write_full() and qemu_read_full(), the variants of the
+ * functions at the end that use the file position.
  *
  * Any thread, but the calls may block in the kernel: not for coroutines, except
  * on descriptors that are known to be quick.
@@ -8,22 +10,8 @@
 #ifndef UTIL_FD_H
 #define UTIL_FD_H
 
-#include <errno.h>
-#include <stddef.h>
-#include <sys/types.h>
+#include "util/osdep.h"
 #include "util/error.h"
-
-/* Evaluate @expr again as long as it gives -1 with errno EINTR. */
-#ifndef RETRY_ON_EINTR
-#define RETRY_ON_EINTR(expr)                                    \
-    (__extension__({                                            \
-        __typeof__(expr) retry_ret_;                            \
-        do {                                                    \
-            retry_ret_ = (expr);                                \
-        } while (retry_ret_ == -1 && errno == EINTR);           \
-        retry_ret_;                                             \
-    }))
-#endif
 
 /*
  * Open the existing file @name; @flags as for open(2), without O_CREAT, and
@@ -42,13 +30,10 @@ int qemu_close(int fd);
 int qemu_fdatasync(int fd);
 
 /*
- * Transfer @count bytes at the file position (or, for the p variants, at
- * @offset), going on after short transfers and signals.  Return the bytes
- * transferred; less than @count means end of file (reads only, errno is 0) or
- * an error (errno is set).  A non-blocking descriptor may give EAGAIN.
+ * Transfer @count bytes at @offset, going on after short transfers and
+ * signals.  Return the bytes transferred; less than @count means end of file
+ * (reads only, errno is 0) or an error (errno is set).
  */
-ssize_t qemu_write_full(int fd, const void *buf, size_t count);
-ssize_t qemu_read_full(int fd, void *buf, size_t count);
 ssize_t qemu_pwrite_full(int fd, const void *buf, size_t count, off_t offset);
 ssize_t qemu_pread_full(int fd, void *buf, size_t count, off_t offset);
 
