@@ -165,24 +165,24 @@ static void run_sub(const char *path, const char *stderr_pattern, bool pass)
 
 static void test_abort(void)
 {
-    run_sub("/error/sub/abort",
+    run_sub("/error/subprocess/abort",
             "Unexpected error in fail() at *test-error.c:*\n"
             "*disk 3 is gone\n*", false);
-    run_sub("/error/sub/twice", "*rror_set_at*", false);
+    run_sub("/error/subprocess/twice", "*rror_set_at*", false);
 }
 
 static void test_fatal(void)
 {
     /* The hint is there although the error began with error_fatal. */
-    run_sub("/error/sub/fatal", "frob: Opening: disk 3 is gone\n"
+    run_sub("/error/subprocess/fatal", "frob: Opening: disk 3 is gone\n"
             "Look under the desk.\nAnd under the sofa.\n", false);
-    run_sub("/error/sub/fatal-propagated", "frob: disk 3 is gone\n"
+    run_sub("/error/subprocess/fatal-propagated", "frob: disk 3 is gone\n"
             "Look under the desk.\n", false);
 }
 
 static void test_report(void)
 {
-    run_sub("/error/sub/report",
+    run_sub("/error/subprocess/report",
             "no prefix\n"
             "frob: one\n"
             "frob: warning: two\n"
@@ -203,12 +203,10 @@ int main(int argc, char **argv)
     g_test_add_func("/error/abort", test_abort);
     g_test_add_func("/error/fatal", test_fatal);
     g_test_add_func("/error/report", test_report);
-    if (g_test_subprocess()) {
-        g_test_add_func("/error/sub/abort", sub_abort);
-        g_test_add_func("/error/sub/twice", sub_twice);
-        g_test_add_func("/error/sub/fatal", sub_fatal);
-        g_test_add_func("/error/sub/fatal-propagated", sub_fatal_propagated);
-        g_test_add_func("/error/sub/report", sub_report);
-    }
+    g_test_add_func("/error/subprocess/abort", sub_abort);
+    g_test_add_func("/error/subprocess/twice", sub_twice);
+    g_test_add_func("/error/subprocess/fatal", sub_fatal);
+    g_test_add_func("/error/subprocess/fatal-propagated", sub_fatal_propagated);
+    g_test_add_func("/error/subprocess/report", sub_report);
     return g_test_run();
 }
