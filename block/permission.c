@@ -20,7 +20,7 @@
 #include "util/osdep.h"
 #include "block/block_int.h"
 #include "block/graph-internal.h"
-#include "trace.h"
+#include "trace/block.h"
 
 static const struct {
     uint64_t perm;
