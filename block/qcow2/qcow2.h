@@ -184,9 +184,10 @@ typedef struct BDRVQcow2State {
     bool unflushed;             /* something was written that L2 or L1 tables
                                  * must not overtake: flush before them */
 
+    uint64_t disk_size;         /* bytes the guest sees */
     uint64_t incompatible_features;
     uint64_t compatible_features;
-    uint64_t autoclear_features;
+    uint64_t autoclear_features;    /* read without lock by writers: atomic */
 
     uint64_t snapshots_offset;
     uint64_t snapshots_size;    /* bytes of the table on disk */
@@ -303,13 +304,13 @@ static inline void qcow2_parse_compressed_l2_entry(const BDRVQcow2State *s,
 /* --- header.c ------------------------------------------------------------- */
 
 /*
- * Reads and validates the header and all extensions from bs->file into @s:
- * the fixed part, feature bits, names, and the places of the tables, whose
- * bounds are checked. Sets bs->total_bytes, bs->backing_file and
- * bs->backing_format. Coroutine.
+ * Reads and validates the header and all extensions from bs->file into the
+ * state: the fixed part, feature bits and names. *@header: its fields in host
+ * order; the places and sizes of tables in it are within bounds. Sets
+ * bs->backing_file and bs->backing_format. Coroutine.
  */
 int coroutine_fn qcow2_header_read(BlockDriverState *bs, int flags,
-                                   Error **errp);
+                                   QCowHeader *header, Error **errp);
 void qcow2_header_free(BDRVQcow2State *s);
 /*
  * Writes the whole header anew from the state: fields, extensions, feature
@@ -317,8 +318,9 @@ void qcow2_header_free(BDRVQcow2State *s);
  */
 int coroutine_fn qcow2_update_header(BlockDriverState *bs);
 /*
- * One write of the fields that move together; durable when it returns. The
- * state is not looked at. [lock]
+ * One write of the fields that move together; durable when it returns. If it
+ * fails the header is as before; if even that cannot be had the node becomes
+ * unusable. The state is neither looked at nor changed. [lock]
  */
 int coroutine_fn qcow2_header_write_l1(BlockDriverState *bs, uint64_t offset,
                                        uint32_t size);
@@ -336,8 +338,9 @@ int coroutine_fn qcow2_mark_corrupt(BlockDriverState *bs);
 int coroutine_fn qcow2_mark_consistent(BlockDriverState *bs);
 /* Clears autoclear bits @bits (on disk first). [lock] */
 int coroutine_fn qcow2_clear_autoclear(BlockDriverState *bs, uint64_t bits);
-/* Names of our feature bits, for the extension; returns how many. */
-int qcow2_default_feature_table(Qcow2Feature *table, int max);
+/* Driver hook: puts other names into the header. Main thread. */
+int qcow2_change_backing_file(BlockDriverState *bs, const char *backing_file,
+                              const char *backing_fmt);
 
 /*
  * Lays out a header cluster in @buf (@buflen bytes, zeroed first): used by
@@ -358,6 +361,16 @@ typedef struct Qcow2HeaderLayout {
 /* Bytes used, or -ENOSPC. Any context. */
 int qcow2_header_build(const Qcow2HeaderLayout *layout, void *buf,
                        size_t buflen);
+
+/* extension.c: parses [@start, @end) of the header cluster in @buf. */
+int qcow2_extensions_parse(BlockDriverState *bs, const uint8_t *buf,
+                           uint64_t start, uint64_t end, Error **errp);
+/* Appends all extensions and the end mark at @pos: new position, -ENOSPC. */
+int qcow2_extensions_build(const Qcow2HeaderLayout *layout, uint8_t *buf,
+                           size_t pos, size_t buflen);
+/* "dirty bit, …": names for incompatible bits we do not know; caller frees. */
+char *qcow2_feature_names(const BDRVQcow2State *s, Qcow2FeatureType type,
+                          uint64_t bits);
 
 /* --- snapshot.c ----------------------------------------------------------- */
 
