@@ -7,7 +7,8 @@
  *
  *     my_event(void *bs, int64_t offset) "bs %p offset %" PRId64
  *
- * include "trace/DIR.h" and call trace_my_event(bs, offset).  Events are printed as
+ * include "trace/DIR.h" and call trace_my_event(bs, offset).  Events are
+ * printed as
  *
  *     PID@SECONDS.MICROSECONDS:my_event bs 0x55d0c0ffee00 offset 4096
  *
@@ -62,10 +63,10 @@ void trace_list_events(FILE *fp);
 /*
  * Do what the argument of one -T/--trace says (a comma in a file name is
  * written twice): switch on the events that a pattern, or each line of a file,
- * matches, and direct the output to a file.  Settings of several options add up.
- * An event name without wildcards that nothing has is worth a warning only, as
- * other versions of the program may have it.  False and @errp for a bad option or
- * file; nothing is changed then.
+ * matches, and direct the output to a file.  Settings of several options add
+ * up. An event name without wildcards that nothing has is worth a warning
+ * only, as other versions of the program may have it.  False and @errp for a
+ * bad option or file; nothing is changed then.
  */
 bool trace_init_from_opt(const char *optarg, Error **errp);
 

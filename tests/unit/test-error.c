@@ -79,7 +79,9 @@ static void test_prepend(void)
     g_assert_cmpstr(error_get_hint(copy), ==, error_get_hint(err));
 }
 
-/* The first error wins, later ones and those without a destination are freed. */
+/*
+ * The first error wins, later ones and those without a destination are freed.
+ */
 static void test_propagate(void)
 {
     g_autoptr(Error) err = NULL;

@@ -33,7 +33,7 @@ static void free_random_iov(QEMUIOVector *qiov)
 
 static unsigned char *flatten(const QEMUIOVector *qiov)
 {
-    unsigned char *buf = g_malloc(qiov->size);
+    unsigned char *buf = g_malloc(MAX(qiov->size, 1));
 
     g_assert_cmpuint(iov_size(qiov->iov, qiov->niov), ==, qiov->size);
     g_assert_cmpuint(qemu_iovec_to_buf(qiov, 0, buf, qiov->size), ==,
