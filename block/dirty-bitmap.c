@@ -351,16 +351,12 @@ void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup)
 
 void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup)
 {
-    HBitmap *old;
-
-    WITH_QEMU_LOCK_GUARD(bitmap_mutex(bitmap)) {
-        assert(!bitmap->readonly);
-        old = bitmap->bits;
-        /* The node may have another length by now. */
-        hbitmap_truncate(backup, hbitmap_size(old));
-        bitmap->bits = backup;
-    }
-    hbitmap_free(old);
+    QEMU_LOCK_GUARD(bitmap_mutex(bitmap));
+    assert(!bitmap->readonly);
+    /* The node may have another length by now. */
+    hbitmap_truncate(backup, hbitmap_size(bitmap->bits));
+    hbitmap_free(bitmap->bits);
+    bitmap->bits = backup;
 }
 
 /* The union of @dest and @src as a bitmap like @dest's. Both locks held. */
