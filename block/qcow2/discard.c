@@ -154,9 +154,9 @@ int coroutine_fn qcow2_cluster_discard(BlockDriverState *bs, uint64_t offset,
     while (bytes && ret == 0) {
         uint64_t done = 0;
 
-        WITH_QEMU_LOCK_GUARD(&s->lock) {
-            ret = discard_some(bs, offset, bytes, &a, &done);
-        }
+        qemu_co_mutex_lock(&s->lock);
+        ret = discard_some(bs, offset, bytes, &a, &done);
+        qemu_co_mutex_unlock(&s->lock);
         offset += done;
         bytes -= done;
     }

@@ -128,7 +128,7 @@ static int overlap_of_mode(Qcow2OverlapCheckMode mode)
 
 static int overlap_of_flags(const Qcow2OverlapCheckFlags *f)
 {
-    int bits = f->has_template ? overlap_of_mode(f->q_template)
+    int bits = f->has_template ? overlap_of_mode(f->template)
                                : QCOW2_OL_CACHED;
     const struct {
         bool has, on;

@@ -98,7 +98,7 @@ static int coroutine_fn map_range(Prealloc *p, uint64_t offset, uint64_t end)
 
     while (offset < end) {
         uint64_t bytes = MIN(end - offset, span - (offset & (span - 1)));
-        uint64_t done;
+        uint64_t done = 0;
         int ret;
 
         QEMU_LOCK_GUARD(&s->lock);

@@ -60,9 +60,9 @@ static int coroutine_fn clear_last_cluster(BlockDriverState *bs,
     if (old_size == end) {
         return 0;
     }
-    WITH_QEMU_LOCK_GUARD(&s->lock) {
-        ret = qcow2_get_host_offset(bs, old_size, &n, &host, &type, &entry);
-    }
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_get_host_offset(bs, old_size, &n, &host, &type, &entry);
+    qemu_co_mutex_unlock(&s->lock);
     if (ret < 0) {
         return ret;
     }

@@ -42,9 +42,9 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
     if (qatomic_read(&s->unusable)) {
         return -ENOMEDIUM;
     }
-    WITH_QEMU_LOCK_GUARD(&s->lock) {
-        ret = qcow2_get_host_offset(bs, offset, &n, &host, &type, &entry);
-    }
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_get_host_offset(bs, offset, &n, &host, &type, &entry);
+    qemu_co_mutex_unlock(&s->lock);
     if (ret < 0) {
         return ret;
     }

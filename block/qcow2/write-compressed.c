@@ -68,9 +68,9 @@ static int coroutine_fn store_compressed(BlockDriverState *bs, uint64_t offset,
     int64_t host;
     int ret;
 
-    WITH_QEMU_LOCK_GUARD(&s->lock) {
-        host = alloc_compressed(bs, size);
-    }
+    qemu_co_mutex_lock(&s->lock);
+    host = alloc_compressed(bs, size);
+    qemu_co_mutex_unlock(&s->lock);
     if (host < 0) {
         return host;
     }

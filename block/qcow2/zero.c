@@ -88,9 +88,9 @@ static int coroutine_fn cluster_is_zero(BlockDriverState *bs, uint64_t offset)
     QCow2ClusterType type;
     int ret;
 
-    WITH_QEMU_LOCK_GUARD(&s->lock) {
-        ret = qcow2_get_host_offset(bs, offset, &n, &host, &type, &entry);
-    }
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_get_host_offset(bs, offset, &n, &host, &type, &entry);
+    qemu_co_mutex_unlock(&s->lock);
     if (ret < 0) {
         return ret;
     }
