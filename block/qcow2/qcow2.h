@@ -177,15 +177,17 @@ typedef struct BDRVQcow2State {
     Qcow2Table reftable;
     uint32_t max_refcount_table_index;  /* last one in use */
     uint64_t free_cluster_index;    /* no free cluster before this one */
+    uint64_t free_run_index;    /* where searches for long runs start */
     uint64_t free_byte_offset;      /* where compressed data goes on, or 0 */
     GArray *pending_frees;          /* Qcow2PendingFree */
     uint64_t pending_free_bytes;
-    bool data_unflushed;        /* data that L2 entries refer to may be in
-                                 * volatile caches only */
+    bool unflushed;             /* something was written that L2 or L1 tables
+                                 * must not overtake: flush before them */
 
+    uint64_t disk_size;         /* bytes the guest sees */
     uint64_t incompatible_features;
     uint64_t compatible_features;
-    uint64_t autoclear_features;
+    uint64_t autoclear_features;    /* read without lock by writers: atomic */
 
     uint64_t snapshots_offset;
     uint64_t snapshots_size;    /* bytes of the table on disk */
@@ -302,13 +304,13 @@ static inline void qcow2_parse_compressed_l2_entry(const BDRVQcow2State *s,
 /* --- header.c ------------------------------------------------------------- */
 
 /*
- * Reads and validates the header and all extensions from bs->file into @s:
- * the fixed part, feature bits, names, and the places of the tables, whose
- * bounds are checked. Sets bs->total_bytes, bs->backing_file and
- * bs->backing_format. Coroutine.
+ * Reads and validates the header and all extensions from bs->file into the
+ * state: the fixed part, feature bits and names. *@header: its fields in host
+ * order; the places and sizes of tables in it are within bounds. Sets
+ * bs->backing_file and bs->backing_format. Coroutine.
  */
 int coroutine_fn qcow2_header_read(BlockDriverState *bs, int flags,
-                                   Error **errp);
+                                   QCowHeader *header, Error **errp);
 void qcow2_header_free(BDRVQcow2State *s);
 /*
  * Writes the whole header anew from the state: fields, extensions, feature
@@ -316,8 +318,9 @@ void qcow2_header_free(BDRVQcow2State *s);
  */
 int coroutine_fn qcow2_update_header(BlockDriverState *bs);
 /*
- * One write of the fields that move together; durable when it returns. The
- * state is not looked at. [lock]
+ * One write of the fields that move together; durable when it returns. If it
+ * fails the header is as before; if even that cannot be had the node becomes
+ * unusable. The state is neither looked at nor changed. [lock]
  */
 int coroutine_fn qcow2_header_write_l1(BlockDriverState *bs, uint64_t offset,
                                        uint32_t size);
@@ -335,8 +338,9 @@ int coroutine_fn qcow2_mark_corrupt(BlockDriverState *bs);
 int coroutine_fn qcow2_mark_consistent(BlockDriverState *bs);
 /* Clears autoclear bits @bits (on disk first). [lock] */
 int coroutine_fn qcow2_clear_autoclear(BlockDriverState *bs, uint64_t bits);
-/* Names of our feature bits, for the extension; returns how many. */
-int qcow2_default_feature_table(Qcow2Feature *table, int max);
+/* Driver hook: puts other names into the header. Main thread. */
+int qcow2_change_backing_file(BlockDriverState *bs, const char *backing_file,
+                              const char *backing_fmt);
 
 /*
  * Lays out a header cluster in @buf (@buflen bytes, zeroed first): used by
@@ -357,6 +361,16 @@ typedef struct Qcow2HeaderLayout {
 /* Bytes used, or -ENOSPC. Any context. */
 int qcow2_header_build(const Qcow2HeaderLayout *layout, void *buf,
                        size_t buflen);
+
+/* extension.c: parses [@start, @end) of the header cluster in @buf. */
+int qcow2_extensions_parse(BlockDriverState *bs, const uint8_t *buf,
+                           uint64_t start, uint64_t end, Error **errp);
+/* Appends all extensions and the end mark at @pos: new position, -ENOSPC. */
+int qcow2_extensions_build(const Qcow2HeaderLayout *layout, uint8_t *buf,
+                           size_t pos, size_t buflen);
+/* "dirty bit, …": names for incompatible bits we do not know; caller frees. */
+char *qcow2_feature_names(const BDRVQcow2State *s, Qcow2FeatureType type,
+                          uint64_t bits);
 
 /* --- snapshot.c ----------------------------------------------------------- */
 
@@ -512,6 +526,7 @@ int coroutine_fn qcow2_get_refcount(BlockDriverState *bs,
                                     uint64_t *refcount);
 /*
  * Adds @addend (or takes it off) for every cluster that the range touches.
+ * What no refcount block covers is taken as free: a new block is put there.
  * -EAGAIN: a new refcount block took one of the clusters; nothing changed,
  * look for others. -EINVAL: overflow or underflow. All or nothing, at most a
  * leak. Clusters that become free may be reused at once: see qcow2_free_*()
@@ -520,10 +535,12 @@ int coroutine_fn qcow2_get_refcount(BlockDriverState *bs,
 int coroutine_fn qcow2_update_refcount(BlockDriverState *bs, uint64_t offset,
                                        uint64_t bytes, uint64_t addend,
                                        bool decrease, Qcow2DiscardType type);
-/* For repair: sets one refcount to a value. [lock] */
+/* For repair: sets one refcount to a value. -ENOENT if no block covers it:
+ * the refcount structures want rebuilding. [lock] */
 int coroutine_fn qcow2_set_refcount(BlockDriverState *bs,
                                     uint64_t cluster_index, uint64_t value);
-/* reftable.c: a block for @cluster_index; -EAGAIN when it made one. [lock] */
+/* reftable.c: puts a block for @cluster_index, which is free, there (or the
+ * table with it); -EAGAIN when it did. [lock] */
 int coroutine_fn qcow2_alloc_refcount_block(BlockDriverState *bs,
                                             uint64_t cluster_index);
 
@@ -579,6 +596,7 @@ typedef struct Qcow2Request {
     uint64_t start;             /* guest bytes, whole clusters */
     uint64_t end;
     bool exclusive;
+    bool granted;               /* false: still waits for an earlier one */
     CoQueue waiters;            /* those that arrived later and conflict */
     QTAILQ_ENTRY(Qcow2Request) next;
 } Qcow2Request;
