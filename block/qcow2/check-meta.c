@@ -280,10 +280,10 @@ static size_t coroutine_fn count_bitmap(Qcow2Check *c, const char *buf,
         return 0;
     }
     memcpy(&e, buf, sizeof(e));
-    be64_to_cpus(&e.bitmap_table_offset);
-    be32_to_cpus(&e.bitmap_table_size);
-    be16_to_cpus(&e.name_size);
-    be32_to_cpus(&e.extra_data_size);
+    e.bitmap_table_offset = be64_to_cpu(e.bitmap_table_offset);
+    e.bitmap_table_size = be32_to_cpu(e.bitmap_table_size);
+    e.name_size = be16_to_cpu(e.name_size);
+    e.extra_data_size = be32_to_cpu(e.extra_data_size);
 
     /* Both are limited by @left, so nothing can wrap. */
     if (e.extra_data_size > left - sizeof(e)) {

@@ -90,7 +90,7 @@ static void coroutine_fn read_run(ReadMany *rm)
               : -ENOMEM;
 
     while (rm->turn != ticket) {
-        qemu_co_queue_wait(&rm->waiting, (void *)NULL);
+        qemu_co_queue_wait(&rm->waiting, NULL);
     }
     for (i = 0, p = buf; i < count; i++) {
         Qcow2CheckRead *r = element_at(rm, first + i);

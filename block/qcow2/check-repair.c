@@ -244,7 +244,7 @@ static int coroutine_fn apply_fixup(Qcow2Check *c, const Qcow2CheckFixup *f)
     if (f->drop_host) {
         qcow2_check_say("Repairing offset=%" PRIx64 ": Preallocated cluster "
                         "is not properly aligned; L2 entry corrupted.",
-                        entry & L2E_OFFSET_MASK);
+                        (uint64_t)(entry & L2E_OFFSET_MASK));
         entry = QCOW_OFLAG_ZERO;
     } else {
         qcow2_check_say("Repairing OFLAG_COPIED compressed cluster: "
