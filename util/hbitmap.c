@@ -2,13 +2,14 @@
 /*
  * Hierarchical bitmap, as a tree in which uniform ranges have no nodes.
  *
- * A slot is the place of a subtree: NULL if all its bits are clear, FULL if all are
- * set, else a pointer to a node.  A slot of level 0 holds a leaf of 2^12 bits; one of
- * level n holds an inner node of 64 slots of level n - 1, so it spans
- * 2^(12 + 6n) bits.  The level of the root is the lowest that spans the bitmap.
+ * A slot is the place of a subtree: NULL if all its bits are clear, FULL if
+ * all are set, else a pointer to a node.  A slot of level 0 holds a leaf of
+ * 2^12 bits; one of level n holds an inner node of 64 slots of level n - 1, so
+ * it spans 2^(12 + 6n) bits.  The level of the root is the lowest that spans
+ * the bitmap.
  *
- * 1. Nodes are mixed: a node whose bits are all equal is replaced by NULL or FULL
- *    by the function that made them equal (settle()).
+ * 1. Nodes are mixed: a node whose bits are all equal is replaced by NULL or
+ *    FULL by the function that made them equal (settle()).
  * 2. Bits beyond the bitmap's end are clear.  So the slots that contain
  *    the end are never FULL unless they end with it.
  * 3. Every node knows the number of its set bits.
@@ -158,7 +159,9 @@ static void leaf_fill(HBLeaf *leaf, unsigned int first, unsigned int last,
     }
 }
 
-/* Set or clear the bits @first to @last, counted from the start of the slot. */
+/*
+ * Set or clear the bits @first to @last, counted from the start of the slot.
+ */
 static void slot_fill(void **slot, int level, uint64_t first, uint64_t last,
                       bool set)
 {
@@ -210,7 +213,9 @@ static uint64_t leaf_find(const HBLeaf *leaf, unsigned int from, bool set)
     return NONE;
 }
 
-/* The first bit from @from on, within the slot, that is set / clear, or NONE. */
+/*
+ * The first bit from @from on, within the slot, that is set / clear, or NONE.
+ */
 static uint64_t slot_find(const void *slot, int level, uint64_t from, bool set)
 {
     const HBInner *inner = slot;

@@ -128,14 +128,16 @@ static uint64_t suffix_factor(char c, uint64_t unit)
     return factor;
 }
 
-/* The digits behind a decimal point, as a multiple of 10^-FRACTION_DIGITS. */
-#define FRACTION_DIGITS 18
-#define FRACTION_ONE 1000000000000000000ULL
+/*
+ * Scans the digits behind a decimal point as a multiple of 10^-20: enough to
+ * round an EiB to the byte, and 2^60 times that still fits in 128 bits.
+ */
+#define FRACTION_ONE ((unsigned __int128)10000000000ULL * 10000000000ULL)
 
-static const char *scan_fraction(const char *p, uint64_t *fraction,
+static const char *scan_fraction(const char *p, unsigned __int128 *fraction,
                                  bool *nonzero)
 {
-    uint64_t scale = FRACTION_ONE / 10;
+    unsigned __int128 scale = FRACTION_ONE / 10;
 
     *fraction = 0;
     *nonzero = false;
@@ -153,9 +155,9 @@ static int scan_size(const char *nptr, const char **end, char default_suffix,
                      uint64_t unit, uint64_t *result)
 {
     const char *p = nptr;
-    uint64_t whole, factor, fraction = 0;
+    unsigned __int128 val, fraction = 0;
     bool hex, nonzero = false, overflow;
-    unsigned __int128 val;
+    uint64_t whole, factor;
 
     *end = NULL;
     while (isspace((unsigned char)*p)) {
@@ -193,8 +195,7 @@ static int scan_size(const char *nptr, const char **end, char default_suffix,
     *end = p;
 
     val = (unsigned __int128)whole * factor +
-          ((unsigned __int128)fraction * factor + FRACTION_ONE / 2) /
-          FRACTION_ONE;
+          (fraction * factor + FRACTION_ONE / 2) / FRACTION_ONE;
     if (overflow || val > UINT64_MAX) {
         *result = UINT64_MAX;
         return -ERANGE;

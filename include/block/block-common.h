@@ -76,8 +76,14 @@ typedef enum {
 #define BDRV_O_NO_IO       0x10000 /* only metadata is going to be looked at */
 #define BDRV_O_AUTO_RDONLY 0x20000 /* auto-read-only=on */
 #define BDRV_O_COPY_ON_READ 0x40000
+#define BDRV_O_FORCE_SHARE 0x80000 /* force-share=on */
+
+#define BDRV_O_NATIVE_AIO  0x100000 /* aio=native unless the node says else */
+#define BDRV_O_IO_URING    0x200000 /* aio=io_uring unless the node says else */
+#define BDRV_O_THREADS     0x400000 /* aio=threads unless the node says else */
 
 #define BDRV_O_CACHE_MASK (BDRV_O_NOCACHE | BDRV_O_NO_FLUSH)
+#define BDRV_O_AIO_MASK (BDRV_O_NATIVE_AIO | BDRV_O_IO_URING | BDRV_O_THREADS)
 
 /*
  * Answer of block status, a set of bits:

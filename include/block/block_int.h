@@ -80,6 +80,12 @@ struct BlockDriver {
                                Error **errp);
     void (*bdrv_reopen_commit)(BDRVReopenState *state);
     void (*bdrv_reopen_abort)(BDRVReopenState *state);
+    /*
+     * Driver options (top-level names, NULL-terminated) that a reopen may
+     * change; the generic layer refuses a change of any other one. Children
+     * and the options common to all nodes are not listed.
+     */
+    const char *const *reopen_options;
 
     /*
      * Permissions of the node as a whole change. check takes what is missing
@@ -275,6 +281,15 @@ struct BdrvChild {
     /* drained_begin of the parent was called for the node's quiesce_counter */
     bool quiesced_parent;
 
+    /*
+     * Belongs to a reopen in progress: conflicts with another such edge count
+     * only in the state after the reopen.
+     */
+    bool reopening;
+    /* Keeps the permissions of an edge that a reopen moved away, until the
+     * reopen commits or aborts. Always with reopening. */
+    bool reopen_guard;
+
     /* Main thread only; see block/claim.h. */
     QLIST_HEAD(, BdrvClaim) claims;
 
@@ -333,6 +348,12 @@ struct BlockDriverState {
     /* Main thread. */
     int refcnt;
     bool monitor_owned;         /* added by name; holds one reference */
+    bool closing;               /* last reference is gone */
+    /* The node that this one was opened inline for; options left out follow
+     * it. No reference: cleared when the edge between them goes. */
+    BlockDriverState *inherits_from;
+    /* Edges attached to this node come under this owner's CHANGE claim. */
+    BdrvClaimOwner *incoming_owner;
     QTAILQ_ENTRY(BlockDriverState) node_list;
     /* Permissions as they were last taken at the driver. */
     uint64_t taken_perm;
@@ -373,6 +394,14 @@ struct BlockDriverState {
 extern BlockDriver *const bdrv_drivers[];   /* NULL-terminated */
 
 /* --- helpers for drivers ------------------------------------------------ */
+
+/*
+ * Makes a node of @drv directly, without options or file name; @drv->bdrv_open
+ * gets options NULL (may be NULL itself). @node_name NULL: generated. For
+ * internal filters and tests. Returns a node with one reference, or NULL.
+ */
+BlockDriverState *bdrv_new_open_driver(BlockDriver *drv, const char *node_name,
+                                       int flags, Error **errp);
 
 /*
  * Opens what @ref describes (a node name or inline options) as child @name of

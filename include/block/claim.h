@@ -76,6 +76,15 @@ bool bdrv_chain_claim(BdrvClaimOwner *owner, BlockDriverState *top,
 void bdrv_chain_release(BdrvClaimOwner *owner, BlockDriverState *top,
                         BlockDriverState *base, BdrvClaimType type);
 
+/*
+ * For a node of the owner's own (its filter): takes CHANGE on every edge that
+ * leads to @bs, and on every edge attached to or redirected to it later, until
+ * bdrv_claim_incoming_release(). All or none. One owner per node.
+ */
+bool bdrv_claim_incoming(BdrvClaimOwner *owner, BlockDriverState *bs,
+                         Error **errp);
+void bdrv_claim_incoming_release(BdrvClaimOwner *owner, BlockDriverState *bs);
+
 /* Whether @owner (may be NULL) may change @child; the error names the holder. */
 bool bdrv_claim_may_change(BdrvChild *child, BdrvClaimOwner *owner,
                            Error **errp);
@@ -93,5 +102,13 @@ BlockGraphClaimList *bdrv_claim_query(BdrvChild *child);
  */
 void bdrv_claim_edge_redirected(BdrvChild *child, BlockDriverState *new_bs);
 void bdrv_claim_edge_gone(BdrvChild *child);
+/*
+ * @child has come to lead to / is about to leave a node with an
+ * incoming_owner: that owner's claim is added / taken back.
+ */
+void bdrv_claim_edge_arrived(BdrvChild *child);
+void bdrv_claim_edge_leaves(BdrvChild *child);
+/* Claims of anybody on any edge below @bs; closing asserts there are none. */
+bool bdrv_claim_any_below(BlockDriverState *bs);
 
 #endif

@@ -4,7 +4,7 @@
 #define BLOCK_CREATE_H
 
 #include "block/block-common.h"
-#include "qapi/member-info.h"
+#include "qapi/util.h"
 
 /*
  * Creates an image with format driver @drv. @options: keyval-style strings of

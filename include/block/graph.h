@@ -41,7 +41,6 @@ BlockDriverState *bdrv_next_node(BlockDriverState *bs);
 const char *bdrv_get_device_or_node_name(const BlockDriverState *bs);
 const char *bdrv_get_format_name(BlockDriverState *bs);
 bool bdrv_is_root_node(BlockDriverState *bs);
-bool bdrv_has_readonly_bitmaps(BlockDriverState *bs);
 
 /* --- edges --- */
 
@@ -168,7 +167,6 @@ void bdrv_retry_relax(void);
 /* --- walking (GRAPH_RDLOCK) --- */
 
 BlockDriverState *bdrv_skip_filters(BlockDriverState *bs);
-BlockDriverState *bdrv_skip_implicit_filters(BlockDriverState *bs);
 /* The first non-filter below the COW edge of the first non-filter. */
 BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs);
 /* @base reachable from @top through filter and COW edges (or equal). */

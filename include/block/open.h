@@ -28,9 +28,9 @@ BlockDriverState *bdrv_open(const char *filename, const char *reference,
 bool bdrv_parse_cache_mode(const char *mode, int *flags, bool *writethrough);
 /* "ignore"/"off", "unmap"/"on". */
 bool bdrv_parse_discard_flags(const char *mode, int *flags);
-/* "threads", "native", "io_uring": puts "aio" for the file child into
- * @options; error if unknown. */
-bool bdrv_parse_aio(const char *mode, QDict *options, Error **errp);
+/* "threads", "native", "io_uring" into BDRV_O_AIO_MASK bits. The option "aio"
+ * of a file node wins over them. */
+bool bdrv_parse_aio(const char *mode, int *flags);
 
 /* --- drivers by name --- */
 BlockDriver *bdrv_find_format(const char *format_name);
@@ -48,8 +48,6 @@ void bdrv_iterate_format(void (*it)(void *opaque, const char *name),
 bool bdrv_is_read_only(BlockDriverState *bs);
 bool bdrv_is_writable(BlockDriverState *bs);
 bool bdrv_is_inserted(BlockDriverState *bs);
-/* Why the node cannot become writable; 0 if it can. */
-int bdrv_can_set_read_only(BlockDriverState *bs, bool read_only, Error **errp);
 
 /*
  * For an image opened without write: falls back to read-only if

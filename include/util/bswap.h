@@ -4,9 +4,9 @@
  *
  * For BITS in 16, 32, 64 and END in be, le:
  *   ENDBITS_to_cpu(v), cpu_to_ENDBITS(v)       convert a value
- *   ENDBITS_to_cpus(p), cpu_to_ENDBITSs(p)     convert *p in place; p is aligned
+ *   ENDBITS_to_cpus(p), cpu_to_ENDBITSs(p)     convert aligned *p in place
  * and for memory at any address:
- *   ldub_p, lduw_be_p, ldl_be_p, ldq_be_p      load 8, 16, 32, 64 bits, unsigned
+ *   ldub_p, lduw_be_p, ldl_be_p, ldq_be_p      load 8 to 64 bits, unsigned
  *   stb_p, stw_be_p, stl_be_p, stq_be_p        store
  * and the same with _le_.  No side effects, any context.
  */

@@ -144,6 +144,7 @@ typedef struct CoRwlock {
 } CoRwlock;
 
 void qemu_co_rwlock_init(CoRwlock *lock);
+/* Free, and every unlock has returned. */
 void qemu_co_rwlock_destroy(CoRwlock *lock);
 void coroutine_fn qemu_co_rwlock_rdlock(CoRwlock *lock);
 void coroutine_fn qemu_co_rwlock_wrlock(CoRwlock *lock);

@@ -2,8 +2,8 @@
 /*
  * Text and numbers as users write and read them, and powers of two.
  *
- * Any thread, coroutine or not.  Functions that return `char *` give a string the
- * caller frees with g_free().
+ * Any thread, coroutine or not.  Functions that return `char *` give a string
+ * the caller frees with g_free().
  */
 #ifndef UTIL_CUTILS_H
 #define UTIL_CUTILS_H
@@ -22,19 +22,19 @@ void pstrcpy(char *buf, int buf_size, const char *str);
 char *pstrcat(char *buf, int buf_size, const char *str);
 
 /*
- * 1 if @str begins with @val (stristart: in either case), and then *@ptr (unless
- * @ptr is NULL) points behind it in @str; 0 otherwise, *@ptr untouched.
+ * 1 if @str begins with @val (stristart: in either case), and then *@ptr
+ * (unless @ptr is NULL) points behind it in @str; 0 otherwise, *@ptr
+ * untouched.
  */
 int strstart(const char *str, const char *val, const char **ptr);
 int stristart(const char *str, const char *val, const char **ptr);
 
 /* --- numbers ---
  *
- * Common to the functions below: leading white space and a sign are accepted as
- * strtol() does, @base is strtol()'s.  If @endptr is NULL the number must be all of
- * @nptr; otherwise *@endptr is set to the first character not used (@nptr
- * itself if there is no number).
- * They return
+ * Common to the functions below: leading white space and a sign are accepted
+ * as strtol() does, @base is strtol()'s.  If @endptr is NULL the number must
+ * be all of @nptr; otherwise *@endptr is set to the first character not used
+ * (@nptr itself if there is no number). They return
  *   0        and the number in *@result
  *   -EINVAL  no number, or something after it and @endptr is NULL, or @nptr
  *            is NULL: *@result is 0
@@ -54,13 +54,13 @@ int qemu_strtou64(const char *nptr, const char **endptr, int base,
 int parse_uint_full(const char *nptr, int base, uint64_t *result);
 
 /*
- * A size in bytes: decimal or hex digits and an optional suffix b, k, M, G, T, P
- * or E (any case, powers of 1024); without one the number means bytes, or MiB
- * for the second function, or decimal kilo and so on for the third.  A decimal
- * number may have a fraction, which is rounded to the nearest byte, but not
- * one of a byte.  Hex digits swallow b and e; another suffix there is
- * accepted with a warning.  No exponents, no minus sign.
- * Returns 0, -EINVAL, or -ERANGE (*@result is UINT64_MAX), as above.
+ * A size in bytes: decimal or hex digits and an optional suffix b, k, M, G, T,
+ * P or E (any case, powers of 1024); without one the number means bytes, or
+ * MiB for the second function, or decimal kilo and so on for the third.  A
+ * decimal number may have a fraction, which is rounded to the nearest byte,
+ * but not one of a byte.  Hex digits swallow b and e; another suffix there is
+ * accepted with a warning.  No exponents, no minus sign. Returns 0, -EINVAL,
+ * or -ERANGE (*@result is UINT64_MAX), as above.
  */
 int qemu_strtosz(const char *nptr, const char **endptr, uint64_t *result);
 int qemu_strtosz_MiB(const char *nptr, const char **endptr, uint64_t *result);

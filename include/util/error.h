@@ -11,8 +11,8 @@
  *     error is raised, naming the source line;
  *   - &error_fatal when failure ends a program: reported on stderr, exit(1).
  *
- * Invariant: one `Error *` variable receives at most one error; raising a second
- * one into it aborts.
+ * Invariant: one `Error *` variable receives at most one error; raising a
+ * second one into it aborts.
  *
  * A message is one phrase without newline or final stop.  A hint is advice for
  * a human, is made of whole lines, and is only shown where a human reads.
@@ -75,9 +75,10 @@ void error_set_at(Error **errp, const char *file, int line, const char *func,
 /* --- handing on --- */
 
 /*
- * Give @local_err (may be NULL: nothing happens) to the caller.  Takes ownership:
- * it is stored in @dst_errp, or freed if that is NULL or holds an error
- * already (the first error wins), or acted upon for error_abort/error_fatal.
+ * Give @local_err (may be NULL: nothing happens) to the caller.  Takes
+ * ownership: it is stored in @dst_errp, or freed if that is NULL or holds an
+ * error already (the first error wins), or acted upon for
+ * error_abort/error_fatal.
  */
 void error_propagate(Error **dst_errp, Error *local_err);
 
@@ -103,7 +104,9 @@ void error_append_hint(Error *const *errp, const char *fmt, ...)
 
 /* --- looking at --- */
 
-/* The message / the hint (NULL if none); valid as long as @err is unchanged. */
+/*
+ * The message / the hint (NULL if none); valid as long as @err is unchanged.
+ */
 const char *error_get_pretty(const Error *err);
 const char *error_get_hint(const Error *err);
 ErrorClass error_get_class(const Error *err);
@@ -134,10 +137,10 @@ Error **errp_guard_enter(ErrpGuard *guard, Error **errp);
 void errp_guard_leave(ErrpGuard *guard);
 
 /*
- * First statement of a function that dereferences its `errp` parameter, or calls
- * error_prepend()/error_append_hint() on it.  From there on `errp` is never NULL,
- * and *errp tells whether an error was raised, whatever the caller passed.
- * The error reaches the caller when the scope ends.
+ * First statement of a function that dereferences its `errp` parameter, or
+ * calls error_prepend()/error_append_hint() on it.  From there on `errp` is
+ * never NULL, and *errp tells whether an error was raised, whatever the caller
+ * passed. The error reaches the caller when the scope ends.
  */
 #define ERRP_GUARD()                                                    \
     __attribute__((cleanup(errp_guard_leave))) ErrpGuard errp_guard_;   \
@@ -146,12 +149,15 @@ void errp_guard_leave(ErrpGuard *guard);
 /* --- printing, for programs; libraries raise errors instead --- */
 
 /*
- * Set the prefix of messages to the last path component of @argv0.  Called once
- * at program start before there are other threads; @argv0 must stay valid.
+ * Set the prefix of messages to the last path component of @argv0.  Called
+ * once at program start before there are other threads; @argv0 must stay
+ * valid.
  */
 void error_init(const char *argv0);
 
-/* Set the prefix to exactly @name, which must stay valid; NULL for no prefix. */
+/*
+ * Set the prefix to exactly @name, which must stay valid; NULL for no prefix.
+ */
 void error_set_progname(const char *name);
 
 /* The prefix in use, or NULL. */
@@ -159,8 +165,8 @@ const char *error_get_progname(void);
 
 /*
  * Print one line on stderr: "PROGNAME: MESSAGE", with "warning: " or "info: "
- * before the message for the other two.  A line is written by one call, so that
- * lines of several threads do not mix.
+ * before the message for the other two.  A line is written by one call, so
+ * that lines of several threads do not mix.
  */
 void error_report(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 void error_vreport(const char *fmt, va_list ap) G_GNUC_PRINTF(1, 0);

@@ -2,11 +2,11 @@
 /*
  * Byte-range locks that belong to an open file description (Linux OFD locks).
  *
- * Ranges are bytes; @len 0 means to the end of the file and beyond.  A lock lasts until
- * it is released or the last descriptor of the description is closed, and is
- * seen by other descriptions of the same file in this process and others.
- * There is no fallback to process-owned POSIX locks: those vanish when any
- * descriptor of the file is closed, which is worse than no lock.
+ * Ranges are bytes; @len 0 means to the end of the file and beyond.  A lock
+ * lasts until it is released or the last descriptor of the description is
+ * closed, and is seen by other descriptions of the same file in this process
+ * and others. There is no fallback to process-owned POSIX locks: those vanish
+ * when any descriptor of the file is closed, which is worse than no lock.
  *
  * Any thread; the calls never wait for a lock.
  */
@@ -24,9 +24,9 @@
 bool qemu_has_ofd_lock(void);
 
 /*
- * Take a shared or (@exclusive, @fd open for writing) exclusive lock.  Returns 0, -EAGAIN if
- * another holder conflicts, or another -errno; on failure nothing changes.
- * Locking a range that is held through @fd converts its mode.
+ * Take a shared or (@exclusive, @fd open for writing) exclusive lock.  Returns
+ * 0, -EAGAIN if another holder conflicts, or another -errno; on failure
+ * nothing changes. Locking a range that is held through @fd converts its mode.
  */
 int qemu_lock_fd(int fd, int64_t start, int64_t len, bool exclusive);
 
@@ -34,8 +34,9 @@ int qemu_lock_fd(int fd, int64_t start, int64_t len, bool exclusive);
 int qemu_unlock_fd(int fd, int64_t start, int64_t len);
 
 /*
- * Returns 0 if qemu_lock_fd() would succeed just now, -EAGAIN if another holder
- * conflicts, or another -errno.  Takes no lock, and @fd needs no write access.
+ * Returns 0 if qemu_lock_fd() would succeed just now, -EAGAIN if another
+ * holder conflicts, or another -errno.  Takes no lock, and @fd needs no write
+ * access.
  */
 int qemu_lock_fd_test(int fd, int64_t start, int64_t len, bool exclusive);
 

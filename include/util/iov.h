@@ -4,11 +4,12 @@
  * buffer type of every I/O request.
  *
  * All offsets and lengths are bytes from the start of the vector's data.  A
- * vector describes memory and does not own it, except for buffers handed out by
- * qemu_iovec_clone().  Elements may have length 0.
+ * vector describes memory and does not own it, except for buffers handed out
+ * by qemu_iovec_clone().  Elements may have length 0.
  *
- * Any thread, coroutine or not; nothing here yields or fails for lack of memory.
- * A vector belongs to one thread at a time; several may read it at once.
+ * Any thread, coroutine or not; nothing here yields or fails for lack of
+ * memory. A vector belongs to one thread at a time; several may read it at
+ * once.
  */
 #ifndef UTIL_IOV_H
 #define UTIL_IOV_H
@@ -37,9 +38,9 @@ size_t iov_memset(const struct iovec *iov, unsigned int iov_cnt,
                   size_t offset, int fillc, size_t bytes);
 
 /*
- * Let @dst_iov point at the range of @iov; no data moves.  Returns the elements
- * used, never more than @dst_iov_cnt: with too few of them, or too short a
- * source, a shorter range is described (see iov_size()).
+ * Let @dst_iov point at the range of @iov; no data moves.  Returns the
+ * elements used, never more than @dst_iov_cnt: with too few of them, or too
+ * short a source, a shorter range is described (see iov_size()).
  */
 unsigned int iov_copy(struct iovec *dst_iov, unsigned int dst_iov_cnt,
                       const struct iovec *iov, unsigned int iov_cnt,
@@ -94,7 +95,9 @@ static inline void *qemu_iovec_buf(const QEMUIOVector *qiov)
     return qiov->local_iov.iov_base;
 }
 
-/* An empty vector that can grow, with room for @alloc_hint elements at first. */
+/*
+ * An empty vector that can grow, with room for @alloc_hint elements at first.
+ */
 void qemu_iovec_init(QEMUIOVector *qiov, int alloc_hint);
 
 /* Describe @iov, which must outlive @qiov and is not freed with it. */
@@ -163,9 +166,9 @@ ssize_t qemu_iovec_compare(const QEMUIOVector *a, const QEMUIOVector *b);
 void qemu_iovec_clone(QEMUIOVector *dest, const QEMUIOVector *src, void *buf);
 
 /*
- * Find the elements that the range of @qiov (it must lie inside) touches: returns
- * the first, *@niov of them, of which *@head bytes at the start of the first and
- * *@tail at the end of the last are outside the range.
+ * Find the elements that the range of @qiov (it must lie inside) touches:
+ * returns the first, *@niov of them, of which *@head bytes at the start of the
+ * first and *@tail at the end of the last are outside the range.
  */
 struct iovec *qemu_iovec_slice(const QEMUIOVector *qiov,
                                size_t offset, size_t len,

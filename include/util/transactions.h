@@ -4,9 +4,10 @@
  *
  * The rule: **prepare can fail, commit and abort cannot.**  A function that
  * takes part does its change at once, does in it everything that may fail, and
- * on success adds an action that knows how to undo it (abort), how to make it final
- * (commit), and what to free in both cases (clean).  On failure it adds nothing
- * and leaves the state as it found it; its caller then aborts the transaction.
+ * on success adds an action that knows how to undo it (abort), how to make it
+ * final (commit), and what to free in both cases (clean).  On failure it adds
+ * nothing and leaves the state as it found it; its caller then aborts the
+ * transaction.
  *
  *     tran = tran_new();
  *     ret = change_a(tran, errp);
@@ -15,13 +16,14 @@
  *     }
  *     tran_finalize(tran, ret);
  *
- * A commit callback acts on the final state, so commits run in the order in which the
- * actions were added.  An abort callback must find the state that its own
- * change left behind, so aborts run in the reverse order.  Clean callbacks run
- * after all commits or aborts, in the same order as those did.
+ * A commit callback acts on the final state, so commits run in the order in
+ * which the actions were added.  An abort callback must find the state that
+ * its own change left behind, so aborts run in the reverse order.  Clean
+ * callbacks run after all commits or aborts, in the same order as those did.
  *
  * Actions may be added only before the transaction ends, not by callbacks.  A
- * transaction belongs to one thread; the callbacks run in the caller's context.
+ * transaction belongs to one thread; the callbacks run in the caller's
+ * context.
  */
 #ifndef UTIL_TRANSACTIONS_H
 #define UTIL_TRANSACTIONS_H
@@ -38,7 +40,10 @@ typedef struct TransactionActionDrv {
     void (*clean)(void *opaque);
 } TransactionActionDrv;
 
-/* A transaction without actions, ended and freed by one of the functions below. */
+/*
+ * A transaction without actions, ended and freed by one of the functions
+ * below.
+ */
 Transaction *tran_new(void);
 
 /* Add an action.  @drv must outlive the transaction; @opaque belongs to it. */

@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reopen, as block/reopen.h describes its steps.
+ *
+ * Until commit every node keeps its old flags and options; drivers see the
+ * new ones in BDRVReopenState. The graph already has its new shape from step 3
+ * on, and guards (edge.c) hold what moved edges held at their former nodes, so
+ * that an abort always finds its permissions and file locks still there.
+ */
+#include "util/osdep.h"
+#include "block/block_int.h"
+#include "block/graph-internal.h"
+#include "qobject/qnull.h"
+#include "qobject/qstring.h"
+
+typedef struct ReopenEntry {
+    BDRVReopenState state;      /* holds a reference to state.bs */
+    QDict *given;               /* as queued; nested after step 2 */
+    QObject *backing;           /* the backing option; NULL: not given */
+    bool keep_old;
+    bool implied;               /* an inline child that follows its parent */
+    bool prepared;
+} ReopenEntry;
+
+struct BlockReopenQueue {
+    GPtrArray *entries;         /* ReopenEntry, parents before children */
+    GPtrArray *drained;         /* BlockDriverState, referenced */
+    GSList *affected;           /* borrowed: nodes whose permissions change */
+};
+
+/* Bits of open_flags that options decide; the rest always stays. */
+#define OPTION_FLAGS (BDRV_O_RDWR | BDRV_O_AUTO_RDONLY | BDRV_O_UNMAP | \
+                      BDRV_O_CACHE_MASK)
+
+static ReopenEntry *queue_find(BlockReopenQueue *queue, BlockDriverState *bs)
+{
+    for (guint i = 0; queue && i < queue->entries->len; i++) {
+        ReopenEntry *e = queue->entries->pdata[i];
+
+        if (e->state.bs == bs) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+int bdrv_reopen_flags(BlockReopenQueue *queue, BlockDriverState *bs)
+{
+    ReopenEntry *e = queue_find(queue, bs);
+
+    return e ? e->state.flags : bs->open_flags;
+}
+
+static void entry_free(void *opaque)
+{
+    ReopenEntry *e = opaque;
+
+    qobject_unref(e->given);
+    qobject_unref(e->backing);
+    qobject_unref(e->state.options_dict);
+    qapi_free_BlockdevOptions(e->state.options);
+    bdrv_unref(e->state.bs);
+    g_free(e);
+}
+
+BlockReopenQueue *bdrv_reopen_queue(BlockReopenQueue *queue,
+                                    BlockDriverState *bs, QDict *options,
+                                    bool keep_old_options)
+{
+    ReopenEntry *e;
+
+    if (!queue) {
+        queue = g_new0(BlockReopenQueue, 1);
+        queue->entries = g_ptr_array_new_with_free_func(entry_free);
+        queue->drained = g_ptr_array_new();
+    }
+    if (!options) {
+        options = qdict_new();
+    }
+    e = queue_find(queue, bs);
+    if (e) {
+        /* Named twice: the later options win. */
+        qdict_flatten(e->given);
+        qdict_flatten(options);
+        qdict_join(e->given, options, true);
+        qobject_unref(options);
+        return queue;
+    }
+    e = g_new0(ReopenEntry, 1);
+    e->state.bs = bdrv_ref(bs);
+    e->state.flags = bs->open_flags;
+    e->state.detect_zeroes = bs->detect_zeroes;
+    e->given = options;
+    e->keep_old = keep_old_options;
+    g_ptr_array_add(queue->entries, e);
+    return queue;
+}
+
+void bdrv_reopen_queue_free(BlockReopenQueue *queue)
+{
+    if (queue) {
+        assert(!queue->drained->len);
+        g_ptr_array_free(queue->drained, true);
+        g_slist_free(queue->affected);
+        g_ptr_array_free(queue->entries, true);
+        g_free(queue);
+    }
+}
+
+/* --- step 1 --- */
+
+static void queue_drain(BlockReopenQueue *queue, BlockDriverState *bs)
+{
+    g_ptr_array_add(queue->drained, bdrv_ref(bs));
+    bdrv_drained_begin(bs);
+}
+
+static void queue_undrain(BlockReopenQueue *queue)
+{
+    while (queue->drained->len) {
+        BlockDriverState *bs = queue->drained->pdata[queue->drained->len - 1];
+
+        g_ptr_array_set_size(queue->drained, queue->drained->len - 1);
+        bdrv_drained_end(bs);
+        bdrv_unref(bs);
+    }
+}
+
+/* --- step 2: options --- */
+
+static BdrvChild *find_child(BlockDriverState *bs, const char *name)
+{
+    BdrvChild *c;
+
+    QTAILQ_FOREACH(c, &bs->children, next) {
+        if (!strcmp(c->name, name)) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+/* A child described inline gets its options as an entry of its own. */
+static bool queue_inline_child(BlockReopenQueue *queue, ReopenEntry *e,
+                               BdrvChild *c, QDict *options, Error **errp)
+{
+    BlockDriverState *bs = e->state.bs;
+
+    if (c->bs->inherits_from != bs) {
+        error_setg(errp, "Cannot change options of node '%s' through its "
+                   "parent '%s'", bdrv_get_node_name(c->bs),
+                   bdrv_get_node_name(bs));
+        error_append_hint(errp, "Name the node in the list of nodes to "
+                          "reopen.\n");
+        return false;
+    }
+    if (!queue_find(queue, c->bs)) {
+        ReopenEntry *child;
+
+        bdrv_reopen_queue(queue, c->bs, qobject_ref(options), e->keep_old);
+        child = queue_find(queue, c->bs);
+        child->implied = true;
+    }
+    return true;
+}
+
+/*
+ * Completes the options: the driver, unless given; children that are not
+ * mentioned stay; inline descriptions of children are queued for them.
+ */
+static bool complete_options(BlockReopenQueue *queue, ReopenEntry *e,
+                             Error **errp)
+{
+    BlockDriverState *bs = e->state.bs;
+    QDict *dict = e->given;
+    BdrvChild *c;
+
+    if (!qdict_haskey(dict, "driver")) {
+        qdict_put_str(dict, "driver", bs->drv->format_name);
+    }
+    QTAILQ_FOREACH(c, &bs->children, next) {
+        QObject *value = qdict_get(dict, c->name);
+        QDict *inline_options = value ? qobject_to(QDict, value) : NULL;
+        bool follow = c->bs->inherits_from == bs;
+
+        if (c == bs->backing) {
+            if (inline_options) {
+                if (!queue_inline_child(queue, e, c, inline_options, errp)) {
+                    return false;
+                }
+                qdict_put_str(dict, c->name, bdrv_get_node_name(c->bs));
+            }
+            continue;
+        }
+        if (inline_options &&
+            !queue_inline_child(queue, e, c, inline_options, errp)) {
+            return false;
+        }
+        if (!value && follow && !queue_find(queue, c->bs)) {
+            ReopenEntry *child;
+
+            bdrv_reopen_queue(queue, c->bs, NULL, true);
+            child = queue_find(queue, c->bs);
+            child->implied = true;
+        }
+        if ((!value || inline_options) && !strchr(c->name, '.')) {
+            qdict_put_str(dict, c->name, bdrv_get_node_name(c->bs));
+        }
+    }
+    return true;
+}
+
+static bool option_is_common(const char *name)
+{
+    static const char *const common[] = {
+        "discard", "cache", "read-only", "auto-read-only", "detect-zeroes",
+        NULL
+    };
+    return g_strv_contains(common, name);
+}
+
+static bool may_change(BlockDriverState *bs, const char *name)
+{
+    const char *const *list = bs->drv->reopen_options;
+
+    return option_is_common(name) || find_child(bs, name) ||
+           !strcmp(name, "backing") || (list && g_strv_contains(list, name));
+}
+
+static bool check_unchanged(BlockDriverState *bs, QDict *dict, Error **errp)
+{
+    QDict *old = bs->explicit_options;
+    QDict *sides[2] = { dict, old };
+
+    for (int i = 0; i < 2; i++) {
+        QDict *other = sides[1 - i];
+        const QDictEntry *entry;
+
+        for (entry = qdict_first(sides[i]); entry;
+             entry = qdict_next(sides[i], entry)) {
+            const char *name = qdict_entry_key(entry);
+            QObject *there = qdict_get(other, name);
+
+            if (may_change(bs, name) ||
+                (there && qobject_is_equal(there, qdict_entry_value(entry)))) {
+                continue;
+            }
+            if (!there && (!strcmp(name, "driver") ||
+                           !strcmp(name, "node-name") ||
+                           (i == 1 && !strcmp(name, "force-share")))) {
+                /* Left out: as it is. A wrong one is seen from the other
+                 * side. */
+                if (strcmp(name, "node-name") || i == 1 ||
+                    !strcmp(qdict_get_str(dict, name), bs->node_name)) {
+                    continue;
+                }
+            }
+            error_setg(errp, "Cannot change the option '%s'", name);
+            return false;
+        }
+    }
+    return true;
+}
+
+static int default_flags(BlockReopenQueue *queue, ReopenEntry *e)
+{
+    BlockDriverState *bs = e->state.bs;
+    BlockDriverState *parent = bs->inherits_from;
+    int flags = bs->open_flags;
+
+    if (parent && queue_find(queue, parent)) {
+        BdrvChild *c;
+
+        QTAILQ_FOREACH(c, &parent->children, next) {
+            if (c->bs == bs) {
+                int inherited = bdrv_inherited_flags(
+                    c->role, bdrv_reopen_flags(queue, parent));
+                return (flags & ~OPTION_FLAGS) | (inherited & OPTION_FLAGS);
+            }
+        }
+    }
+    if (e->keep_old) {
+        return flags;
+    }
+    return (flags & ~OPTION_FLAGS) | BDRV_O_RDWR;
+}
+
+static bool entry_read_options(BlockReopenQueue *queue, ReopenEntry *e,
+                               Error **errp)
+{
+    BlockDriverState *bs = e->state.bs;
+    QDict *nested;
+
+    if (!bs->drv->bdrv_reopen_prepare) {
+        error_setg(errp, "Block format '%s' used by node '%s' does not "
+                   "support reopening files", bs->drv->format_name,
+                   bdrv_get_node_name(bs));
+        return false;
+    }
+    if (e->keep_old) {
+        g_autoptr(QDict) old = qdict_clone_shallow(bs->explicit_options);
+
+        qdict_flatten(e->given);
+        qdict_flatten(old);
+        qdict_join(e->given, old, false);
+    }
+    nested = bdrv_options_nest(g_steal_pointer(&e->given), errp);
+    if (!nested) {
+        e->given = qdict_new();
+        return false;
+    }
+    e->given = nested;
+    if (!complete_options(queue, e, errp) ||
+        !check_unchanged(bs, e->given, errp)) {
+        return false;
+    }
+    e->state.options_dict = qdict_clone_shallow(e->given);
+    if (bs->drv->supports_backing && qdict_haskey(e->given, "backing")) {
+        e->backing = qobject_ref(qdict_get(e->given, "backing"));
+        qdict_del(e->given, "backing");
+    }
+    if (bs->backing && !e->backing && !e->keep_old) {
+        error_setg(errp, "backing is missing for '%s'",
+                   bdrv_get_node_name(bs));
+        return false;
+    }
+    e->state.options = bdrv_options_from_qdict(e->given, errp);
+    if (!e->state.options) {
+        return false;
+    }
+    e->state.flags = default_flags(queue, e);
+    if (!e->keep_old) {
+        e->state.detect_zeroes = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
+    }
+    return bdrv_common_options(e->state.options, &e->state.flags,
+                               &e->state.detect_zeroes, errp);
+}
+
+/* --- step 3: children --- */
+
+static void queue_affects(BlockReopenQueue *queue, BlockDriverState *bs)
+{
+    queue->affected = g_slist_prepend(queue->affected, bs);
+}
+
+static bool swap_child(BlockReopenQueue *queue, BlockDriverState *bs,
+                       BdrvChild *c, BlockDriverState *new_bs,
+                       Transaction *tran, Error **errp)
+{
+    if (c) {
+        bdrv_edge_guard_tran(c->bs, c->perm, c->shared_perm, tran);
+        queue_affects(queue, c->bs);
+    }
+    if (!new_bs) {
+        return bdrv_unref_child_tran(c, NULL, tran, errp);
+    }
+    queue_affects(queue, new_bs);
+    if (!c) {
+        return bdrv_attach_child_tran(bs, new_bs, "backing", BDRV_CHILD_COW,
+                                      tran, errp) != NULL;
+    }
+    return bdrv_replace_child_tran(c, new_bs, NULL, tran, errp);
+}
+
+static BlockDriverState *named_node(QObject *value, const char *what,
+                                    Error **errp)
+{
+    QString *name = qobject_to(QString, value);
+
+    if (!name) {
+        error_setg(errp, "A new '%s' child must be given by node name", what);
+        return NULL;
+    }
+    return bdrv_lookup_node(qstring_get_str(name), errp);
+}
+
+static bool swap_backing(BlockReopenQueue *queue, ReopenEntry *e,
+                         Transaction *tran, Error **errp)
+{
+    BlockDriverState *bs = e->state.bs;
+    BlockDriverState *new_bs = NULL;
+
+    if (!e->backing) {
+        return true;
+    }
+    if (!qobject_to(QNull, e->backing)) {
+        QString *name = qobject_to(QString, e->backing);
+
+        if (!name || qstring_get_str(name)[0]) {
+            new_bs = named_node(e->backing, "backing", errp);
+            if (!new_bs) {
+                return false;
+            }
+        }
+    }
+    if (child_bs(bs->backing) == new_bs) {
+        return true;
+    }
+    return swap_child(queue, bs, bs->backing, new_bs, tran, errp);
+}
+
+static bool swap_children(BlockReopenQueue *queue, ReopenEntry *e,
+                          Transaction *tran, Error **errp)
+{
+    BlockDriverState *bs = e->state.bs;
+    g_autoptr(GPtrArray) children = g_ptr_array_new();
+    BdrvChild *c;
+
+    QTAILQ_FOREACH(c, &bs->children, next) {
+        g_ptr_array_add(children, c);
+    }
+    for (guint i = 0; i < children->len; i++) {
+        QObject *value;
+        BlockDriverState *new_bs;
+
+        c = children->pdata[i];
+        value = c == bs->backing ? NULL : qdict_get(e->given, c->name);
+        if (!value) {
+            continue;
+        }
+        new_bs = named_node(value, c->name, errp);
+        if (!new_bs ||
+            (new_bs != c->bs &&
+             !swap_child(queue, bs, c, new_bs, tran, errp))) {
+            return false;
+        }
+    }
+    return swap_backing(queue, e, tran, errp);
+}
+
+/* --- all of it --- */
+
+static bool read_all_options(BlockReopenQueue *queue, Error **errp)
+{
+    /* Grows while inline children are found. */
+    for (guint i = 0; i < queue->entries->len; i++) {
+        if (!entry_read_options(queue, queue->entries->pdata[i], errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* New children of the queue have to be quiet as well. */
+static void drain_new_children(BlockReopenQueue *queue)
+{
+    for (guint i = 0; i < queue->entries->len; i++) {
+        ReopenEntry *e = queue->entries->pdata[i];
+        const QDictEntry *entry;
+
+        for (entry = qdict_first(e->state.options_dict); entry;
+             entry = qdict_next(e->state.options_dict, entry)) {
+            QString *name = qobject_to(QString, qdict_entry_value(entry));
+            BlockDriverState *bs =
+                name && (find_child(e->state.bs, qdict_entry_key(entry)) ||
+                         !strcmp(qdict_entry_key(entry), "backing"))
+                    ? bdrv_find_node(qstring_get_str(name)) : NULL;
+
+            if (bs) {
+                queue_drain(queue, bs);
+            }
+        }
+    }
+}
+
+static bool change_graph(BlockReopenQueue *queue, Transaction *tran,
+                         Error **errp)
+{
+    for (guint i = 0; i < queue->entries->len; i++) {
+        ReopenEntry *e = queue->entries->pdata[i];
+
+        queue_affects(queue, e->state.bs);
+        if (!swap_children(queue, e, tran, errp)) {
+            return false;
+        }
+    }
+    return bdrv_refresh_perms_tran(queue->affected, queue, tran, errp);
+}
+
+static int prepare_drivers(BlockReopenQueue *queue, Error **errp)
+{
+    for (guint i = 0; i < queue->entries->len; i++) {
+        ReopenEntry *e = queue->entries->pdata[i];
+        Error *err = NULL;
+        int ret = e->state.bs->drv->bdrv_reopen_prepare(&e->state, queue,
+                                                        &err);
+        if (ret < 0) {
+            if (!err) {
+                error_setg_errno(&err, -ret, "Failed to reopen node '%s'",
+                                 bdrv_get_node_name(e->state.bs));
+            }
+            error_propagate(errp, err);
+            return ret;
+        }
+        e->prepared = true;
+    }
+    return 0;
+}
+
+static void entry_commit(ReopenEntry *e)
+{
+    BlockDriverState *bs = e->state.bs;
+    BlockdevOptions *old_options = bs->options;
+
+    if (bs->drv->bdrv_reopen_commit) {
+        bs->drv->bdrv_reopen_commit(&e->state);
+    }
+    bs->open_flags = e->state.flags;
+    bs->detect_zeroes = e->state.detect_zeroes;
+    bs->options = e->state.options;
+    e->state.options = old_options;
+    qobject_unref(bs->explicit_options);
+    bs->explicit_options = g_steal_pointer(&e->state.options_dict);
+}
+
+static void finish_drivers(BlockReopenQueue *queue, bool commit)
+{
+    for (guint i = queue->entries->len; i-- > 0; ) {
+        ReopenEntry *e = queue->entries->pdata[i];
+
+        if (commit) {
+            entry_commit(e);
+        } else if (e->prepared && e->state.bs->drv->bdrv_reopen_abort) {
+            e->state.bs->drv->bdrv_reopen_abort(&e->state);
+        }
+    }
+}
+
+static void refresh_after_commit(BlockReopenQueue *queue)
+{
+    for (guint i = queue->entries->len; i-- > 0; ) {
+        ReopenEntry *e = queue->entries->pdata[i];
+
+        /* Limits cannot fail to be merged again from children that work. */
+        bdrv_refresh_limits(e->state.bs, NULL);
+        bdrv_refresh_filename(e->state.bs);
+    }
+}
+
+int bdrv_reopen_multiple(BlockReopenQueue *queue, Error **errp)
+{
+    Transaction *tran = tran_new();
+    int ret = -EINVAL;
+
+    for (guint i = 0; i < queue->entries->len; i++) {
+        ReopenEntry *e = queue->entries->pdata[i];
+        queue_drain(queue, e->state.bs);
+    }
+    if (!read_all_options(queue, errp)) {
+        tran_abort(tran);
+        goto out;
+    }
+    drain_new_children(queue);
+    for (guint i = 0; i < queue->entries->len; i++) {
+        ReopenEntry *e = queue->entries->pdata[i];
+
+        ret = bdrv_flush(e->state.bs);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Error flushing node '%s'",
+                             bdrv_get_node_name(e->state.bs));
+            tran_abort(tran);
+            goto out;
+        }
+    }
+
+    bdrv_graph_change_begin();
+    ret = change_graph(queue, tran, errp) ? 0 : -EPERM;
+    if (ret < 0) {
+        tran_abort(tran);
+        bdrv_graph_change_end();
+        goto out;
+    }
+    bdrv_graph_wrunlock();
+
+    ret = prepare_drivers(queue, errp);
+
+    bdrv_graph_wrlock();
+    finish_drivers(queue, ret == 0);
+    tran_finalize(tran, ret);
+    bdrv_graph_change_end();
+    if (ret == 0) {
+        refresh_after_commit(queue);
+    }
+out:
+    queue_undrain(queue);
+    bdrv_reopen_queue_free(queue);
+    return ret;
+}
+
+int bdrv_reopen(BlockDriverState *bs, QDict *options, bool keep_old_options,
+                Error **errp)
+{
+    return bdrv_reopen_multiple(
+        bdrv_reopen_queue(NULL, bs, options, keep_old_options), errp);
+}
+
+int bdrv_reopen_set_read_only(BlockDriverState *bs, bool read_only,
+                              Error **errp)
+{
+    QDict *options = qdict_new();
+
+    qdict_put_str(options, "read-only", read_only ? "on" : "off");
+    return bdrv_reopen(bs, options, true, errp);
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* File descriptors, file locks, aligned memory, byte order. */
+#include "util/osdep.h"
+#include "util/bswap.h"
+#include "util/fd.h"
+#include "util/filelock.h"
+
+static char *tmp_path(void)
+{
+    g_autoptr(GError) gerr = NULL;
+    char *path = NULL;
+    int fd = g_file_open_tmp("test-fd-XXXXXX", &path, &gerr);
+
+    g_assert_no_error(gerr);
+    close(fd);
+    return path;
+}
+
+static void test_open(void)
+{
+    g_autofree char *path = tmp_path();
+    g_autofree char *want = NULL;
+    g_autoptr(Error) err = NULL;
+    int fd = qemu_open(path, O_RDWR, &error_abort);
+
+    g_assert_cmpint(fcntl(fd, F_GETFD) & FD_CLOEXEC, !=, 0);
+    g_assert_cmpint(qemu_fdatasync(fd), ==, 0);
+    g_assert_cmpint(qemu_close(fd), ==, 0);
+    g_assert_cmpint(qemu_close(fd), ==, -1);
+
+    unlink(path);
+    g_assert_cmpint(qemu_open(path, O_RDWR, &err), ==, -1);
+    g_assert_cmpint(errno, ==, ENOENT);
+    want = g_strdup_printf("Could not open '%s': No such file or directory",
+                           path);
+    g_assert_cmpstr(error_get_pretty(err), ==, want);
+
+    fd = qemu_create(path, O_WRONLY | O_EXCL, 0600, &error_abort);
+    g_assert_cmpint(qemu_close(fd), ==, 0);
+    g_assert_cmpint(qemu_create(path, O_WRONLY | O_EXCL, 0600, NULL), ==, -1);
+    g_assert_cmpint(errno, ==, EEXIST);
+    unlink(path);
+}
+
+static void test_full(void)
+{
+    g_autofree char *path = tmp_path();
+    int fd = qemu_open(path, O_RDWR, &error_abort);
+    char buf[8] = "";
+
+    unlink(path);
+    g_assert_cmpint(qemu_write_full(fd, "abcdef", 6), ==, 6);
+    g_assert_cmpint(qemu_pwrite_full(fd, "X", 1, 2), ==, 1);
+    g_assert_cmpint(lseek(fd, 1, SEEK_SET), ==, 1);
+    errno = EIO;
+    g_assert_cmpint(qemu_read_full(fd, buf, 8), ==, 5);
+    g_assert_cmpint(errno, ==, 0);
+    g_assert_cmpmem(buf, 5, "bXdef", 5);
+    g_assert_cmpint(qemu_pread_full(fd, buf, 2, 4), ==, 2);
+    g_assert_cmpmem(buf, 2, "ef", 2);
+    g_assert_cmpint(qemu_pread_full(fd, buf, 2, 5), ==, 1);
+    qemu_close(fd);
+    g_assert_cmpint(qemu_write_full(fd, "a", 1), ==, 0);
+    g_assert_cmpint(errno, ==, EBADF);
+}
+
+/* More than a pipe takes at once: both sides see short transfers. */
+static gpointer pipe_writer(gpointer opaque)
+{
+    int fd = GPOINTER_TO_INT(opaque);
+    size_t len = 1 << 20;
+    g_autofree char *buf = g_malloc(len);
+
+    memset(buf, 'p', len);
+    g_assert_cmpint(qemu_write_full(fd, buf, len), ==, len);
+    close(fd);
+    return NULL;
+}
+
+static void test_pipe(void)
+{
+    size_t len = 1 << 20;
+    g_autofree char *buf = g_malloc0(len);
+    GThread *thread;
+    int fds[2];
+
+    g_assert_cmpint(pipe(fds), ==, 0);
+    thread = g_thread_new("writer", pipe_writer, GINT_TO_POINTER(fds[1]));
+    g_assert_cmpint(qemu_read_full(fds[0], buf, len), ==, len);
+    for (size_t i = 0; i < len; i++) {
+        g_assert_cmpint(buf[i], ==, 'p');
+    }
+    g_assert_cmpint(qemu_fd_set_nonblock(fds[0], true), ==, 0);
+    g_assert_cmpint(fcntl(fds[0], F_GETFL) & O_NONBLOCK, !=, 0);
+    g_assert_cmpint(qemu_fd_set_nonblock(fds[0], false), ==, 0);
+    g_assert_cmpint(fcntl(fds[0], F_GETFL) & O_NONBLOCK, ==, 0);
+    g_thread_join(thread);
+    close(fds[0]);
+}
+
+/* Two descriptions of one file exclude each other inside one process, too. */
+static void test_lock(void)
+{
+    g_autofree char *path = tmp_path();
+    int a, b, c;
+
+    if (!qemu_has_ofd_lock()) {
+        g_test_skip("the kernel has no OFD locks");
+        return;
+    }
+    a = qemu_open(path, O_RDWR, &error_abort);
+    b = qemu_open(path, O_RDWR, &error_abort);
+    c = qemu_open(path, O_RDWR, &error_abort);
+    unlink(path);
+
+    g_assert_cmpint(qemu_lock_fd(a, 100, 1, false), ==, 0);
+    g_assert_cmpint(qemu_lock_fd_test(b, 100, 1, false), ==, 0);
+    g_assert_cmpint(qemu_lock_fd_test(b, 100, 1, true), ==, -EAGAIN);
+    g_assert_cmpint(qemu_lock_fd_test(b, 101, 1, true), ==, 0);
+    g_assert_cmpint(qemu_lock_fd(b, 100, 1, true), ==, -EAGAIN);
+    g_assert_cmpint(qemu_lock_fd(b, 100, 1, false), ==, 0);
+
+    /* The test asks about others only. */
+    g_assert_cmpint(qemu_unlock_fd(b, 100, 1), ==, 0);
+    g_assert_cmpint(qemu_lock_fd_test(a, 100, 1, true), ==, 0);
+
+    /* Converting, and a range up to the end. */
+    g_assert_cmpint(qemu_lock_fd(a, 100, 0, true), ==, 0);
+    g_assert_cmpint(qemu_lock_fd(b, 1LL << 40, 1, false), ==, -EAGAIN);
+    g_assert_cmpint(qemu_lock_fd(b, 99, 1, false), ==, 0);
+
+    /* Closing another descriptor of the file loses nothing. */
+    close(c);
+    g_assert_cmpint(qemu_lock_fd_test(b, 100, 1, true), ==, -EAGAIN);
+    close(a);
+    g_assert_cmpint(qemu_lock_fd(b, 100, 0, true), ==, 0);
+    close(b);
+    g_assert_cmpint(qemu_lock_fd(b, 100, 1, true), ==, -EBADF);
+}
+
+static void test_memalign(void)
+{
+    for (size_t align = 1; align <= 1 << 16; align *= 2) {
+        QEMU_AUTO_VFREE void *p = qemu_memalign(align, align + 3);
+        void *empty = qemu_memalign(align, 0);
+
+        g_assert_cmpuint((uintptr_t)p % align, ==, 0);
+        memset(p, 0x55, align + 3);
+        g_assert_nonnull(empty);
+        qemu_vfree(empty);
+    }
+    qemu_vfree(NULL);
+    g_assert_cmpuint(qemu_real_host_page_size(), ==,
+                     (size_t)sysconf(_SC_PAGESIZE));
+}
+
+static void test_bswap(void)
+{
+    unsigned char buf[9] = { 0, 1, 2, 3, 4, 5, 6, 7, 8 };
+    uint32_t v;
+
+    g_assert_cmphex(lduw_be_p(buf + 1), ==, 0x0102);
+    g_assert_cmphex(lduw_le_p(buf + 1), ==, 0x0201);
+    g_assert_cmphex(ldl_be_p(buf + 1), ==, 0x01020304);
+    g_assert_cmphex(ldl_le_p(buf + 1), ==, 0x04030201);
+    g_assert_cmphex(ldq_be_p(buf + 1), ==, 0x0102030405060708);
+    g_assert_cmphex(ldq_le_p(buf + 1), ==, 0x0807060504030201);
+    g_assert_cmphex(ldub_p(buf + 8), ==, 8);
+
+    stq_be_p(buf + 1, 0x1122334455667788);
+    g_assert_cmphex(buf[1], ==, 0x11);
+    g_assert_cmphex(ldq_le_p(buf + 1), ==, 0x8877665544332211);
+    stw_le_p(buf + 3, 0xaabb);
+    g_assert_cmphex(buf[3], ==, 0xbb);
+    stl_be_p(buf + 5, 0xa1b2c3d4);
+    g_assert_cmphex(ldl_be_p(buf + 5), ==, 0xa1b2c3d4);
+    g_assert_cmphex(buf[0], ==, 0);
+    stb_p(buf, 9);
+    g_assert_cmphex(buf[0], ==, 9);
+
+    v = cpu_to_be32(0x01020304);
+    g_assert_cmpmem(&v, 4, "\1\2\3\4", 4);
+    be32_to_cpus(&v);
+    g_assert_cmphex(v, ==, 0x01020304);
+    cpu_to_le32s(&v);
+    g_assert_cmpmem(&v, 4, "\4\3\2\1", 4);
+    g_assert_cmphex(le32_to_cpu(v), ==, 0x01020304);
+    g_assert_cmphex(be16_to_cpu(cpu_to_be16(0x1234)), ==, 0x1234);
+    g_assert_cmphex(bswap64(0x1122334455667788), ==, 0x8877665544332211);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/fd/open", test_open);
+    g_test_add_func("/fd/full", test_full);
+    g_test_add_func("/fd/pipe", test_pipe);
+    g_test_add_func("/fd/lock", test_lock);
+    g_test_add_func("/fd/memalign", test_memalign);
+    g_test_add_func("/fd/bswap", test_bswap);
+    return g_test_run();
+}
