@@ -5,7 +5,7 @@
 #include "img/img.h"
 
 /* A stretch of the image with one answer. */
-typedef struct MapEntry {
+typedef struct Stretch {
     int64_t start;
     int64_t length;
     int64_t depth;
@@ -16,7 +16,7 @@ typedef struct MapEntry {
     bool compressed;
     bool present;
     bool has_offset;
-} MapEntry;
+} Stretch;
 
 typedef struct MapArgs {
     ImgOpen how;
@@ -31,7 +31,7 @@ static const char *bool_str(bool value)
     return value ? "true" : "false";
 }
 
-static bool print_human(const MapEntry *e, bool last)
+static bool print_human(const Stretch *e, bool last)
 {
     if (e->data && !e->has_offset) {
         error_report("File contains external, encrypted or compressed "
@@ -45,7 +45,7 @@ static bool print_human(const MapEntry *e, bool last)
     return true;
 }
 
-static void print_json(const MapEntry *e, bool last)
+static void print_json(const Stretch *e, bool last)
 {
     printf("{ \"start\": %" PRId64 ", \"length\": %" PRId64
            ", \"depth\": %" PRId64 ", \"present\": %s, \"zero\": %s"
@@ -58,7 +58,7 @@ static void print_json(const MapEntry *e, bool last)
     printf(last ? "}]\n" : "},\n");
 }
 
-static bool print_entry(const MapArgs *a, const MapEntry *e, bool last)
+static bool print_entry(const MapArgs *a, const Stretch *e, bool last)
 {
     if (a->output == IMG_OUTPUT_HUMAN) {
         return print_human(e, last);
@@ -67,7 +67,7 @@ static bool print_entry(const MapArgs *a, const MapEntry *e, bool last)
     return true;
 }
 
-static bool same_kind(const MapEntry *a, const MapEntry *b)
+static bool same_kind(const Stretch *a, const Stretch *b)
 {
     if (!a->length || a->zero != b->zero || a->data != b->data ||
         a->compressed != b->compressed || a->present != b->present ||
@@ -94,7 +94,7 @@ static int64_t printed_depth(BlockDriverState *bs, int status, int depth)
 }
 
 static int ask(BlockDriverState *bs, int64_t offset, int64_t bytes,
-               MapEntry *e)
+               Stretch *e)
 {
     BlockDriverState *file = NULL;
     int64_t map = 0, pnum;
@@ -106,7 +106,7 @@ static int ask(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (ret < 0) {
         return ret;
     }
-    *e = (MapEntry) {
+    *e = (Stretch) {
         .start = offset,
         .length = pnum,
         .data = ret & BDRV_BLOCK_DATA,
@@ -127,7 +127,7 @@ static int ask(BlockDriverState *bs, int64_t offset, int64_t bytes,
 static int map(BlockBackend *blk, const MapArgs *a)
 {
     int64_t length = blk_getlength(blk);
-    MapEntry current = { .start = a->start }, next;
+    Stretch current = { .start = a->start }, next;
     int64_t pos;
     int ret;
 
