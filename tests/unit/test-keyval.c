@@ -36,7 +36,8 @@ static void test_strict(void)
           "{\"l\": [{\"a\": \"x\"}, {\"a\": \"y\"}]}" },
         { "l.0.0=x", NULL, "{\"l\": [[\"x\"]]}" },
         { "raw,size=1", "driver", "{\"driver\": \"raw\", \"size\": \"1\"}" },
-        { "raw,,x", "driver", "{\"driver\": \"raw,x\"}" },
+        { "driver=raw,,x", "driver", "{\"driver\": \"raw,x\"}" },
+        { "raw,,x=1", "driver", NULL, "Invalid parameter ''" },
         { "driver=raw", "driver", "{\"driver\": \"raw\"}" },
         { ok, NULL, long_json },
         { "=", "i", NULL, "Invalid parameter ''" },
@@ -98,9 +99,9 @@ static void test_help(void)
     g_assert_cmpstr(qdict_get_try_str(a, "i"), ==, "x");
     b = keyval_parse("help=1", NULL, &help, &error_abort);
     g_assert_false(help);
-    c = keyval_parse("help,,x", "i", &help, &error_abort);
+    c = keyval_parse("a=help,b=x,,help", NULL, &help, &error_abort);
     g_assert_false(help);
-    g_assert_cmpstr(qdict_get_try_str(c, "i"), ==, "help,x");
+    g_assert_cmpstr(qdict_get_try_str(c, "a"), ==, "help");
 }
 
 /* Merging: later values win, lists can be continued. */

@@ -478,6 +478,26 @@ static void test_members(void)
     g_assert_cmpstr(qapi_BlockdevOptionsQcow2_members[1].name, ==, "backing");
 }
 
+/* The lines of `qemu-img create -f raw -o help` in version 7.2. */
+static void test_members_help(void)
+{
+    const QapiMemberInfo *const tables[] = {
+        qapi_CreateOptionsRaw_members, qapi_CreateOptionsFile_members, NULL
+    };
+    g_autoptr(GString) text = g_string_new("Supported options:\n");
+
+    qapi_members_help(tables, text);
+    g_assert_cmpstr(text->str, ==,
+        "Supported options:\n"
+        "  extent_size_hint=<size> - Extent size hint for the image file, 0 to"
+        " disable\n"
+        "  nocow=<bool (on/off)>  - Turn off copy-on-write (valid only on"
+        " btrfs)\n"
+        "  preallocation=<str>    - Preallocation mode (allowed values: off,"
+        " falloc, full)\n"
+        "  size=<size>            - Virtual disk size\n");
+}
+
 static void test_enums(void)
 {
     Error *err = NULL;
@@ -611,6 +631,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qapi/free-partial", test_free_partial);
     g_test_add_func("/qapi/output", test_output);
     g_test_add_func("/qapi/members", test_members);
+    g_test_add_func("/qapi/members-help", test_members_help);
     g_test_add_func("/qapi/enums", test_enums);
     g_test_add_func("/qapi/deep", test_deep);
     g_test_add_func("/qapi/random", test_random);
