@@ -32,7 +32,8 @@ static struct {
     unsigned queued;
     unsigned threads;  /* all */
     unsigned idle;     /* waiting for cond, or waking up from that */
-    unsigned starting; /* on their way to the queue */
+    unsigned starting; /* on their way to the queue, new */
+    unsigned coming;   /* atomic; on their way to the queue, work done */
 } pool;
 
 static void __attribute__((constructor)) pool_init(void)
@@ -67,9 +68,11 @@ static void *worker(void *unused)
         qemu_mutex_unlock(&pool.lock);
 
         req->ret = req->func(req->arg);
+        qatomic_inc(&pool.coming);
         aio_co_wake(req->co);
 
         qemu_mutex_lock(&pool.lock);
+        qatomic_dec(&pool.coming);
     }
     pool.threads--;
     qemu_mutex_unlock(&pool.lock);
@@ -123,15 +126,23 @@ int coroutine_fn thread_pool_submit_co(ThreadPoolFunc *func, void *arg)
         .co = qemu_coroutine_self(),
     };
     bool start = false, wake = false;
+    unsigned coming;
     int ret;
 
     assert(qemu_in_coroutine() && qemu_get_current_aio_context());
     qemu_mutex_lock(&pool.lock);
     QSIMPLEQ_INSERT_TAIL(&pool.queue, &req, next);
     pool.queued++;
-    if (pool.queued <= pool.idle) {
+    /*
+     * Who is coming will see the request: what has just woken us often asks
+     * for more work before its thread is back.
+     */
+    coming = qatomic_read(&pool.coming);
+    if (pool.queued <= coming) {
+        wake = false;
+    } else if (pool.queued <= coming + pool.idle) {
         wake = true;
-    } else if (pool.queued > pool.idle + pool.starting &&
+    } else if (pool.queued > coming + pool.idle + pool.starting &&
                pool.threads < THREAD_POOL_MAX) {
         pool.threads++;
         pool.starting++;

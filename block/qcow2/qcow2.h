@@ -168,6 +168,7 @@ typedef struct BDRVQcow2State {
     /* --- Atomic. --- */
     bool unusable;              /* fatal corruption: all requests -ENOMEDIUM */
     bool signaled_corruption;   /* said once already */
+    int file_holes;     /* the file has holes: 1 yes, -1 no, 0 not asked */
 
     /* --- Under lock. --- */
     CoMutex lock;
@@ -652,7 +653,10 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
                                         int64_t bytes, BdrvRequestFlags flags);
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset,
                                    int64_t bytes);
-/* Discards whole clusters. @full: remove the mapping altogether. */
+/*
+ * Discards whole clusters that the caller holds exclusively; without the lock.
+ * @full: remove the mapping altogether.
+ */
 int coroutine_fn qcow2_cluster_discard(BlockDriverState *bs, uint64_t offset,
                                        uint64_t bytes, Qcow2DiscardType type,
                                        bool full);
@@ -661,7 +665,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
                                        int64_t *pnum, int64_t *map,
                                        BlockDriverState **file);
 /* Everything that changes the disk calls it first: refuses on an unusable
- * node, sets the dirty bit, clears autoclear bits. */
+ * node, sets the dirty bit, clears autoclear bits. [lock] */
 int coroutine_fn qcow2_begin_change(BlockDriverState *bs);
 
 /* --- resize.c, prealloc.c --------------------------------------------------- */
@@ -681,7 +685,11 @@ typedef struct Qcow2ReopenState Qcow2ReopenState;
 int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
                Error **errp);
 void qcow2_close(BlockDriverState *bs);
-/* Typed options into a plan: new caches are made, nothing changes yet. */
+/*
+ * Typed options into a plan; caches are written and new ones made, nothing
+ * else changes yet. commit replaces them, so nothing may be pinned or become
+ * dirty in between. [lock] The timer is the main thread's: see open.c.
+ */
 Qcow2ReopenState *coroutine_fn qcow2_options_prepare(
     BlockDriverState *bs, const BlockdevOptionsQcow2 *options, int flags,
     Error **errp);
