@@ -105,15 +105,22 @@ def one_round(seed, args, directory):
     for i in range(rng.choice([0, 1, 1, 2])):
         fill(rng, image, size, options['cluster_size'], 10)
         if can_snapshot and rng.random() < 0.3:
-            run('qemu-img', 'snapshot', '-c', f's{i}', image)
             raw = os.path.join(directory, f's{i}.raw')
             try:
+                run('qemu-img', 'snapshot', '-c', f's{i}', image)
                 run('qemu-img', 'convert', '-f', 'qcow2', '-l', f's{i}',
                     '-O', 'raw', image, raw)
             except RuntimeError:
-                # QEMU 7.2 fails to read some snapshots that it made.
+                # A refcount is at its maximum, or QEMU 7.2 cannot read what
+                # it made.
                 continue
             snapshots.append((f's{i}', raw))
+    try:
+        run('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', image, model)
+    except RuntimeError:
+        # Its own driver cannot read what QEMU 7.2 wrote: nothing to compare.
+        print(f'seed {seed}: qemu-io made an unreadable image', flush=True)
+        return True
     if rng.random() < 0.5:
         features.append('compressed')
     # Behind the old end a longer backing file must stay hidden.
@@ -143,7 +150,9 @@ def one_round(seed, args, directory):
             copy = os.path.join(directory, 'copy.raw')
             run('qemu-img', 'convert', '-f', 'qcow2', '-l', name, '-O', 'raw',
                 image, copy)
-            run('cmp', raw, copy)
+            # convert -l takes the size of the disk, not of the snapshot.
+            size = min(os.path.getsize(raw), os.path.getsize(copy))
+            run('cmp', '-n', str(size), raw, copy)
     except (RuntimeError, subprocess.TimeoutExpired) as e:
         print(f'FAILED {about}\n{" ".join(command)}\n{e}', flush=True)
         return False
