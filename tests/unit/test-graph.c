@@ -11,15 +11,15 @@ static void check_empty(void)
 /*
  * Five changes of one transaction:
  *
- *   a -> x      1. a.backing leads to y        4. y gets a backing child z
+ *   a -> x      1. a.backing leads to y        4. y.backing leads to z
  *   b -> x      2. b.backing is dropped        5. everything on f leads to g
- *   c           3. c gets a backing child x
+ *   c           3. c gets a backing child x        y -> w, user -> f
  *
  * For every n the n-th one fails, by a claim or by a cycle, and the graph is
  * as before, permissions and locks included.
  */
 typedef struct Five {
-    BlockDriverState *a, *b, *c, *x, *y, *z, *f, *g, *user;
+    BlockDriverState *a, *b, *c, *x, *y, *z, *f, *g, *w, *user;
 } Five;
 
 static bool five_change(Five *t, int i, Transaction *tran, Error **errp)
@@ -59,8 +59,7 @@ static BdrvClaimOwner *five_block(Five *t, int i, BlockDriverState **undo)
         *undo = t->x;
         break;
     case 4:
-        bdrv_set_backing_hd(t->z, t->y, NULL, &error_abort);
-        *undo = t->z;
+        bdrv_claim(owner, t->y->backing, BDRV_CLAIM_FREEZE, &error_abort);
         break;
     case 5:
         bdrv_claim(owner, t->user->backing, BDRV_CLAIM_CHANGE, &error_abort);
@@ -72,7 +71,7 @@ static BdrvClaimOwner *five_block(Five *t, int i, BlockDriverState **undo)
 static bool five_run(Five *t, int *failed_at, Error **errp)
 {
     BlockDriverState *all[] = { t->a, t->b, t->c, t->x, t->y, t->z, t->f,
-                                t->g, t->user };
+                                t->g, t->w, t->user };
     GSList *nodes = NULL;
     Transaction *tran = tran_new();
     bool ok = true;
@@ -98,18 +97,23 @@ static bool five_run(Five *t, int *failed_at, Error **errp)
 static void test_five_changes(void)
 {
     Five t;
+    BlockBackend *reader;
     Error *err = NULL;
     int failed_at;
 
     t.x = test_overlay("x", NULL, 0);
-    t.y = test_overlay("y", NULL, 0);
-    t.z = test_overlay("z", NULL, 0);
+    t.w = test_overlay("w", NULL, 0);
+    t.y = test_overlay("y", t.w, 0);
+    t.z = test_leaf("z", 0);
     t.a = test_overlay("a", t.x, BDRV_O_RDWR);
     t.b = test_overlay("b", t.x, 0);
     t.c = test_overlay("c", NULL, 0);
     t.f = test_overlay("f", NULL, 0);
     t.g = test_overlay("g", NULL, 0);
     t.user = test_overlay("user", t.f, 0);
+
+    reader = blk_new_with_bs(t.a, BLK_PERM_CONSISTENT_READ,
+                             BLK_PERM_CONSISTENT_READ, &error_abort);
 
     for (int n = 1; n <= 5; n++) {
         BlockDriverState *undo;
@@ -134,7 +138,7 @@ static void test_five_changes(void)
         g_autofree char *before = test_graph_dump();
         g_autofree char *after = NULL;
 
-        test_node(t.z->file->bs)->fail_check = 1;
+        test_node(t.z)->fail_check = 1;
         g_assert_false(five_run(&t, &failed_at, &err));
         after = test_graph_dump();
         g_assert_cmpstr(before, ==, after);
@@ -148,6 +152,7 @@ static void test_five_changes(void)
     g_assert_true(t.y->backing->bs == t.z);
     g_assert_true(t.user->backing->bs == t.g);
 
+    blk_unref(reader);
     bdrv_unref(t.user);
     bdrv_unref(t.f);
     bdrv_unref(t.g);
@@ -157,6 +162,7 @@ static void test_five_changes(void)
     bdrv_unref(t.x);
     bdrv_unref(t.y);
     bdrv_unref(t.z);
+    bdrv_unref(t.w);
     check_empty();
 }
 

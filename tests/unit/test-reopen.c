@@ -278,8 +278,14 @@ static void test_wrong_options(void)
     } bad[] = {
         { "driver", "raw", "Cannot change the option 'driver'" },
         { "node-name", "x", "Cannot change the option 'node-name'" },
+        { "force-share", "on", "Cannot change the option 'force-share'" },
         { "lazy-refcounts", "on",
           "Cannot change the option 'lazy-refcounts'" },
+        { "nonsense", "on", "Cannot change the option 'nonsense'" },
+        { "detect-zeroes", "maybe",
+          "Parameter 'detect-zeroes' does not accept value 'maybe'" },
+        { "cache.direct", "2",
+          "Parameter 'cache.direct' expects 'on' or 'off'" },
     };
 
     for (int i = 0; i < ARRAY_SIZE(bad); i++) {
