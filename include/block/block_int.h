@@ -189,6 +189,9 @@ struct BlockDriver {
         BlockDriverState *bs);
     int coroutine_fn (*bdrv_co_get_info)(BlockDriverState *bs,
                                          BlockDriverInfo *bdi);
+    /* 1 if a node that was created just now reads as zeroes, 0 if that is not
+     * sure. NULL: 0; filters ask the node below. */
+    int (*bdrv_has_zero_init)(BlockDriverState *bs);
     /* Caller frees; NULL with @errp untouched if there is nothing to tell. */
     ImageInfoSpecific *(*bdrv_get_specific_info)(BlockDriverState *bs,
                                                  Error **errp);
@@ -388,6 +391,8 @@ struct BlockDriverState {
     /* Under dirty_bitmap_mutex (leaf). */
     QemuMutex dirty_bitmap_mutex;
     QLIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps;
+    /* Atomic: written under the mutex; 0 lets writes skip it. */
+    unsigned dirty_bitmap_count;
 };
 
 /* block/driver-table.c: every driver in the build. */

@@ -65,11 +65,16 @@ extern int qatomic_tsan_fence_word;
     __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
 /* Return the old value. */
-#define qatomic_xchg(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+#define qatomic_xchg(p, v)                                                  \
+    ({                                                                      \
+        __typeof__(*(p)) qa_old_ =                                          \
+            __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST);                \
+        qa_old_;                                                            \
+    })
 /* The swap happened exactly when the result equals @old. */
 #define qatomic_cmpxchg(p, old, new)                                        \
     ({                                                                      \
-        __typeof__(*(p) + 0) qa_old_ = (old);                               \
+        __typeof__(*(p)) qa_old_ = (old);                                   \
         (void)__atomic_compare_exchange_n((p), &qa_old_, (new), false,      \
                                           __ATOMIC_SEQ_CST,                 \
                                           __ATOMIC_SEQ_CST);                \

@@ -114,16 +114,16 @@ void coroutine_fn qemu_co_queue_wait_impl(CoQueue *queue,
                                           CoQueueWaitFlags flags);
 /*
  * Releases @lock, sleeps until woken, takes @lock again. @lock is a CoMutex *,
- * QemuMutex *, or (void *)NULL when all users of the queue run in one thread.
+ * QemuMutex *, or NULL when all users of the queue run in one thread.
  * Users include "util/lockable.h".
  */
 #define qemu_co_queue_wait(queue, lock)                                     \
     qemu_co_queue_wait_flags(queue, lock, 0)
 #define qemu_co_queue_wait_flags(queue, lock, flags)                        \
-    qemu_co_queue_wait_impl(                                                \
-        queue, &(QemuLockable){ QEMU_MAKE_LOCKABLE(lock).object,            \
-                                QEMU_MAKE_LOCKABLE(lock).lock,              \
-                                QEMU_MAKE_LOCKABLE(lock).unlock }, flags)
+    do {                                                                    \
+        QemuLockable cqw_lockable_ = QEMU_MAKE_LOCKABLE(lock);              \
+        qemu_co_queue_wait_impl(queue, &cqw_lockable_, flags);              \
+    } while (0)
 /* Wakes the first waiter; false if there is none. Caller holds the lock. */
 bool qemu_co_queue_next(CoQueue *queue);
 /* Wakes all that wait at this moment. Caller holds the lock. */
@@ -144,6 +144,7 @@ typedef struct CoRwlock {
 } CoRwlock;
 
 void qemu_co_rwlock_init(CoRwlock *lock);
+/* Free, and every unlock has returned. */
 void qemu_co_rwlock_destroy(CoRwlock *lock);
 void coroutine_fn qemu_co_rwlock_rdlock(CoRwlock *lock);
 void coroutine_fn qemu_co_rwlock_wrlock(CoRwlock *lock);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The pool of worker threads: results, limits, many loops at once. */
+#include "util/osdep.h"
+#include "util/aio.h"
+#include "util/error.h"
+#include "util/iothread.h"
+#include "util/thread-pool.h"
+
+static AioContext *ctx;
+
+typedef struct Job {
+    int value;
+    unsigned *running; /* atomic; coroutines */
+    unsigned rounds;
+    AioContext *home;
+} Job;
+
+static unsigned busy;     /* atomic; functions in the pool at this moment */
+static unsigned busy_max; /* atomic */
+
+static int square(void *opaque)
+{
+    Job *job = opaque;
+
+    g_assert_false(qemu_in_coroutine());
+    g_assert_null(qemu_get_current_aio_context());
+    return job->value * job->value;
+}
+
+static int doze(void *opaque)
+{
+    unsigned n = qatomic_inc_fetch(&busy);
+    unsigned max = qatomic_read(&busy_max);
+
+    while (n > max) {
+        unsigned seen = qatomic_cmpxchg(&busy_max, max, n);
+        if (seen == max) {
+            break;
+        }
+        max = seen;
+    }
+    g_usleep(2000);
+    qatomic_dec(&busy);
+    return -EIO;
+}
+
+static void coroutine_fn job_co(void *opaque)
+{
+    Job *job = opaque;
+
+    for (unsigned i = 0; i < job->rounds; i++) {
+        job->value = i % 1000;
+        g_assert_cmpint(thread_pool_submit_co(square, job), ==,
+                        job->value * job->value);
+        g_assert_true(qemu_get_current_aio_context() == job->home);
+    }
+    qatomic_dec(job->running);
+    aio_wait_kick();
+}
+
+static void coroutine_fn doze_co(void *opaque)
+{
+    Job *job = opaque;
+
+    g_assert_cmpint(thread_pool_submit_co(doze, NULL), ==, -EIO);
+    qatomic_dec(job->running);
+    aio_wait_kick();
+}
+
+static void test_result(void)
+{
+    unsigned running = 1;
+    Job job = { .running = &running, .rounds = 20000, .home = ctx };
+    int64_t start = get_clock();
+
+    qemu_coroutine_enter(qemu_coroutine_create(job_co, &job));
+    AIO_WAIT_WHILE(NULL, qatomic_load_acquire(&running));
+    g_test_message("one after the other: %.0f ns",
+                   (get_clock() - start) / (double)job.rounds);
+    /* One at a time needs few threads. */
+    g_assert_cmpuint(thread_pool_nr_threads(), <=, 3);
+}
+
+/* More work than threads: the limit holds, and the work gets done. */
+static void test_limit(void)
+{
+    unsigned running = 1000;
+    Job job = { .running = &running };
+
+    for (int i = 0; i < 1000; i++) {
+        qemu_coroutine_enter(qemu_coroutine_create(doze_co, &job));
+    }
+    g_assert_cmpuint(thread_pool_nr_threads(), <=, THREAD_POOL_MAX);
+    AIO_WAIT_WHILE(NULL, qatomic_load_acquire(&running));
+    g_assert_cmpuint(busy_max, >, 8);
+    g_assert_cmpuint(busy_max, <=, THREAD_POOL_MAX);
+    g_assert_cmpuint(thread_pool_nr_threads(), <=, THREAD_POOL_MAX);
+}
+
+static void test_many_loops(void)
+{
+    g_autoptr(IOThread) a = iothread_new("pool-a", &error_abort);
+    g_autoptr(IOThread) b = iothread_new("pool-b", &error_abort);
+    AioContext *where[] = { iothread_get_aio_context(a),
+                            iothread_get_aio_context(b), ctx };
+    unsigned running = 60;
+    Job jobs[60];
+    int64_t start = get_clock();
+
+    for (int i = 0; i < 60; i++) {
+        jobs[i] = (Job){ .running = &running, .rounds = 500,
+                         .home = where[i % 3] };
+        aio_co_enter(where[i % 3], qemu_coroutine_create(job_co, &jobs[i]));
+    }
+    AIO_WAIT_WHILE(NULL, qatomic_load_acquire(&running));
+    g_test_message("60 at a time: %.0f ns",
+                   (get_clock() - start) / (60 * 500.0));
+}
+
+int main(int argc, char **argv)
+{
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+    qemu_init_main_loop(&error_abort);
+    ctx = qemu_get_aio_context();
+    g_test_add_func("/thread-pool/result", test_result);
+    g_test_add_func("/thread-pool/limit", test_limit);
+    g_test_add_func("/thread-pool/many-loops", test_many_loops);
+    ret = g_test_run();
+    aio_context_unref(ctx);
+    return ret;
+}
