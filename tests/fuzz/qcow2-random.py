@@ -121,6 +121,9 @@ def one_round(seed, args, directory):
         # Its own driver cannot read what QEMU 7.2 wrote: nothing to compare.
         print(f'seed {seed}: qemu-io made an unreadable image', flush=True)
         return True
+    if 'corrupt: true' in run('qemu-img', 'info', image):
+        print(f'seed {seed}: qemu-io marked its image corrupt', flush=True)
+        return True
     if rng.random() < 0.5:
         features.append('compressed')
     # Behind the old end a longer backing file must stay hidden.
