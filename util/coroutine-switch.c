@@ -117,8 +117,11 @@ enum {
 
 static void NO_SANITIZE coroutine_start(void)
 {
-    qemu_coroutine_switch_end(qemu_coroutine_thread()->current);
-    qemu_coroutine_main();
+    Coroutine *self = qemu_coroutine_self();
+
+    qemu_coroutine_switch_end(self);
+    qemu_coroutine_switch(self, qemu_coroutine_main(), COROUTINE_TERMINATE);
+    abort();
 }
 
 void NO_SANITIZE qemu_coroutine_switch_prepare(Coroutine *co)
@@ -160,12 +163,15 @@ static void NO_SANITIZE coroutine_start(unsigned lo, unsigned hi)
 {
     uintptr_t back = lo | (uintptr_t)hi << 16 << 16;
 
+    Coroutine *self = qemu_coroutine_self();
+
     /* Leave a place to start from, and go back to prepare. */
-    if (!sigsetjmp(qemu_coroutine_thread()->current->env, 0)) {
+    if (!sigsetjmp(self->env, 0)) {
         siglongjmp(*(sigjmp_buf *)back, 1);
     }
-    qemu_coroutine_switch_end(qemu_coroutine_thread()->current);
-    qemu_coroutine_main();
+    qemu_coroutine_switch_end(self);
+    qemu_coroutine_switch(self, qemu_coroutine_main(), COROUTINE_TERMINATE);
+    abort();
 }
 
 void NO_SANITIZE qemu_coroutine_switch_prepare(Coroutine *co)

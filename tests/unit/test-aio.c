@@ -33,7 +33,7 @@ static void test_contexts(void)
     g_assert_false(aio_poll(ctx, false));
     g_test_message("file I/O by %s",
                    aio_context_has_uring(ctx) ? "io_uring" : "threads");
-    if (g_getenv("QEMU_AIO_NO_URING")) {
+    if (g_strcmp0(g_getenv("QEMU_AIO_NO_URING"), "1") == 0) {
         g_assert_false(aio_context_has_uring(ctx));
     }
 }
