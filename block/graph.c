@@ -61,6 +61,25 @@ static bool refresh_two(BlockDriverState *a, BlockDriverState *b,
     return bdrv_refresh_perms_tran(a ? &first : &second, NULL, tran, errp);
 }
 
+static void limits_abort(void *opaque)
+{
+    /* They were fine with the former children. */
+    bdrv_refresh_limits(opaque, NULL);
+}
+
+static TransactionActionDrv limits_drv = {
+    .abort = limits_abort,
+};
+
+/*
+ * To be called before the children of @bs change, so that an abort comes here
+ * last. After the change, bdrv_refresh_limits() brings them up to date.
+ */
+static void keep_limits_tran(BlockDriverState *bs, Transaction *tran)
+{
+    tran_add(tran, &limits_drv, bs);
+}
+
 static bool refuse_cycle(BlockDriverState *parent, BlockDriverState *child,
                          const char *name, Error **errp)
 {
@@ -349,10 +368,11 @@ bool bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
     change_add_node(&change, old);
     change_add_node(&change, backing);
     change_lock(&change);
+    keep_limits_tran(bs, change.tran);
     ok = bdrv_set_backing_hd_tran(bs, backing, owner, change.tran, errp) &&
-         refresh_two(bs, old, change.tran, errp);
-    ok = change_end(&change, ok);
-    return ok && bdrv_refresh_limits(bs, errp);
+         refresh_two(bs, old, change.tran, errp) &&
+         bdrv_refresh_limits(bs, errp);
+    return change_end(&change, ok);
 }
 
 bool bdrv_append(BlockDriverState *overlay, BlockDriverState *bs,
@@ -370,11 +390,12 @@ bool bdrv_append(BlockDriverState *overlay, BlockDriverState *bs,
     change_add_node(&change, overlay);
     change_add_node(&change, bs);
     change_lock(&change);
+    keep_limits_tran(overlay, change.tran);
     ok = bdrv_set_backing_hd_tran(overlay, bs, owner, change.tran, errp) &&
          bdrv_replace_node_tran(bs, overlay, owner, change.tran, errp) &&
-         refresh_two(overlay, bs, change.tran, errp);
-    ok = change_end(&change, ok);
-    return ok && bdrv_refresh_limits(overlay, errp);
+         refresh_two(overlay, bs, change.tran, errp) &&
+         bdrv_refresh_limits(overlay, errp);
+    return change_end(&change, ok);
 }
 
 /* --- filters --- */

@@ -385,6 +385,11 @@ static void forget_driver(BlockDriverState *bs)
     bs->opaque = NULL;
 }
 
+static int coroutine_fn refresh_length_entry(void *opaque)
+{
+    return bdrv_co_refresh_total_bytes(opaque);
+}
+
 static bool open_driver(BlockDriverState *bs, BlockDriver *drv, Error **errp)
 {
     Error *err = NULL;
@@ -405,14 +410,10 @@ static bool open_driver(BlockDriverState *bs, BlockDriver *drv, Error **errp)
         forget_driver(bs);
         return false;
     }
-    if (drv->bdrv_co_getlength || bdrv_primary_child(bs)) {
-        int64_t len = bdrv_getlength(bs);
-
-        if (len < 0) {
-            error_setg_errno(errp, -len, "Could not refresh total sector "
-                             "count");
-            return false;
-        }
+    ret = bdrv_run_co(refresh_length_entry, bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not refresh total sector count");
+        return false;
     }
     if (!bdrv_refresh_limits(bs, errp)) {
         return false;

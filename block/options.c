@@ -37,12 +37,35 @@ static void stringify_values(QDict *flat)
     }
 }
 
+/* The command line's older words for the values of "discard". */
+static void translate_discard(QDict *flat)
+{
+    g_autoptr(QDict) copy = qdict_clone_shallow(flat);
+    const QDictEntry *e;
+
+    for (e = qdict_first(copy); e; e = qdict_next(copy, e)) {
+        const char *key = qdict_entry_key(e);
+        QString *value = qobject_to(QString, qdict_entry_value(e));
+
+        if (!value ||
+            (strcmp(key, "discard") && !g_str_has_suffix(key, ".discard"))) {
+            continue;
+        }
+        if (!strcmp(qstring_get_str(value), "on")) {
+            qdict_put_str(flat, key, "unmap");
+        } else if (!strcmp(qstring_get_str(value), "off")) {
+            qdict_put_str(flat, key, "ignore");
+        }
+    }
+}
+
 QDict *bdrv_options_nest(QDict *dict, Error **errp)
 {
     QObject *nested;
 
     qdict_flatten(dict);
     stringify_values(dict);
+    translate_discard(dict);
     nested = qdict_crumple(dict, errp);
     qobject_unref(dict);
     if (!nested) {

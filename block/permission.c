@@ -275,14 +275,15 @@ static TransactionActionDrv node_take_drv = {
     .clean = node_take_clean,
 };
 
-static bool node_take_tran(BlockDriverState *bs, Transaction *tran,
-                           Error **errp)
+static bool node_take_tran(BlockDriverState *bs, BlockReopenQueue *queue,
+                           Transaction *tran, Error **errp)
 {
     NodeTake *t;
     uint64_t perm, shared;
 
     cumulative_perm(bs, true, &perm, &shared);
-    if (perm == bs->taken_perm && shared == bs->taken_shared &&
+    /* In a reopen the edges are wide until commit, which relaxes them. */
+    if (!queue && perm == bs->taken_perm && shared == bs->taken_shared &&
         !bs->relax_pending) {
         return true;
     }
@@ -362,12 +363,13 @@ static EdgePerm *edge_set_perm_tran(BdrvChild *child, uint64_t perm,
 /* --- the refresh --- */
 
 /*
- * Nodes reachable from @nodes, every parent before its children. Depth-first
- * with an explicit stack: an entry is (node, expanded).
+ * Nodes reachable from @nodes, every parent before its children: depth-first
+ * with an explicit stack, where a node met again is finished.
  */
 static GPtrArray *nodes_top_down(GSList *nodes)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
     g_autoptr(GPtrArray) stack = g_ptr_array_new();
     GPtrArray *order = g_ptr_array_new();
 
@@ -386,10 +388,8 @@ static GPtrArray *nodes_top_down(GSList *nodes)
                 continue;
             }
             g_ptr_array_set_size(stack, stack->len - 1);
-            /* Pushed more than once: only the first pop counts. The +1 keeps
-             * the marker apart from the membership test above. */
-            if (g_hash_table_lookup(seen, bs) != GINT_TO_POINTER(1)) {
-                g_hash_table_insert(seen, bs, GINT_TO_POINTER(1));
+            /* May have been pushed more than once: the first pop counts. */
+            if (g_hash_table_add(done, bs)) {
                 g_ptr_array_add(order, bs);
             }
         }
@@ -455,7 +455,7 @@ bool bdrv_refresh_perms_tran(GSList *nodes, BlockReopenQueue *queue,
         e->child->shared_perm = e->old_shared & e->new_shared;
     }
     for (guint i = 0; i < order->len; i++) {
-        if (!node_take_tran(order->pdata[i], tran, errp)) {
+        if (!node_take_tran(order->pdata[i], queue, tran, errp)) {
             return false;
         }
     }

@@ -227,39 +227,56 @@ static bool may_change(BlockDriverState *bs, const char *name)
            !strcmp(name, "backing") || (list && g_strv_contains(list, name));
 }
 
-static bool check_unchanged(BlockDriverState *bs, QDict *dict, Error **errp)
+/* Options that identify a node may be repeated but not changed. */
+static bool check_identity(BlockDriverState *bs, QDict *dict, Error **errp)
 {
-    QDict *old = bs->explicit_options;
-    QDict *sides[2] = { dict, old };
+    const struct {
+        const char *name, *value;
+    } fixed[] = {
+        { "driver", bs->drv->format_name },
+        { "node-name", bs->node_name },
+        { "force-share", bs->open_flags & BDRV_O_FORCE_SHARE ? "on" : "off" },
+    };
 
-    for (int i = 0; i < 2; i++) {
-        QDict *other = sides[1 - i];
-        const QDictEntry *entry;
+    for (int i = 0; i < ARRAY_SIZE(fixed); i++) {
+        const char *given = qdict_get_try_str(dict, fixed[i].name);
 
-        for (entry = qdict_first(sides[i]); entry;
-             entry = qdict_next(sides[i], entry)) {
-            const char *name = qdict_entry_key(entry);
-            QObject *there = qdict_get(other, name);
-
-            if (may_change(bs, name) ||
-                (there && qobject_is_equal(there, qdict_entry_value(entry)))) {
-                continue;
-            }
-            if (!there && (!strcmp(name, "driver") ||
-                           !strcmp(name, "node-name") ||
-                           (i == 1 && !strcmp(name, "force-share")))) {
-                /* Left out: as it is. A wrong one is seen from the other
-                 * side. */
-                if (strcmp(name, "node-name") || i == 1 ||
-                    !strcmp(qdict_get_str(dict, name), bs->node_name)) {
-                    continue;
-                }
-            }
-            error_setg(errp, "Cannot change the option '%s'", name);
+        if (given && strcmp(given, fixed[i].value)) {
+            error_setg(errp, "Cannot change the option '%s'", fixed[i].name);
             return false;
         }
     }
     return true;
+}
+
+static bool same_option(QDict *a, QDict *b, const char *name)
+{
+    QObject *x = qdict_get(a, name);
+    QObject *y = qdict_get(b, name);
+
+    return x && y && qobject_is_equal(x, y);
+}
+
+static bool check_unchanged(BlockDriverState *bs, QDict *dict, Error **errp)
+{
+    static const char *const identity[] = { "driver", "node-name",
+                                            "force-share", NULL };
+    QDict *sides[] = { dict, bs->explicit_options };
+
+    for (int i = 0; i < ARRAY_SIZE(sides); i++) {
+        const QDictEntry *e;
+
+        for (e = qdict_first(sides[i]); e; e = qdict_next(sides[i], e)) {
+            const char *name = qdict_entry_key(e);
+
+            if (!g_strv_contains(identity, name) && !may_change(bs, name) &&
+                !same_option(dict, bs->explicit_options, name)) {
+                error_setg(errp, "Cannot change the option '%s'", name);
+                return false;
+            }
+        }
+    }
+    return check_identity(bs, dict, errp);
 }
 
 static int default_flags(BlockReopenQueue *queue, ReopenEntry *e)

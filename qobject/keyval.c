@@ -87,6 +87,37 @@ static char *take_value(const char **p)
     return g_string_free(value, FALSE);
 }
 
+/* Whether the part of @len bytes at @start, without '=', asks for help; followed by
+ * ",," it does not. */
+static bool is_help_part(const char *start, size_t len)
+{
+    g_autofree char *name = g_strndup(start, len);
+
+    return is_help_option(name) && !g_str_has_prefix(start + len, ",,");
+}
+
+/* The part of @len bytes at *@p, without '='; move behind it. */
+static bool keyval_bare(QDict *flat, const char **p, size_t len,
+                        const char *implied_key, bool *help, Error **errp)
+{
+    const char *start = *p;
+
+    if (is_help_part(start, len)) {
+        *help = true;
+    } else if (implied_key && len) {
+        /* there is no escape for a comma here */
+        qdict_put(flat, implied_key, qstring_from_substr(start, len));
+    } else {
+        if (key_check(start, len, errp)) {
+            error_setg(errp, "Expected '=' after parameter '%.*s'",
+                       (int)MIN(len, INT_MAX), start);
+        }
+        return false;
+    }
+    *p = start + len + (start[len] == ',');
+    return true;
+}
+
 /* Parse one part at *@p into @flat and move behind it. */
 static bool keyval_one(QDict *flat, const char **p, const char *implied_key,
                        bool *help, Error **errp)
@@ -97,23 +128,7 @@ static bool keyval_one(QDict *flat, const char **p, const char *implied_key,
     g_autofree char *value = NULL;
 
     if (start[len] != '=') {
-        if (*start && is_help_option((key = g_strndup(start, len)))
-            && start[len + !!start[len]] != ',') {
-            *help = true;
-            *p = start + len + (start[len] == ',');
-            return true;
-        }
-        if (implied_key && len) {
-            value = take_value(p);
-            qdict_put_str(flat, implied_key, value);
-            return true;
-        }
-        if (!key_check(start, len, errp)) {
-            return false;
-        }
-        error_setg(errp, "Expected '=' after parameter '%.*s'",
-                   (int)MIN(len, INT_MAX), start);
-        return false;
+        return keyval_bare(flat, p, len, implied_key, help, errp);
     }
     if (!key_check(start, len, errp)) {
         return false;
@@ -241,23 +256,39 @@ static bool tree_listify(TreeNode *node, Error **errp)
     return true;
 }
 
-/* The lists of a tree back into dictionaries with numbers as keys, so that
- * further values can be merged in. */
-static void tree_unlistify(QDict *root)
+/* Build @qdict anew from @flat. */
+static bool tree_build(QDict *qdict, const QDict *flat, Error **errp)
 {
-    qdict_flatten(root);
+    g_autoptr(GArray) nodes = NULL;
+    const QDictEntry *entry;
+    guint i;
+
+    while ((entry = qdict_first(qdict))) {
+        qdict_del(qdict, qdict_entry_key(entry));
+    }
+    for (entry = qdict_first(flat); entry; entry = qdict_next(flat, entry)) {
+        if (!tree_insert(qdict, qdict_entry_key(entry),
+                         qdict_entry_value(entry), errp)) {
+            return false;
+        }
+    }
+    /* children before parents, so that a list takes over finished values */
+    nodes = tree_nodes(qdict);
+    for (i = nodes->len; i-- > 1; ) {
+        if (!tree_listify(&g_array_index(nodes, TreeNode, i), errp)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 QDict *keyval_parse_into(QDict *qdict, const char *params,
                          const char *implied_key, bool *p_help, Error **errp)
 {
     g_autoptr(QDict) flat = qdict_new();
-    g_autoptr(QDict) old = NULL;
-    g_autoptr(GArray) nodes = NULL;
-    const QDictEntry *entry;
+    g_autoptr(QDict) merged = NULL;
     const char *p = params;
     bool help = false;
-    guint i;
 
     while (*p) {
         if (!keyval_one(flat, &p, implied_key, &help, errp)) {
@@ -272,25 +303,10 @@ QDict *keyval_parse_into(QDict *qdict, const char *params,
         return NULL;
     }
 
-    old = qdict_clone_shallow(qdict);
-    tree_unlistify(old);
-    qdict_join(old, flat, true);
-    while ((entry = qdict_first(qdict))) {
-        qdict_del(qdict, qdict_entry_key(entry));
-    }
-    for (entry = qdict_first(old); entry; entry = qdict_next(old, entry)) {
-        if (!tree_insert(qdict, qdict_entry_key(entry),
-                         qdict_entry_value(entry), errp)) {
-            return NULL;
-        }
-    }
-    nodes = tree_nodes(qdict);
-    for (i = nodes->len; i-- > 1; ) {
-        if (!tree_listify(&g_array_index(nodes, TreeNode, i), errp)) {
-            return NULL;
-        }
-    }
-    return qdict;
+    merged = qdict_clone_shallow(qdict);
+    qdict_flatten(merged);
+    qdict_join(merged, flat, true);
+    return tree_build(qdict, merged, errp) ? qdict : NULL;
 }
 
 QDict *keyval_parse(const char *params, const char *implied_key,

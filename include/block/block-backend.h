@@ -22,10 +22,9 @@ BlockBackend *blk_new(uint64_t perm, uint64_t shared);
 BlockBackend *blk_new_with_bs(BlockDriverState *bs, uint64_t perm,
                               uint64_t shared, Error **errp);
 /*
- * Opens a node as bdrv_open() does and makes a backend for it that wants what
- * @flags imply: consistent read (unless NO_IO), write and resize for RDWR
- * when asked by qemu tools; shares everything except RESIZE… see the code's
- * table. @options taken over.
+ * Opens a node as bdrv_open() does and makes a backend for it that wants
+ * consistent read (unless NO_IO) and, with RDWR, write, and that shares
+ * everything. Resizing needs blk_set_perm() first. @options taken over.
  */
 BlockBackend *blk_new_open(const char *filename, const char *reference,
                            QDict *options, int flags, Error **errp);
@@ -55,7 +54,7 @@ void blk_set_enable_write_cache(BlockBackend *blk, bool wce);
 bool blk_enable_write_cache(BlockBackend *blk);
 /* Allow requests beyond the end that the driver extends to (off). */
 void blk_set_allow_write_beyond_eof(BlockBackend *blk, bool allow);
-/* Requests during drain fail at once rather than wait (for teardown). */
+/* Requests during drain fail with -ECANCELED rather than wait (for teardown). */
 void blk_set_disable_request_queuing(BlockBackend *blk, bool disable);
 
 /* --- coroutine I/O: any thread --- */
@@ -128,7 +127,8 @@ void blk_drain(BlockBackend *blk);
 
 /*
  * Callback I/O: @cb(@opaque, ret) is called exactly once, in the AioContext of
- * the caller's thread, never before the call returns.
+ * the caller's thread, outside coroutines, never before the call returns. It
+ * must not drop the last reference to @blk.
  */
 typedef void BlockCompletionFunc(void *opaque, int ret);
 void blk_aio_preadv(BlockBackend *blk, int64_t offset, QEMUIOVector *qiov,
@@ -155,7 +155,7 @@ BlockAcctStats *blk_get_stats(BlockBackend *blk);
 void blk_inc_in_flight(BlockBackend *blk);
 void blk_dec_in_flight(BlockBackend *blk);
 
-/* Hold back / let go requests of this backend only. */
+/* All backends, in the order they were made; NULL starts and ends. */
 BlockBackend *blk_next(BlockBackend *blk);
 
 #endif

@@ -189,6 +189,9 @@ struct BlockDriver {
         BlockDriverState *bs);
     int coroutine_fn (*bdrv_co_get_info)(BlockDriverState *bs,
                                          BlockDriverInfo *bdi);
+    /* 1 if a node that was created just now reads as zeroes, 0 if that is not
+     * sure. NULL: 0; filters ask the node below. */
+    int (*bdrv_has_zero_init)(BlockDriverState *bs);
     /* Caller frees; NULL with @errp untouched if there is nothing to tell. */
     ImageInfoSpecific *(*bdrv_get_specific_info)(BlockDriverState *bs,
                                                  Error **errp);
@@ -212,6 +215,9 @@ struct BlockDriver {
      * through bdrv_create_file(). See block/create.h.
      */
     const QapiMemberInfo *create_options;   /* member table for -o help */
+    /* "NAME=VALUE" for options that users are shown even if not given;
+     * NULL-terminated, or NULL. */
+    const char *const *create_defaults;
     int (*bdrv_create)(const char *filename, QDict *options, Error **errp);
     /* Space that an image of these options and @in_bs's data needs. */
     BlockMeasureInfo *(*bdrv_measure)(QDict *options, BlockDriverState *in_bs,
@@ -388,6 +394,8 @@ struct BlockDriverState {
     /* Under dirty_bitmap_mutex (leaf). */
     QemuMutex dirty_bitmap_mutex;
     QLIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps;
+    /* Atomic: written under the mutex; 0 lets writes skip it. */
+    unsigned dirty_bitmap_count;
 };
 
 /* block/driver-table.c: every driver in the build. */

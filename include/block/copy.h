@@ -5,61 +5,113 @@
  *
  * A run asks the source for block status ahead of the copying, merges the
  * answers into large ranges, and lets worker coroutines read, test for zeroes
- * and write them. Progress counts bytes of work known so far.
+ * and write them. Every range belongs to one of three classes: it is skipped
+ * (the target reads the same already), it becomes zeroes, or its data is
+ * moved. Where classes meet inside one unit of `align` bytes, the unit is data.
  *
- * Coroutine, any thread; one run uses one thread.
+ * Offsets and lengths are bytes. One run uses one thread, any thread.
  */
 #ifndef BLOCK_COPY_H
 #define BLOCK_COPY_H
 
 #include "block/block-backend.h"
-#include "util/ratelimit.h"
 
 typedef struct BlockCopyState BlockCopyState;
 
+/* What a run was doing when something failed. */
+typedef enum {
+    BLOCK_COPY_STATUS,      /* asking the source for block status */
+    BLOCK_COPY_READ,
+    BLOCK_COPY_WRITE,       /* writes of data and of zeroes */
+    BLOCK_COPY_LANDED,      /* the landed hook */
+    BLOCK_COPY_FINISH,      /* ending a compressed stream */
+} BlockCopyPhase;
+
+/* Progress, in bytes of work: ranges that are skipped are no work. */
+typedef struct BlockCopyProgress {
+    int64_t done;           /* work that is finished */
+    int64_t known;          /* work found so far, done included */
+    int64_t examined;       /* offset up to which work has been looked for */
+    int64_t length;         /* offset at which the looking ends */
+} BlockCopyProgress;
+
 typedef struct BlockCopyOptions {
-    int workers;            /* coroutines, 1..64 */
-    int64_t chunk;          /* bytes of one transfer; 0: 2 MiB */
-    int64_t align;          /* transfers start at multiples of it; 0: 1 */
-    int64_t length;         /* bytes to copy from offset 0 */
-    int64_t min_sparse;     /* zero runs this long become holes; 0: none, the
-                             * target is fully written */
-    bool target_is_zero;    /* target reads zero already: zeroes are skipped */
-    bool target_has_backing;/* unallocated source above source_base is skipped */
-    BlockDriverState *source_base; /* do not copy what lies below; NULL: all */
-    bool in_order;          /* writes reach the target in ascending order */
-    bool compressed;        /* whole target clusters, compressed */
-    bool copy_range;        /* let the kernel copy; falls back by itself */
-    int64_t rate_limit;     /* bytes a second, 0: none */
+    int workers;            /* coroutines, 1..64; each may own one buffer */
+    int64_t chunk;          /* bytes of one transfer; 0: 2 MiB. At most 64 MiB,
+                             * rounded up to a multiple of align */
+    int64_t align;          /* a power of two up to 64 MiB, 0: 1. Transfers
+                             * start at multiples of it and end at one or at
+                             * the end of the copy */
+    int64_t length;         /* bytes to copy, from offset 0 */
+    int64_t min_sparse;     /* runs of zeroes in data become holes if they are
+                             * this long, in units of align or of this rounded
+                             * down to a power of two, whichever is larger.
+                             * 0: every zero is written as data */
+    bool target_is_zero;    /* target reads as zeroes: those are skipped */
     /*
-     * A range [offset, offset+bytes) is in the target (hook for punching and
-     * discarding). NULL: none. Coroutine; an error ends the run.
+     * The target has a backing file with the content of source_base: what the
+     * source chain does not hold above source_base is skipped. So are zeroes
+     * from target_backing_length on, where that backing file has ended.
+     */
+    bool target_has_backing;
+    int64_t target_backing_length;
+    BlockDriverState *source_base; /* below the source; NULL: no such node */
+    bool in_order;          /* writes are issued in ascending order (several
+                             * are in flight all the same) */
+    bool compressed;        /* data is written compressed; align must be the
+                             * target's cluster size */
+    bool copy_range;        /* let the kernel copy; falls back to buffers by
+                             * itself. Data is then not looked at for zeroes */
+    int64_t rate_limit;     /* bytes of work a second, 0: none */
+    /*
+     * Where a read fails, read again in pieces of this size (at least 512), and
+     * let pieces that still fail be zeroes; each is told to on_error, whose
+     * answer does not count. 0: a failed read is an error.
+     */
+    int64_t salvage_unit;
+    /*
+     * The range is in the target (for punching and discarding). NULL: none.
+     * Skipped ranges are not told. 0, or -errno, which ends the run.
      */
     int coroutine_fn (*landed)(void *opaque, int64_t offset, int64_t bytes);
-    /* Called whenever progress moved: bytes done and bytes known. */
-    void (*progress)(void *opaque, int64_t done, int64_t total);
-    /* A read or write failed; returns 0 to retry, 1 to go on without the
-     * range, or -errno to stop. NULL: stop. */
-    int coroutine_fn (*on_error)(void *opaque, bool is_read, int64_t offset,
-                                 int64_t bytes, int error);
+    /* Progress moved. Does not yield. NULL: none. */
+    void (*progress)(void *opaque, const BlockCopyProgress *progress);
+    /*
+     * A read or a write of this range failed with @error (-errno). Returns 0
+     * to try again, 1 to go on without the range, or -errno to end the run
+     * with that. May yield. NULL: end the run with @error.
+     */
+    int coroutine_fn (*on_error)(void *opaque, BlockCopyPhase phase,
+                                 int64_t offset, int64_t bytes, int error);
     void *opaque;
 } BlockCopyOptions;
 
-/* Where the run failed, for messages. */
+/* Where a run failed first, for messages. */
 typedef struct BlockCopyFailure {
-    int error;              /* -errno */
-    bool is_read;
+    int error;              /* -errno; 0 if nothing failed */
+    BlockCopyPhase phase;
     int64_t offset;
     int64_t bytes;
 } BlockCopyFailure;
 
-/* @source and @target stay the caller's and outlive the state. */
+/*
+ * Makes a run. @source and @target stay the caller's and outlive the state;
+ * @options is copied. NULL with @errp set if the options make no sense.
+ * Any thread, does not yield.
+ */
 BlockCopyState *block_copy_new(BlockBackend *source, BlockBackend *target,
                                const BlockCopyOptions *options, Error **errp);
-/* Copies everything; 0 or -errno with *@failure filled (may be NULL). */
+/*
+ * Copies everything, once. Nothing of it is in flight any more on return. 0, or
+ * -errno with *@failure filled (may be NULL); -ECANCELED after a cancel. The
+ * target is not flushed. Coroutine.
+ */
 int coroutine_fn block_copy_run(BlockCopyState *s, BlockCopyFailure *failure);
-/* Makes a run end soon with -ECANCELED. Any thread. */
+/* Lets a run end soon with -ECANCELED. Any thread, also before the run. */
 void block_copy_cancel(BlockCopyState *s);
+/* Changes the rate limit, also while running. Any thread. */
+void block_copy_set_speed(BlockCopyState *s, int64_t bytes_per_second);
+/* Not while it runs. NULL is fine. */
 void block_copy_free(BlockCopyState *s);
 
 #endif

@@ -92,8 +92,11 @@ void bdrv_dirty_iter_free(BdrvDirtyBitmapIter *iter);
 
 /* Called by the request path for every change of guest-visible content. */
 void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes);
-/* The node has a new length; bitmaps follow. */
+/* The node has a new length; bitmaps follow. Any thread. */
 void bdrv_dirty_bitmap_truncate(BlockDriverState *bs, int64_t bytes);
+/* The same with the length that bs->total_bytes has by then: right also when
+ * several threads change it. */
+void bdrv_dirty_bitmap_follow_length(BlockDriverState *bs);
 
 BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs);
 /* Hex digest, caller frees. */

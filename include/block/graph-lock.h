@@ -14,6 +14,10 @@
  *   only itself could change it.
  *
  * Taking the write side nests (the outermost call locks).
+ *
+ * Lock order: a request takes the read side before anything that another
+ * request may wait for (a tracked range, a coroutine mutex, a slot in a
+ * queue): it may have to wait here until requests that run have ended.
  */
 #ifndef BLOCK_GRAPH_LOCK_H
 #define BLOCK_GRAPH_LOCK_H
@@ -21,9 +25,11 @@
 #include "util/osdep.h"
 
 /* Annotations for the reader; they expand to nothing. */
+#ifndef GRAPH_RDLOCK
 #define GRAPH_RDLOCK
 #define GRAPH_WRLOCK
 #define GRAPH_UNLOCKED
+#endif
 
 /* Coroutine, any thread; yields while a writer is active or waiting. */
 void coroutine_fn bdrv_graph_co_rdlock(void);
@@ -33,6 +39,16 @@ void coroutine_fn bdrv_graph_co_rdunlock(void);
 /* Main thread, not in a coroutine; polls until all readers are gone. */
 void bdrv_graph_wrlock(void);
 void bdrv_graph_wrunlock(void);
+
+/*
+ * Around polling for requests to end, in the main thread outside coroutines
+ * and without the write lock. While bdrv_graph_wrlock() waits for readers it
+ * polls, and what runs then may poll in turn; readers that are needed for that
+ * must not queue behind the writer. Nests. The wrappers of block/io.h and
+ * draining do this themselves.
+ */
+void bdrv_graph_wrlock_yield_begin(void);
+void bdrv_graph_wrlock_yield_end(void);
 
 /* True while this process is inside bdrv_graph_wrlock(); for assertions. */
 bool bdrv_graph_is_write_locked(void);

@@ -4,9 +4,10 @@
  *
  * bdrv_co_*: coroutine, any thread, graph read lock held (GRAPH_RDLOCK). They
  * go through an edge and check its permissions, or take a node where only the
- * node matters. Ranges are arbitrary bytes within the node's length; the
- * generic layer aligns, splits and serialises for the driver. 0 or -errno;
- * -EIO for ranges beyond the end.
+ * node matters. Ranges are arbitrary bytes; the generic layer aligns, splits
+ * and serialises for the driver. 0 or -errno. Reads beyond the end of the node
+ * give zeroes. Writes beyond it extend the node if the edge has the RESIZE
+ * permission, and fail with -EIO otherwise. (A BlockBackend lets neither pass.)
  *
  * Names without _co_: main thread outside coroutines; they run the request in
  * a coroutine of their own (taking the graph lock) and poll until it is done.

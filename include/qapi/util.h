@@ -67,6 +67,13 @@ typedef struct QapiMemberInfo {
 const QapiMemberInfo *qapi_member_find(const QapiMemberInfo *members,
                                        const char *name);
 
+/*
+ * Append one line for each member of @tables (NULL-terminated), sorted by name, as
+ * `-o help` prints them: "  NAME=<TYPE>     - DOC".  Of members with the same name
+ * the first one counts: give the table of the format before the protocol's.
+ */
+void qapi_members_help(const QapiMemberInfo *const *tables, GString *out);
+
 /* Every generated FooList starts like this. */
 typedef struct GenericList {
     struct GenericList *next;

@@ -14,7 +14,8 @@
  *
  * Keys are names of letters, digits, '-' and '_' that start with a letter (or
  * 'x-...', or a plain index), joined by dots; each at most 127 bytes.
- * @implied_key (or NULL) is the key of a first part without '='.
+ * @implied_key (or NULL) is the key of a first part without '='; such a value
+ * cannot hold a comma.
  * A part "help" or "?" sets *@p_help; if @p_help is NULL asking for help is an
  * error.
  * The caller owns the result; NULL and an error otherwise.

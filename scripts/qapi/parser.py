@@ -68,7 +68,8 @@ class Doc:
             if head and self.name is None and not any(body):
                 self.name = head.group(1)
             elif head and self.name is not None:
-                if head.group(1) in target:
+                if any(buf[0] is target and buf[1] == head.group(1)
+                       for buf in buffers):
                     raise QAPIError(
                         SourcePos(self.pos.fname, self.pos.line + num),
                         "'%s' is documented twice" % head.group(1))

@@ -183,6 +183,36 @@ void assert_error(Error *err, const char *text)
     error_free(err);
 }
 
+static gint compare_lines(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+char *test_graph_dump(void)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    for (BlockDriverState *bs = bdrv_next_node(NULL); bs;
+         bs = bdrv_next_node(bs)) {
+        BdrvChild *c;
+
+        if (bs->drv == &leaf_driver) {
+            g_ptr_array_add(lines, g_strdup_printf(
+                "%s: lock %" PRIx64 " shared %" PRIx64, bs->node_name,
+                test_node(bs)->perm, test_node(bs)->shared));
+        }
+        QLIST_FOREACH(c, &bs->parents, next_parent) {
+            g_autofree char *parent = c->klass->get_parent_desc(c);
+            g_ptr_array_add(lines, g_strdup_printf(
+                "%s.%s -> %s perm %" PRIx64 " shared %" PRIx64, parent,
+                c->name, bs->node_name, c->perm, c->shared_perm));
+        }
+    }
+    g_ptr_array_sort(lines, compare_lines);
+    g_ptr_array_add(lines, NULL);
+    return g_strjoinv("\n", (char **)lines->pdata);
+}
+
 void test_graph_init(int *argc, char ***argv)
 {
     g_test_init(argc, argv, NULL);

@@ -53,6 +53,12 @@ BlockDriverState *test_format(const char *name, BlockDriverState *file,
 /* Fails the test unless @err is set with exactly this text; frees it. */
 void assert_error(Error *err, const char *text);
 
+/*
+ * The whole graph as text, one edge a line, sorted: for comparing before and
+ * after. Includes permissions and the locks of leaves. Caller frees.
+ */
+char *test_graph_dump(void);
+
 /* Event loop and block layer. */
 void test_graph_init(int *argc, char ***argv);
 

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Descriptors of a file that is open already: which access mode it needs, and
+ * how to come by another one.
+ *
+ * A new descriptor is made from the one in use through /proc/self/fd, so that
+ * it is the same file wherever its name has gone meanwhile. Only where there
+ * is no /proc the name is used, and then the file found must be the same one.
+ */
+#include "util/osdep.h"
+#include "block/file/file-int.h"
+#include "util/fd.h"
+
+int file_fd_flags(int bdrv_flags, uint64_t perm)
+{
+    bool rw = bdrv_flags & BDRV_O_RDWR;
+
+    if (bdrv_flags & BDRV_O_AUTO_RDONLY) {
+        rw = false;
+    }
+    if (perm & FILE_PERM_WRITERS) {
+        rw = true;
+    }
+    return (rw ? O_RDWR : O_RDONLY) |
+           (bdrv_flags & BDRV_O_NOCACHE ? O_DIRECT : 0);
+}
+
+static int open_own_fd(BDRVFileState *s, int fd_flags)
+{
+    char path[32];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
+    fd = RETRY_ON_EINTR(open(path, fd_flags | O_CLOEXEC));
+    return fd < 0 ? -errno : fd;
+}
+
+static bool is_same_file(BDRVFileState *s, int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino &&
+           st.st_rdev == s->rdev;
+}
+
+int file_open_again(BDRVFileState *s, int fd_flags, Error **errp)
+{
+    int fd = open_own_fd(s, fd_flags);
+    int ret;
+
+    if (fd == -ENOENT || fd == -ENOTDIR) {
+        fd = RETRY_ON_EINTR(open(s->filename, fd_flags | O_CLOEXEC |
+                                              O_NONBLOCK));
+        if (fd >= 0 && !is_same_file(s, fd)) {
+            close(fd);
+            error_setg(errp, "Could not open '%s' again: "
+                       "another file has this name", s->filename);
+            return -ESTALE;
+        }
+        if (fd >= 0 && fcntl(fd, F_SETFL, fd_flags & O_DIRECT) < 0) {
+            ret = -errno;
+            close(fd);
+            fd = ret;
+        } else if (fd < 0) {
+            fd = -errno;
+        }
+    }
+    if (fd == -EINVAL && (fd_flags & O_DIRECT)) {
+        error_setg(errp, "Could not open '%s': filesystem does not support "
+                   "O_DIRECT", s->filename);
+    } else if (fd < 0) {
+        error_setg_file_open(errp, -fd, s->filename);
+    }
+    /* To a user it is all the same why the file cannot be written. */
+    return fd == -EROFS ? -EACCES : fd;
+}
+
+void file_install_fd(BDRVFileState *s, int fd, int fd_flags)
+{
+    int old_fd = s->fd;
+
+    s->fd = fd;
+    s->fd_flags = fd_flags;
+    /* Gives up the locks of the old description, all of which @fd holds. */
+    qemu_close(old_fd);
+}

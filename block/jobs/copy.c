@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The copy engine: a run, its workers, and who may write when.
+ *
+ *   scan ──extents──> worker: take, pace, read, wait for the turn, write, land
+ *
+ * 1. Everything but cancelling and the rate limit belongs to the thread of the
+ *    run, so there are no locks: state is consistent at every yield.
+ * 2. Work is numbered in the order in which it is taken, which is ascending.
+ *    With in_order, only the worker whose number is s->turn may issue writes;
+ *    each number is passed exactly once, or the run is ending.
+ * 3. The first failure is kept and ends the run: nobody starts anything after
+ *    it, and block_copy_run() returns when all that is in flight has ended.
+ */
+#include "util/osdep.h"
+#include "block/block.h"
+#include "block/jobs/copy-int.h"
+#include "util/aio.h"
+#include "util/atomic.h"
+#include "util/lockable.h"
+#include "util/memalign.h"
+#include "util/timer.h"
+
+#define DEFAULT_CHUNK (2 * 1024 * 1024)
+#define MAX_CHUNK (64 * 1024 * 1024)
+#define MAX_WORKERS 64
+/* Zeroes carry no data; this bounds how long a cancel can take. */
+#define ZERO_CHUNK (256 * 1024 * 1024)
+#define EXTENTS_AHEAD 4096
+/* Longest sleep before looking at cancel and a new rate limit again. */
+#define MAX_SLEEP_NS (50 * SCALE_MS)
+
+/* --- ending --- */
+
+bool copy_is_ending(BlockCopyState *s)
+{
+    if (!s->failure.error && qatomic_read(&s->cancelled)) {
+        copy_fail(s, BLOCK_COPY_READ, s->examined, 0, -ECANCELED);
+    }
+    return s->failure.error != 0;
+}
+
+static void wake_turn_waiter(CopyWorker *w)
+{
+    Coroutine *co = w->turn_waiter;
+
+    w->turn_waiter = NULL;
+    aio_co_wake(co);
+}
+
+void copy_fail(BlockCopyState *s, BlockCopyPhase phase, int64_t offset,
+               int64_t bytes, int error)
+{
+    int i;
+
+    assert(error < 0);
+    if (s->failure.error) {
+        return;
+    }
+    s->failure = (BlockCopyFailure) { error, phase, offset, bytes };
+    qemu_co_queue_restart_all(&s->work_queue);
+    qemu_co_queue_restart_all(&s->room_queue);
+    for (i = 0; i < s->opt.workers; i++) {
+        if (s->workers[i].turn_waiter) {
+            wake_turn_waiter(&s->workers[i]);
+        }
+    }
+}
+
+int coroutine_fn copy_ask(BlockCopyState *s, BlockCopyPhase phase,
+                          int64_t offset, int64_t bytes, int error)
+{
+    int ret = error;
+
+    if (s->opt.on_error && !copy_is_ending(s)) {
+        ret = s->opt.on_error(s->opt.opaque, phase, offset, bytes, error);
+    }
+    if (ret < 0) {
+        copy_fail(s, phase, offset, bytes, ret);
+    }
+    return copy_is_ending(s) ? s->failure.error : ret;
+}
+
+void copy_report(BlockCopyState *s)
+{
+    BlockCopyProgress p = {
+        .done = s->done,
+        .known = s->extents.known,
+        .examined = s->examined,
+        .length = s->opt.length,
+    };
+
+    if (s->opt.progress) {
+        s->opt.progress(s->opt.opaque, &p);
+    }
+}
+
+/* --- order --- */
+
+bool coroutine_fn copy_wait_turn(CopyWorker *w)
+{
+    BlockCopyState *s = w->s;
+
+    while (s->opt.in_order && s->turn < w->seq && !copy_is_ending(s)) {
+        w->turn_waiter = qemu_coroutine_self();
+        qemu_coroutine_yield();
+    }
+    return !copy_is_ending(s);
+}
+
+void copy_pass_turn(CopyWorker *w)
+{
+    BlockCopyState *s = w->s;
+    int i;
+
+    if (!s->opt.in_order || s->turn != w->seq) {
+        return;
+    }
+    s->turn++;
+    for (i = 0; i < s->opt.workers; i++) {
+        if (s->workers[i].turn_waiter && s->workers[i].seq == s->turn) {
+            wake_turn_waiter(&s->workers[i]);
+        }
+    }
+}
+
+/* --- speed --- */
+
+static void coroutine_fn pace(BlockCopyState *s, int64_t bytes)
+{
+    int64_t now, wait_ns;
+
+    for (;;) {
+        now = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+        wait_ns = qatomic_read(&s->next_start_ns) - now;
+        if (wait_ns <= 0 || copy_is_ending(s)) {
+            break;
+        }
+        qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, MIN(wait_ns, MAX_SLEEP_NS));
+    }
+    wait_ns = ratelimit_calculate_delay(&s->limit, bytes);
+    if (wait_ns > 0) {
+        qatomic_set(&s->next_start_ns, now + wait_ns);
+    }
+}
+
+void block_copy_set_speed(BlockCopyState *s, int64_t bytes_per_second)
+{
+    ratelimit_set_speed(&s->limit, bytes_per_second);
+    qatomic_set(&s->next_start_ns, 0);
+}
+
+/* --- reading --- */
+
+/*
+ * A read of the whole range failed: read it in small pieces, and let those
+ * that fail be zeroes.
+ */
+static void coroutine_fn salvage(BlockCopyState *s, int64_t offset,
+                                 int64_t bytes, char *buf)
+{
+    int64_t pos, n;
+    int ret;
+
+    for (pos = 0; pos < bytes && !copy_is_ending(s); pos += n) {
+        n = MIN(s->opt.salvage_unit, bytes - pos);
+        ret = blk_co_pread(s->source, offset + pos, n, buf + pos, 0);
+        if (ret >= 0) {
+            continue;
+        }
+        memset(buf + pos, 0, n);
+        if (s->opt.on_error) {
+            s->opt.on_error(s->opt.opaque, BLOCK_COPY_READ, offset + pos, n,
+                            ret);
+        }
+    }
+}
+
+/* Returns 0, or 1 if the range was given up on, or -errno (noted). */
+static int coroutine_fn read_source(BlockCopyState *s, int64_t offset,
+                                    int64_t bytes, char *buf)
+{
+    int64_t real = MIN(bytes, MAX(s->source_length - offset, 0));
+    int ret;
+
+    memset(buf + real, 0, bytes - real);
+    while (real) {
+        ret = blk_co_pread(s->source, offset, real, buf, 0);
+        if (ret >= 0) {
+            break;
+        }
+        if (s->opt.salvage_unit) {
+            salvage(s, offset, real, buf);
+            break;
+        }
+        ret = copy_ask(s, BLOCK_COPY_READ, offset, real, ret);
+        if (ret) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+static void *get_buffer(BlockCopyState *s, void **buf)
+{
+    if (!*buf) {
+        *buf = qemu_try_memalign(s->mem_align, s->opt.chunk);
+    }
+    return *buf;
+}
+
+/* --- one piece of work --- */
+
+/*
+ * Lets the kernel copy. False if that is not possible; the turn is then still
+ * this worker's, unless copying had worked before.
+ */
+static bool coroutine_fn offload(CopyWorker *w, const CopyExtent *e)
+{
+    BlockCopyState *s = w->s;
+    int64_t bytes = e->end - e->offset;
+    int ret;
+
+    if (!copy_wait_turn(w)) {
+        return true;
+    }
+    if (!s->copy_range || e->end > s->source_length) {
+        return false;
+    }
+    if (s->copy_range_proven) {
+        copy_pass_turn(w);
+    }
+    ret = blk_co_copy_range(s->source, e->offset, s->target, e->offset, bytes,
+                            0, 0);
+    if (ret < 0) {
+        /* Whatever it is, reading and writing will tell which side failed. */
+        s->copy_range = false;
+        return false;
+    }
+    s->copy_range_proven = true;
+    copy_pass_turn(w);
+    return true;
+}
+
+static void coroutine_fn copy_data(CopyWorker *w, const CopyExtent *e)
+{
+    BlockCopyState *s = w->s;
+    int64_t bytes = e->end - e->offset;
+    int ret;
+
+    if (s->copy_range && offload(w, e)) {
+        return;
+    }
+    if (!get_buffer(s, &w->buf)) {
+        copy_fail(s, BLOCK_COPY_READ, e->offset, bytes, -ENOMEM);
+        return;
+    }
+    ret = read_source(s, e->offset, bytes, w->buf);
+    if (ret > 0) {
+        w->lost = true;
+    }
+    if (!copy_wait_turn(w)) {
+        return;
+    }
+    if (ret > 0) {
+        copy_pass_turn(w);
+        return;
+    }
+    copy_write_data(w, e->offset, bytes, w->buf, true);
+}
+
+static void coroutine_fn copy_zeroes(CopyWorker *w, const CopyExtent *e)
+{
+    BlockCopyState *s = w->s;
+    int64_t bytes = e->end - e->offset;
+    bool fresh = !s->zero_buf;
+
+    if (s->opt.min_sparse) {
+        if (copy_wait_turn(w)) {
+            copy_write_zeroes(w, e->offset, bytes);
+        }
+        return;
+    }
+    if (!get_buffer(s, &s->zero_buf)) {
+        copy_fail(s, BLOCK_COPY_WRITE, e->offset, bytes, -ENOMEM);
+        return;
+    }
+    if (fresh) {
+        memset(s->zero_buf, 0, s->opt.chunk);
+    }
+    if (copy_wait_turn(w)) {
+        copy_write_data(w, e->offset, bytes, s->zero_buf, false);
+    }
+}
+
+static void coroutine_fn copy_one(CopyWorker *w, const CopyExtent *e)
+{
+    BlockCopyState *s = w->s;
+    int64_t bytes = e->end - e->offset;
+    int ret;
+
+    w->lost = false;
+    pace(s, bytes);
+    if (copy_is_ending(s)) {
+        return;
+    }
+    if (e->cls == COPY_DATA) {
+        copy_data(w, e);
+    } else {
+        copy_zeroes(w, e);
+    }
+    if (copy_is_ending(s)) {
+        return;
+    }
+    if (s->opt.landed && !w->lost) {
+        ret = s->opt.landed(s->opt.opaque, e->offset, bytes);
+        if (ret < 0) {
+            copy_fail(s, BLOCK_COPY_LANDED, e->offset, bytes, ret);
+            return;
+        }
+    }
+    s->done += bytes;
+    copy_report(s);
+}
+
+/* --- the workers --- */
+
+/* The next piece of work, waiting for the scan; false if there is no more. */
+static bool coroutine_fn take_work(CopyWorker *w, CopyExtent *e)
+{
+    BlockCopyState *s = w->s;
+    int64_t chunk = s->opt.chunk;
+    int64_t zero_chunk = s->opt.min_sparse ? QEMU_ALIGN_UP(ZERO_CHUNK, chunk)
+                                           : chunk;
+
+    while (!copy_is_ending(s)) {
+        if (copy_extents_take(&s->extents, chunk, zero_chunk, e)) {
+            w->seq = s->next_seq++;
+            qemu_co_queue_next(&s->room_queue);
+            return true;
+        }
+        if (s->scan_done) {
+            break;
+        }
+        qemu_co_queue_wait(&s->work_queue, (void *)NULL);
+    }
+    return false;
+}
+
+static void coroutine_fn worker_entry(void *opaque)
+{
+    CopyWorker *w = opaque;
+    CopyExtent e;
+
+    while (take_work(w, &e)) {
+        copy_one(w, &e);
+    }
+    qemu_co_wait_group_done(&w->s->group);
+}
+
+/* --- the run --- */
+
+static int coroutine_fn prepare(BlockCopyState *s)
+{
+    s->source_length = blk_co_getlength(s->source);
+    if (s->source_length < 0) {
+        copy_fail(s, BLOCK_COPY_STATUS, 0, s->opt.length, s->source_length);
+    }
+    return s->failure.error;
+}
+
+static void coroutine_fn move_everything(BlockCopyState *s)
+{
+    int i;
+
+    qemu_co_wait_group_add(&s->group, s->opt.workers + 1);
+    qemu_coroutine_enter(qemu_coroutine_create(copy_scan_entry, s));
+    for (i = 0; i < s->opt.workers; i++) {
+        qemu_coroutine_enter(qemu_coroutine_create(worker_entry,
+                                                   &s->workers[i]));
+    }
+    qemu_co_wait_group_wait(&s->group);
+}
+
+int coroutine_fn block_copy_run(BlockCopyState *s, BlockCopyFailure *failure)
+{
+    int ret;
+
+    assert(!s->next_seq && !s->scan_done);
+    if (prepare(s) == 0) {
+        move_everything(s);
+    }
+    if (s->opt.compressed && !copy_is_ending(s)) {
+        ret = blk_co_pwrite_compressed(s->target, 0, 0, NULL);
+        if (ret < 0) {
+            copy_fail(s, BLOCK_COPY_FINISH, 0, 0, ret);
+        }
+    }
+    if (failure) {
+        *failure = s->failure;
+    }
+    return s->failure.error;
+}
+
+void block_copy_cancel(BlockCopyState *s)
+{
+    qatomic_set(&s->cancelled, true);
+}
+
+/* --- making and freeing --- */
+
+static bool is_pow2(int64_t n)
+{
+    return n > 0 && !(n & (n - 1));
+}
+
+static bool check_options(BlockCopyOptions *opt, Error **errp)
+{
+    opt->align = opt->align ?: 1;
+    opt->chunk = opt->chunk ?: DEFAULT_CHUNK;
+    if (opt->workers < 1 || opt->workers > MAX_WORKERS) {
+        error_setg(errp, "Number of workers must be between 1 and %d",
+                   MAX_WORKERS);
+        return false;
+    }
+    if (!is_pow2(opt->align) || opt->align > MAX_CHUNK) {
+        error_setg(errp, "Alignment of a copy must be a power of two up to %d",
+                   MAX_CHUNK);
+        return false;
+    }
+    if (opt->chunk < 0 || opt->chunk > MAX_CHUNK) {
+        error_setg(errp, "Chunk of a copy must be between 0 and %d", MAX_CHUNK);
+        return false;
+    }
+    if (opt->length < 0 || opt->length > BDRV_MAX_LENGTH) {
+        error_setg(errp, "Length of a copy must be between 0 and %lld",
+                   (long long)BDRV_MAX_LENGTH);
+        return false;
+    }
+    if (opt->min_sparse < 0 || opt->rate_limit < 0 ||
+        (opt->salvage_unit && opt->salvage_unit < BDRV_SECTOR_SIZE)) {
+        error_setg(errp, "Negative or too small size in the options of a copy");
+        return false;
+    }
+    if (opt->compressed && opt->copy_range) {
+        error_setg(errp, "The kernel cannot copy compressed");
+        return false;
+    }
+    opt->chunk = QEMU_ALIGN_UP(opt->chunk, opt->align);
+    return true;
+}
+
+static int64_t pow2_down(int64_t n)
+{
+    int64_t p = 1;
+
+    while (p <= n / 2) {
+        p *= 2;
+    }
+    return p;
+}
+
+BlockCopyState *block_copy_new(BlockBackend *source, BlockBackend *target,
+                               const BlockCopyOptions *options, Error **errp)
+{
+    BlockCopyOptions opt = *options;
+    BlockCopyState *s;
+    int i;
+
+    if (!check_options(&opt, errp)) {
+        return NULL;
+    }
+    s = g_new0(BlockCopyState, 1);
+    s->source = source;
+    s->target = target;
+    s->opt = opt;
+    s->zero_unit = MAX(pow2_down(opt.min_sparse), opt.align);
+    s->mem_align = MAX(bdrv_opt_mem_align(blk_bs(source)),
+                       bdrv_opt_mem_align(blk_bs(target)));
+    s->copy_range = opt.copy_range;
+    s->workers = g_new0(CopyWorker, opt.workers);
+    for (i = 0; i < opt.workers; i++) {
+        s->workers[i].s = s;
+    }
+    copy_extents_init(&s->extents, opt.align, EXTENTS_AHEAD);
+    qemu_co_queue_init(&s->work_queue);
+    qemu_co_queue_init(&s->room_queue);
+    qemu_co_wait_group_init(&s->group);
+    ratelimit_init(&s->limit);
+    ratelimit_set_speed(&s->limit, opt.rate_limit);
+    return s;
+}
+
+void block_copy_free(BlockCopyState *s)
+{
+    int i;
+
+    if (!s) {
+        return;
+    }
+    for (i = 0; i < s->opt.workers; i++) {
+        qemu_vfree(s->workers[i].buf);
+    }
+    qemu_vfree(s->zero_buf);
+    g_free(s->workers);
+    copy_extents_destroy(&s->extents);
+    qemu_co_wait_group_destroy(&s->group);
+    ratelimit_destroy(&s->limit);
+    g_free(s);
+}

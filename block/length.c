@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The length of a node, changing it, and other facts about what it stores.
+ *
+ * bs->total_bytes caches the length in bytes. Requests that extend the node
+ * and truncation keep it right; drivers whose length can change behind our
+ * back (has_variable_length) are asked each time.
+ */
+#include "util/osdep.h"
+#include "block/block_int.h"
+#include "block/dirty-bitmap.h"
+#include "block/io-internal.h"
+#include "block/tracked-request.h"
+#include "util/atomic.h"
+
+/* ---------------------------------------------------------------- length */
+
+/* What the driver, or for filters the node below, says. Bytes or -errno. */
+static int64_t coroutine_fn ask_length(BlockDriverState *bs)
+{
+    while (bs && bs->drv) {
+        if (bs->drv->bdrv_co_getlength) {
+            return bs->drv->bdrv_co_getlength(bs);
+        }
+        bs = bdrv_filter_bs(bs);
+        if (bs && bs->drv && !bs->drv->has_variable_length) {
+            return qatomic_read(&bs->total_bytes);
+        }
+    }
+    return bs ? -ENOMEDIUM : -ENOTSUP;
+}
+
+int coroutine_fn bdrv_co_refresh_total_bytes(BlockDriverState *bs)
+{
+    int64_t length;
+
+    if (!bs->drv) {
+        return -ENOMEDIUM;
+    }
+    length = ask_length(bs);
+    if (length < 0) {
+        return length;
+    }
+    if (length > BDRV_MAX_LENGTH) {
+        return -EFBIG;
+    }
+    qatomic_set(&bs->total_bytes, length);
+    return 0;
+}
+
+int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs)
+{
+    int ret;
+
+    if (unlikely(!bs->drv)) {
+        return -ENOMEDIUM;
+    }
+    if (unlikely(bs->drv->has_variable_length)) {
+        ret = bdrv_co_refresh_total_bytes(bs);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return qatomic_read(&bs->total_bytes);
+}
+
+void coroutine_fn bdrv_co_length_changed(BlockDriverState *bs)
+{
+    BdrvChild *parent;
+
+    bdrv_dirty_bitmap_follow_length(bs);
+    QLIST_FOREACH(parent, &bs->parents, next_parent) {
+        if (parent->klass->resize) {
+            parent->klass->resize(parent);
+        }
+    }
+}
+
+/* -------------------------------------------------------------- truncate */
+
+static bool check_truncate(BdrvChild *child, int64_t offset, Error **errp)
+{
+    BlockDriverState *bs = child->bs;
+
+    if (!bs->drv) {
+        error_setg(errp, "No medium inserted");
+        return false;
+    }
+    if (offset < 0) {
+        error_setg(errp, "Image size cannot be negative");
+        return false;
+    }
+    if (offset > BDRV_MAX_LENGTH) {
+        error_setg(errp, "Required too big image size, it must be not greater "
+                   "than %" PRId64, (int64_t)BDRV_MAX_LENGTH);
+        return false;
+    }
+    if (!(bs->open_flags & BDRV_O_RDWR)) {
+        error_setg(errp, "Image is read-only");
+        return false;
+    }
+    return true;
+}
+
+/*
+ * Growing must not bring back what a longer backing file holds there: the new
+ * part has to be written as zeroes then.
+ */
+static int coroutine_fn hide_backing(BlockDriverState *bs, int64_t old_length,
+                                     PreallocMode prealloc,
+                                     BdrvRequestFlags *flags, Error **errp)
+{
+    BlockDriverState *backing = bdrv_cow_bs(bs);
+    int64_t length;
+
+    if (!backing || prealloc != PREALLOC_MODE_OFF) {
+        return 0;
+    }
+    length = bdrv_co_getlength(backing);
+    if (length < 0) {
+        error_setg_errno(errp, -length, "Could not get backing file size");
+        return length;
+    }
+    if (length > old_length) {
+        *flags |= BDRV_REQ_ZERO_WRITE;
+    }
+    return 0;
+}
+
+static int coroutine_fn truncate_driver(BlockDriverState *bs, int64_t offset,
+                                        bool exact, PreallocMode prealloc,
+                                        BdrvRequestFlags flags, Error **errp)
+{
+    BdrvChild *below = bdrv_filter_child(bs);
+
+    if (bs->drv->bdrv_co_truncate) {
+        if (flags & ~bs->supported_truncate_flags) {
+            error_setg(errp,
+                       "Block driver does not support requested flags");
+            return -ENOTSUP;
+        }
+        return bs->drv->bdrv_co_truncate(bs, offset, exact, prealloc, flags,
+                                         errp);
+    }
+    if (below) {
+        return bdrv_co_truncate(below, offset, exact, prealloc, flags, errp);
+    }
+    error_setg(errp, "Image format driver does not support resize");
+    return -ENOTSUP;
+}
+
+static int coroutine_fn truncate_tracked(BdrvChild *child,
+                                         BdrvTrackedRequest *req,
+                                         int64_t old_length, int64_t offset,
+                                         bool exact, PreallocMode prealloc,
+                                         BdrvRequestFlags flags, Error **errp)
+{
+    BlockDriverState *bs = child->bs;
+    int ret;
+
+    /* Nobody may be busy where the node ends, before or after. */
+    tracked_request_serialise(req, 1, false);
+    ret = bdrv_co_write_prepare(child, req, 0);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret,
+                         "Failed to prepare request for truncation");
+        return ret;
+    }
+    if (offset > old_length) {
+        ret = hide_backing(bs, old_length, prealloc, &flags, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    ret = truncate_driver(bs, offset, exact, prealloc, flags, errp);
+    bdrv_driver_changed(bs);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = bdrv_co_refresh_total_bytes(bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not refresh total sector count");
+        return ret;
+    }
+    bdrv_co_length_changed(bs);
+    return 0;
+}
+
+int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
+                                  PreallocMode prealloc,
+                                  BdrvRequestFlags flags, Error **errp)
+{
+    BlockDriverState *bs = child->bs;
+    BdrvTrackedRequest req;
+    int64_t old_length, start;
+    int ret;
+
+    if (!check_truncate(child, offset, errp)) {
+        return !bs->drv ? -ENOMEDIUM
+             : offset < 0 ? -EINVAL
+             : offset > BDRV_MAX_LENGTH ? -EFBIG : -EACCES;
+    }
+    old_length = bdrv_co_getlength(bs);
+    if (old_length < 0) {
+        error_setg_errno(errp, -old_length, "Failed to get old image size");
+        return old_length;
+    }
+    start = MIN(offset, old_length);
+
+    bdrv_inc_in_flight(bs);
+    tracked_request_begin(&req, bs, start, MAX(offset, old_length) - start,
+                          BDRV_TRACKED_TRUNCATE);
+    ret = truncate_tracked(child, &req, old_length, offset, exact, prealloc,
+                           flags, errp);
+    tracked_request_end(&req);
+    bdrv_dec_in_flight(bs);
+    return ret;
+}
+
+/* ----------------------------------------------------------------- facts */
+
+static bool stores_data(const BdrvChild *child)
+{
+    return child->role & (BDRV_CHILD_DATA | BDRV_CHILD_METADATA |
+                          BDRV_CHILD_FILTERED);
+}
+
+/* Adds to @todo what stores the data of @bs, each node once. */
+static void add_storage(GPtrArray *todo, BlockDriverState *bs)
+{
+    BdrvChild *child;
+
+    QTAILQ_FOREACH(child, &bs->children, next) {
+        if (stores_data(child) && !g_ptr_array_find(todo, child->bs, NULL)) {
+            g_ptr_array_add(todo, child->bs);
+        }
+    }
+}
+
+int64_t coroutine_fn bdrv_co_get_allocated_file_size(BlockDriverState *bs)
+{
+    g_autoptr(GPtrArray) todo = g_ptr_array_new();
+    int64_t sum = 0;
+    guint i;
+
+    if (!bs->drv) {
+        return -ENOMEDIUM;
+    }
+    g_ptr_array_add(todo, bs);
+    for (i = 0; i < todo->len; i++) {
+        BlockDriverState *node = g_ptr_array_index(todo, i);
+        int64_t size;
+
+        if (node->drv && node->drv->bdrv_co_get_allocated_file_size) {
+            size = node->drv->bdrv_co_get_allocated_file_size(node);
+        } else if (!node->drv || node->drv->protocol_name) {
+            /* It stores something, and cannot tell how much. */
+            size = -ENOTSUP;
+        } else {
+            add_storage(todo, node);
+            size = 0;
+        }
+        if (size < 0) {
+            return size;
+        }
+        sum = size > INT64_MAX - sum ? INT64_MAX : sum + size;
+    }
+    return sum;
+}
+
+int coroutine_fn bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *bdi)
+{
+    int ret;
+
+    while (bs && bs->drv && !bs->drv->bdrv_co_get_info) {
+        bs = bdrv_filter_bs(bs);
+    }
+    if (!bs) {
+        return -ENOTSUP;
+    }
+    if (!bs->drv) {
+        return -ENOMEDIUM;
+    }
+    memset(bdi, 0, sizeof(*bdi));
+    ret = bs->drv->bdrv_co_get_info(bs, bdi);
+    if (ret >= 0 && (bdi->cluster_size < 0 ||
+                     bdi->cluster_size > BDRV_MAX_ALIGNMENT)) {
+        return -EINVAL;
+    }
+    return MIN(ret, 0);
+}
+
+int coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res,
+                               BdrvCheckMode fix)
+{
+    int ret;
+
+    if (!bs->drv) {
+        return -ENOMEDIUM;
+    }
+    if (!bs->drv->bdrv_co_check) {
+        return -ENOTSUP;
+    }
+    memset(res, 0, sizeof(*res));
+    bdrv_inc_in_flight(bs);
+    ret = bs->drv->bdrv_co_check(bs, res, fix);
+    bdrv_dec_in_flight(bs);
+    return ret;
+}
+
+int bdrv_has_zero_init(BlockDriverState *bs)
+{
+    while (bs && bs->drv && !bdrv_cow_child(bs)) {
+        if (bs->drv->bdrv_has_zero_init) {
+            return bs->drv->bdrv_has_zero_init(bs);
+        }
+        bs = bdrv_filter_bs(bs);
+    }
+    /* Not known, or a backing file shows through. */
+    return 0;
+}
+
+bool bdrv_can_write_zeroes_with_unmap(BlockDriverState *bs)
+{
+    return (bs->open_flags & BDRV_O_UNMAP) &&
+           (bs->supported_zero_flags & BDRV_REQ_MAY_UNMAP);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One number for each host cluster: how often it is referred to.
+ *
+ * Pages of clusters are made when a cluster in them gets its first non-zero
+ * count, at two bits a cluster, and widened when a count does not fit. Memory
+ * follows what is counted, not the length of the file: a sparse file of any
+ * length costs nothing for its holes.
+ *
+ * One user at a time; nothing here yields or fails.
+ */
+#ifndef BLOCK_QCOW2_CHECK_COUNTS_H
+#define BLOCK_QCOW2_CHECK_COUNTS_H
+
+#include "util/osdep.h"
+
+typedef struct Qcow2CheckCounts Qcow2CheckCounts;
+
+/* Clusters in a page. */
+#define QCOW2_CHECK_PAGE_BITS 13
+#define QCOW2_CHECK_PAGE_SIZE (1U << QCOW2_CHECK_PAGE_BITS)
+
+Qcow2CheckCounts *qcow2_check_counts_new(void);
+void qcow2_check_counts_free(Qcow2CheckCounts *counts);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qcow2CheckCounts, qcow2_check_counts_free)
+
+uint64_t qcow2_check_counts_get(Qcow2CheckCounts *counts, uint64_t cluster);
+void qcow2_check_counts_set(Qcow2CheckCounts *counts, uint64_t cluster,
+                            uint64_t value);
+/*
+ * Adds @n, but not beyond @max. Returns how much did not fit.
+ */
+uint64_t qcow2_check_counts_add(Qcow2CheckCounts *counts, uint64_t cluster,
+                                uint64_t n, uint64_t max);
+
+/*
+ * Numbers of the pages that exist in @a or @b (may be NULL), ascending; what
+ * is in no page is 0. uint64_t elements; the caller unrefs.
+ */
+GArray *qcow2_check_counts_pages(Qcow2CheckCounts *a, Qcow2CheckCounts *b);
+/* Whether a page holds the same numbers in both, found without a long look;
+ * false: unknown. */
+bool qcow2_check_counts_same(Qcow2CheckCounts *a, Qcow2CheckCounts *b,
+                             uint64_t page);
+
+/* Bytes in use; for tests. */
+size_t qcow2_check_counts_memory(const Qcow2CheckCounts *counts);
+
+#endif

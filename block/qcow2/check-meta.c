@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the check counts besides the active tables: snapshots, bitmaps, the
+ * encryption header and the refcount structure itself.
+ *
+ * Sizes come from the image and may be anything: nothing is read or allocated
+ * beyond the end of the file, and long tables are read in pieces.
+ */
+#include "util/osdep.h"
+#include "util/bswap.h"
+#include "block/qcow2/check.h"
+
+/* Bytes of a long table read at a time. */
+#define PIECE_BYTES (1024 * 1024)
+
+/* --- stored refcounts ---------------------------------------------------- */
+
+typedef struct BlockRead {
+    Qcow2CheckRead read;
+    uint64_t index;         /* in the refcount table */
+} BlockRead;
+
+static int compare_block_read(const void *a, const void *b)
+{
+    const BlockRead *x = a;
+    const BlockRead *y = b;
+
+    return x->read.offset < y->read.offset ? -1
+           : x->read.offset > y->read.offset;
+}
+
+static void coroutine_fn load_block(Qcow2Check *c, void *element, void *buf,
+                                    int ret)
+{
+    BDRVQcow2State *s = c->s;
+    const BlockRead *block = element;
+    uint64_t first = block->index << s->refcount_block_bits;
+    uint64_t n = MIN((uint64_t)s->refcount_block_size,
+                     c->nb_clusters - first);
+    const uint64_t *words = buf;
+    uint64_t per_word = 64 / s->refcount_bits;
+    uint64_t i;
+
+    if (ret < 0) {
+        c->block_state[block->index] = QCOW2_CHECK_BLOCK_BAD;
+        return;
+    }
+    c->block_state[block->index] = QCOW2_CHECK_BLOCK_GOOD;
+    for (i = 0; i < n; i++) {
+        if (i % per_word == 0 && words[i / per_word] == 0) {
+            i += per_word - 1;
+            continue;
+        }
+        qcow2_check_counts_set(c->disk, first + i,
+                               qcow2_refcount_block_get(s, buf, i));
+    }
+}
+
+int coroutine_fn qcow2_check_load_refcounts(Qcow2Check *c)
+{
+    BDRVQcow2State *s = c->s;
+    g_autoptr(GArray) reads = g_array_new(FALSE, FALSE, sizeof(BlockRead));
+    uint64_t i;
+
+    /* Blocks that describe clusters beyond the file are of no interest. */
+    c->nb_blocks = MIN((c->nb_clusters + s->refcount_block_size - 1) >>
+                           s->refcount_block_bits, s->reftable.size);
+    c->block_state = g_try_malloc0(MAX(c->nb_blocks, 1));
+    if (!c->block_state) {
+        return -ENOMEM;
+    }
+    for (i = 0; i < c->nb_blocks; i++) {
+        BlockRead block = {
+            .read = {
+                .offset = s->reftable.entries[i] & REFT_OFFSET_MASK,
+                .bytes = s->cluster_size,
+            },
+            .index = i,
+        };
+
+        if (block.read.offset == 0) {
+            c->block_state[i] = QCOW2_CHECK_BLOCK_NONE;
+        } else if (offset_into_cluster(s, block.read.offset)) {
+            c->block_state[i] = QCOW2_CHECK_BLOCK_BAD;
+        } else if (!qcow2_check_in_file(c, block.read.offset)) {
+            c->block_state[i] = QCOW2_CHECK_BLOCK_GOOD;     /* zeroes */
+        } else {
+            g_array_append_val(reads, block);
+        }
+    }
+    g_array_sort(reads, compare_block_read);
+    qcow2_check_read_many(c, reads->data, reads->len, sizeof(BlockRead),
+                          load_block);
+    return 0;
+}
+
+/* --- the refcount structure ------------------------------------------------ */
+
+static void note_structure(Qcow2Check *c, uint64_t offset, uint64_t bytes)
+{
+    Qcow2CheckExtent extent = { .offset = offset, .bytes = bytes };
+
+    if (qcow2_check_count(c, offset, bytes, 1)) {
+        g_array_append_val(c->structure, extent);
+    } else {
+        c->rebuild = true;
+    }
+}
+
+static void count_block(Qcow2Check *c, uint32_t i)
+{
+    BDRVQcow2State *s = c->s;
+    uint64_t entry = s->reftable.entries[i];
+    uint64_t offset = entry & REFT_OFFSET_MASK;
+    uint64_t cluster = offset >> s->cluster_bits;
+    uint64_t refs;
+
+    if (entry & REFT_RESERVED_MASK) {
+        qcow2_check_corruption(c, 1, "ERROR refcount table entry %u has "
+                               "reserved bits set", i);
+    } else if (offset_into_cluster(s, offset)) {
+        qcow2_check_corruption(c, 1, "ERROR refcount block %u is not cluster "
+                               "aligned; refcount table entry corrupted", i);
+    } else if (cluster >= c->nb_clusters) {
+        qcow2_check_corruption(c, 1, "ERROR refcount block %u is outside "
+                               "image", i);
+    } else if (offset == 0) {
+        return;
+    } else {
+        note_structure(c, offset, s->cluster_size);
+        refs = qcow2_check_counts_get(c->refs, cluster);
+        if (refs == 1) {
+            return;
+        }
+        qcow2_check_corruption(c, 1, "ERROR refcount block %u refcount=%"
+                               PRIu64, i, refs);
+    }
+    c->structure_faults++;
+    c->rebuild = true;
+}
+
+void coroutine_fn qcow2_check_count_structure(Qcow2Check *c)
+{
+    BDRVQcow2State *s = c->s;
+    int64_t bad_references = c->bad_references;
+    int64_t corruptions = c->res->corruptions;
+    uint32_t i;
+
+    note_structure(c, s->reftable.offset,
+                   (uint64_t)s->reftable.size * REFTABLE_ENTRY_SIZE);
+    c->structure_faults += c->res->corruptions - corruptions;
+    for (i = 0; i < s->reftable.size; i++) {
+        count_block(c, i);
+    }
+    /*
+     * The structure refers to nothing but its own blocks, and these are given
+     * up by a new one: faults in it leave other references proven.
+     */
+    c->bad_references = bad_references;
+}
+
+/* --- snapshots ---------------------------------------------------------------- */
+
+typedef struct L1Read {
+    Qcow2CheckRead read;
+} L1Read;
+
+static void coroutine_fn load_l1_piece(Qcow2Check *c, void *element,
+                                       void *buf, int ret)
+{
+    const L1Read *l1 = element;
+    size_t n = l1->read.bytes / L1E_SIZE;
+    uint64_t *entries = buf;
+    size_t i;
+
+    if (ret < 0) {
+        qcow2_check_io_error(c, ret, "Could not read L1 table at offset 0x%"
+                             PRIx64, l1->read.offset);
+        return;
+    }
+    for (i = 0; i < n; i++) {
+        be64_to_cpus(&entries[i]);
+    }
+    qcow2_check_l1_entries(c, entries, n, false);
+}
+
+static void note_l1(GArray *reads, uint64_t offset, uint64_t bytes)
+{
+    while (bytes) {
+        L1Read l1 = {
+            .read = { .offset = offset, .bytes = MIN(bytes, PIECE_BYTES) },
+        };
+
+        g_array_append_val(reads, l1);
+        offset += l1.read.bytes;
+        bytes -= l1.read.bytes;
+    }
+}
+
+static void coroutine_fn count_snapshots(Qcow2Check *c)
+{
+    BDRVQcow2State *s = c->s;
+    g_autoptr(GArray) reads = g_array_new(FALSE, FALSE, sizeof(L1Read));
+    uint32_t i;
+
+    for (i = 0; i < s->nb_snapshots; i++) {
+        const QCowSnapshot *sn = &s->snapshots[i];
+        uint64_t bytes = (uint64_t)sn->l1_size * L1E_SIZE;
+
+        if (offset_into_cluster(s, sn->l1_table_offset)) {
+            qcow2_check_bad_reference(
+                c, 1, "ERROR snapshot %s (%s) l1_offset=0x%" PRIx64 ": L1 "
+                "table is not cluster aligned; snapshot table entry corrupted",
+                sn->id_str, sn->name, sn->l1_table_offset);
+        } else if (bytes > QCOW_MAX_L1_SIZE) {
+            qcow2_check_bad_reference(
+                c, 1, "ERROR snapshot %s (%s) l1_size=0x%x: L1 table is too "
+                "large; snapshot table entry corrupted",
+                sn->id_str, sn->name, sn->l1_size);
+        } else if (qcow2_check_count(c, sn->l1_table_offset, bytes, 1)) {
+            note_l1(reads, sn->l1_table_offset, bytes);
+        }
+        if (reads->len >= 1024 || i + 1 == s->nb_snapshots) {
+            qcow2_check_read_many(c, reads->data, reads->len, sizeof(L1Read),
+                                  load_l1_piece);
+            g_array_set_size(reads, 0);
+        }
+    }
+    qcow2_check_count(c, s->snapshots_offset, s->snapshots_size, 1);
+}
+
+/* --- bitmaps ------------------------------------------------------------------ */
+
+/* Entries of the table of one bitmap; data clusters are counted. */
+static void coroutine_fn count_bitmap_table(Qcow2Check *c, const char *name,
+                                            uint64_t offset, uint64_t bytes)
+{
+    QEMU_AUTO_VFREE uint64_t *piece = NULL;
+    uint64_t done, n, i;
+    int ret;
+
+    piece = qemu_try_blockalign(c->bs->file->bs, MIN(bytes, PIECE_BYTES));
+    for (done = 0; done < bytes; done += n) {
+        n = MIN(bytes - done, PIECE_BYTES);
+        ret = piece ? qcow2_check_pread(c, offset + done, n, piece) : -ENOMEM;
+        if (ret < 0) {
+            qcow2_check_io_error(c, ret, "Could not read the table of bitmap "
+                                 "'%s'", name);
+            return;
+        }
+        for (i = 0; i < n / sizeof(uint64_t); i++) {
+            uint64_t entry = be64_to_cpu(piece[i]);
+            uint64_t cluster = entry & QCOW2_BME_TABLE_ENTRY_OFFSET_MASK;
+
+            /* Bit 0 says "all ones" and is only for entries without data. */
+            if (entry & ~QCOW2_BME_TABLE_ENTRY_OFFSET_MASK & ~1ULL ||
+                (cluster && entry & 1) || offset_into_cluster(c->s, cluster)) {
+                qcow2_check_bad_reference(
+                    c, 1, "ERROR bitmap '%s' table entry %" PRIu64
+                    " is corrupted: %" PRIx64, name,
+                    done / sizeof(uint64_t) + i, entry);
+            } else if (cluster) {
+                qcow2_check_count(c, cluster, c->s->cluster_size, 1);
+            }
+        }
+    }
+}
+
+/* One directory entry at @buf, of which @left bytes are there; returns its
+ * length or 0 if it is not well-formed. */
+static size_t coroutine_fn count_bitmap(Qcow2Check *c, const char *buf,
+                                        size_t left)
+{
+    Qcow2BitmapDirEntry e;
+    g_autofree char *name = NULL;
+    size_t name_at, length;
+    uint64_t bytes;
+
+    if (left < sizeof(e)) {
+        return 0;
+    }
+    memcpy(&e, buf, sizeof(e));
+    e.bitmap_table_offset = be64_to_cpu(e.bitmap_table_offset);
+    e.bitmap_table_size = be32_to_cpu(e.bitmap_table_size);
+    e.name_size = be16_to_cpu(e.name_size);
+    e.extra_data_size = be32_to_cpu(e.extra_data_size);
+
+    /* Both are limited by @left, so nothing can wrap. */
+    if (e.extra_data_size > left - sizeof(e)) {
+        return 0;
+    }
+    name_at = sizeof(e) + e.extra_data_size;
+    if (e.name_size > left - name_at) {
+        return 0;
+    }
+    length = ROUND_UP(name_at + e.name_size, 8);
+    if (length > left) {
+        return 0;
+    }
+    name = g_strndup(buf + name_at, e.name_size);
+
+    bytes = (uint64_t)e.bitmap_table_size * sizeof(uint64_t);
+    if (offset_into_cluster(c->s, e.bitmap_table_offset)) {
+        qcow2_check_bad_reference(
+            c, 1, "ERROR bitmap '%s' table_offset=0x%" PRIx64 ": Table is "
+            "not cluster aligned; bitmap directory entry corrupted", name,
+            (uint64_t)e.bitmap_table_offset);
+    } else if (qcow2_check_count(c, e.bitmap_table_offset, bytes, 1)) {
+        count_bitmap_table(c, name, e.bitmap_table_offset, bytes);
+    }
+    return length;
+}
+
+static void coroutine_fn count_bitmaps(Qcow2Check *c)
+{
+    BDRVQcow2State *s = c->s;
+    uint64_t size = s->bitmap_directory_size;
+    QEMU_AUTO_VFREE char *dir = NULL;
+    uint64_t at = 0;
+    uint32_t i;
+    int ret;
+
+    /* Without the autoclear bit the extension is void, its clusters leaks. */
+    if (!s->has_bitmaps_ext ||
+        !(s->autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) ||
+        s->nb_bitmaps == 0) {
+        return;
+    }
+    if (offset_into_cluster(s, s->bitmap_directory_offset)) {
+        qcow2_check_bad_reference(c, 1, "ERROR bitmap directory is not "
+                                  "cluster aligned");
+        return;
+    }
+    if (!qcow2_check_count(c, s->bitmap_directory_offset, size, 1)) {
+        return;
+    }
+    dir = qemu_try_blockalign(c->bs->file->bs, size);
+    ret = dir ? qcow2_check_pread(c, s->bitmap_directory_offset, size, dir)
+              : -ENOMEM;
+    if (ret < 0) {
+        qcow2_check_io_error(c, ret, "Could not read the bitmap directory");
+        return;
+    }
+    for (i = 0; i < s->nb_bitmaps; i++) {
+        size_t length = count_bitmap(c, dir + at, size - at);
+
+        if (!length) {
+            qcow2_check_bad_reference(
+                c, 1, "ERROR bitmap directory entry %u is corrupted", i);
+            return;
+        }
+        at += length;
+    }
+}
+
+/* --- encryption --------------------------------------------------------------- */
+
+static void count_crypto_header(Qcow2Check *c)
+{
+    Qcow2UnknownHeaderExtension *ext;
+
+    QTAILQ_FOREACH(ext, &c->s->unknown_header_ext, next) {
+        if (ext->magic == QCOW2_EXT_MAGIC_CRYPTO_HEADER && ext->len >= 16) {
+            qcow2_check_count(c, ldq_be_p(ext->data),
+                              ldq_be_p(ext->data + 8), 1);
+        }
+    }
+}
+
+void coroutine_fn qcow2_check_count_metadata(Qcow2Check *c)
+{
+    count_snapshots(c);
+    count_crypto_header(c);
+    count_bitmaps(c);
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Repairs after the comparison, in an order that leaves no worse image behind
+ * wherever it is interrupted:
+ *
+ *   1. refcounts that are too low go up (nothing in use may look free);
+ *   2. refcounts that are too high go down, if it is proven that nobody refers
+ *      to the clusters;
+ *   3. COPIED flags are made to agree.
+ *
+ * A refcount block is rewritten in place only if its cluster is used for
+ * nothing else; otherwise, or if a block is missing, there will be a whole new
+ * structure (check-rebuild.c), which needs proof too. What cannot be proven
+ * stays reported and as it was.
+ */
+#include "util/osdep.h"
+#include "block/qcow2/check.h"
+
+/* The refcount block being changed. */
+typedef struct OpenBlock {
+    Qcow2Check *c;
+    void *buf;
+    uint64_t index;         /* UINT64_MAX: none */
+    uint64_t offset;
+    GArray *changes;        /* clusters, uint64_t */
+    bool raise;
+} OpenBlock;
+
+static int coroutine_fn write_block(OpenBlock *b)
+{
+    Qcow2Check *c = b->c;
+    guint n = b->changes->len;
+    guint i;
+    int ret;
+
+    if (b->index == UINT64_MAX || n == 0) {
+        return 0;
+    }
+    ret = bdrv_co_pwrite(c->bs->file, b->offset, c->s->cluster_size, b->buf,
+                         0);
+    if (ret < 0) {
+        qcow2_check_io_error(c, ret, "Could not write refcount block %"
+                             PRIu64, b->index);
+        return ret;
+    }
+    for (i = 0; i < n; i++) {
+        uint64_t cluster = g_array_index(b->changes, uint64_t, i);
+
+        qcow2_check_counts_set(c->disk, cluster,
+                               qcow2_check_counts_get(c->refs, cluster));
+    }
+    if (b->raise) {
+        c->res->corruptions -= n;
+        c->res->corruptions_fixed += n;
+    } else {
+        c->res->leaks -= n;
+        c->res->leaks_fixed += n;
+    }
+    g_array_set_size(b->changes, 0);
+    return 0;
+}
+
+/* Makes @index the open block. */
+static int coroutine_fn switch_block(OpenBlock *b, uint64_t index)
+{
+    Qcow2Check *c = b->c;
+    int ret;
+
+    if (b->index == index) {
+        return 0;
+    }
+    ret = write_block(b);
+    if (ret < 0) {
+        return ret;
+    }
+    b->index = UINT64_MAX;
+    b->offset = c->s->reftable.entries[index] & REFT_OFFSET_MASK;
+    ret = qcow2_check_pread(c, b->offset, c->s->cluster_size, b->buf);
+    if (ret < 0) {
+        qcow2_check_io_error(c, ret, "Could not read refcount block %"
+                             PRIu64, index);
+        return ret;
+    }
+    b->index = index;
+    return 0;
+}
+
+/* A block that may be written: it is there and nothing else is in it. */
+static bool block_is_usable(const Qcow2Check *c, uint64_t index)
+{
+    uint64_t offset;
+
+    if (index >= c->nb_blocks ||
+        c->block_state[index] != QCOW2_CHECK_BLOCK_GOOD) {
+        return false;
+    }
+    offset = c->s->reftable.entries[index] & REFT_OFFSET_MASK;
+    return qcow2_check_in_file(c, offset) &&
+           qcow2_check_counts_get(c->refs, offset >> c->s->cluster_bits) == 1;
+}
+
+static int coroutine_fn fix_cluster(OpenBlock *b, uint64_t cluster)
+{
+    Qcow2Check *c = b->c;
+    uint64_t stored = qcow2_check_counts_get(c->disk, cluster);
+    uint64_t found = qcow2_check_counts_get(c->refs, cluster);
+    uint64_t index = cluster >> c->s->refcount_block_bits;
+    int ret;
+
+    if (b->raise ? stored >= found : stored <= found) {
+        return 0;
+    }
+    if (!block_is_usable(c, index)) {
+        return 0;
+    }
+    ret = switch_block(b, index);
+    if (ret < 0) {
+        return ret;
+    }
+    qcow2_check_say("Repairing cluster %" PRIu64 " refcount=%" PRIu64
+                    " reference=%" PRIu64, cluster, stored, found);
+    qcow2_refcount_block_set(c->s, b->buf,
+                             cluster & (c->s->refcount_block_size - 1), found);
+    g_array_append_val(b->changes, cluster);
+    return 0;
+}
+
+/* Raises all refcounts that are too low, or lowers those too high. */
+static int coroutine_fn fix_refcounts(Qcow2Check *c, bool raise)
+{
+    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, c->disk);
+    g_autoptr(GArray) changes = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    OpenBlock b = {
+        .c = c, .index = UINT64_MAX, .changes = changes, .raise = raise,
+    };
+    int ret = 0;
+    guint i;
+
+    b.buf = qemu_try_blockalign(c->bs->file->bs, c->s->cluster_size);
+    if (!b.buf) {
+        return -ENOMEM;
+    }
+    for (i = 0; i < pages->len && ret == 0; i++) {
+        uint64_t page = g_array_index(pages, uint64_t, i);
+        uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
+        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+
+        if (qcow2_check_counts_same(c->refs, c->disk, page)) {
+            continue;
+        }
+        for (; cluster < end && ret == 0; cluster++) {
+            ret = fix_cluster(&b, cluster);
+        }
+    }
+    if (ret == 0) {
+        ret = write_block(&b);
+    }
+    if (ret == 0) {
+        ret = bdrv_co_flush(c->bs->file->bs);
+    }
+    qemu_vfree(b.buf);
+    return ret;
+}
+
+/* A refcount has to go up for which there is no block. */
+static bool block_is_missing(Qcow2Check *c)
+{
+    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, NULL);
+    guint i;
+
+    for (i = 0; i < pages->len; i++) {
+        uint64_t cluster = g_array_index(pages, uint64_t, i)
+                           << QCOW2_CHECK_PAGE_BITS;
+        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+
+        for (; cluster < end; cluster++) {
+            if (qcow2_check_counts_get(c->refs, cluster) &&
+                !block_is_usable(c, cluster >> c->s->refcount_block_bits)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static int coroutine_fn rebuild(Qcow2Check *c)
+{
+    int64_t leaks = c->res->leaks;
+    int64_t corruptions = c->res->corruptions;
+    int ret;
+
+    qcow2_check_say("Rebuilding refcount structure");
+    ret = qcow2_check_rebuild(c);
+    if (ret < 0) {
+        return ret;
+    }
+    /* With all references proven, every problem so far was in refcounts. */
+    c->res->leaks -= leaks;
+    c->res->leaks_fixed += leaks;
+    c->res->corruptions -= corruptions;
+    c->res->corruptions_fixed += corruptions;
+    c->res->check_errors -= c->unknown_refcounts;
+    return 0;
+}
+
+/* Sets *@refcounts to what is stored afterwards. */
+static int coroutine_fn repair_refcounts(Qcow2Check *c,
+                                         Qcow2CheckCounts **refcounts)
+{
+    bool proven = qcow2_check_is_proven(c);
+    int ret = 0;
+
+    *refcounts = c->disk;
+    if (c->fix & BDRV_FIX_ERRORS) {
+        if (c->rebuild || block_is_missing(c)) {
+            if (proven) {
+                *refcounts = c->refs;
+                return rebuild(c);
+            }
+            qcow2_check_say("The refcount structure cannot be rebuilt while "
+                            "other tables are damaged");
+        }
+        ret = fix_refcounts(c, true);
+    }
+    if (ret == 0 && c->fix & BDRV_FIX_LEAKS && proven && !c->rebuild) {
+        ret = fix_refcounts(c, false);
+    }
+    return ret;
+}
+
+/* --- single entries ------------------------------------------------------ */
+
+static int coroutine_fn apply_fixup(Qcow2Check *c, const Qcow2CheckFixup *f)
+{
+    uint64_t place = f->l2_offset + f->index * L2E_SIZE_NORMAL;
+    uint64_t entry, be;
+    int ret;
+
+    ret = bdrv_co_pread(c->bs->file, place, sizeof(be), &be, 0);
+    if (ret < 0) {
+        return ret;
+    }
+    entry = GUINT64_FROM_BE(be);
+    if (f->drop_host) {
+        qcow2_check_say("Repairing offset=%" PRIx64 ": Preallocated cluster "
+                        "is not properly aligned; L2 entry corrupted.",
+                        (uint64_t)(entry & L2E_OFFSET_MASK));
+        entry = QCOW_OFLAG_ZERO;
+    } else {
+        qcow2_check_say("Repairing OFLAG_COPIED compressed cluster: "
+                        "l2_entry=%" PRIx64, entry);
+        entry &= ~QCOW_OFLAG_COPIED;
+    }
+    be = GUINT64_TO_BE(entry);
+    return bdrv_co_pwrite(c->bs->file, place, sizeof(be), &be, 0);
+}
+
+int coroutine_fn qcow2_check_apply_fixups(Qcow2Check *c, int64_t *nb_fixed)
+{
+    int ret = 0;
+    guint i;
+
+    for (i = 0; i < c->fixups->len; i++) {
+        const Qcow2CheckFixup *f = &g_array_index(c->fixups, Qcow2CheckFixup,
+                                                  i);
+
+        if (!qcow2_check_l2_is_proven(c, f->l2_offset, f->refs)) {
+            continue;
+        }
+        ret = apply_fixup(c, f);
+        if (ret < 0) {
+            qcow2_check_io_error(c, ret, "Could not repair L2 table at offset "
+                                 "0x%" PRIx64, f->l2_offset);
+            break;
+        }
+        *nb_fixed += f->refs;
+    }
+    if (*nb_fixed) {
+        qcow2_cache_empty(c->s->l2_table_cache);
+        if (ret == 0) {
+            ret = bdrv_co_flush(c->bs->file->bs);
+        }
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_check_repair(Qcow2Check *c)
+{
+    Qcow2CheckCounts *refcounts;
+    int ret;
+
+    ret = repair_refcounts(c, &refcounts);
+    if (ret == 0) {
+        ret = qcow2_check_copied(c, refcounts);
+    }
+    if (ret == 0) {
+        ret = bdrv_co_flush(c->bs->file->bs);
+    }
+    /* What is in memory may be from before the repair. */
+    qcow2_cache_empty(c->s->refcount_block_cache);
+    qcow2_cache_empty(c->s->l2_table_cache);
+    c->s->free_cluster_index = 0;
+    c->s->free_byte_offset = 0;
+    return ret;
+}

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The check's walk over L1 and L2 tables.
+ *
+ * L1 tables are turned into a list of the L2 tables they name, with how often
+ * each is named. The list is then read in offset order, each table once, and
+ * what it refers to is counted as often as it is named.
+ *
+ * Contiguity (the fragmentation figure) is judged inside one L2 table only:
+ * between tables lies metadata anyway.
+ */
+#include "util/osdep.h"
+#include "block/qcow2/check.h"
+
+/* Sorting the list and merging equal elements when it grew by this factor
+ * keeps it in proportion to the number of different tables. */
+#define MIN_TABLES_TO_COMPACT 4096
+
+static int compare_l2(const void *a, const void *b)
+{
+    const Qcow2CheckL2 *x = a;
+    const Qcow2CheckL2 *y = b;
+
+    return x->read.offset < y->read.offset ? -1
+           : x->read.offset > y->read.offset;
+}
+
+static uint32_t add_saturated(Qcow2Check *c, uint32_t a, uint32_t b)
+{
+    if (a > UINT32_MAX - b) {
+        /* far beyond any refcount; from here on nothing is proven */
+        c->bad_references++;
+        return UINT32_MAX;
+    }
+    return a + b;
+}
+
+/* Sorts by offset and makes one element of equal ones. */
+static void compact_l2(Qcow2Check *c)
+{
+    GArray *list = c->l2_tables;
+    guint in, out = 0;
+
+    g_array_sort(list, compare_l2);
+    for (in = 0; in < list->len; in++) {
+        Qcow2CheckL2 *from = &g_array_index(list, Qcow2CheckL2, in);
+        Qcow2CheckL2 *to;
+
+        if (out > 0) {
+            to = &g_array_index(list, Qcow2CheckL2, out - 1);
+            if (to->read.offset == from->read.offset) {
+                to->refs = add_saturated(c, to->refs, from->refs);
+                to->active = add_saturated(c, to->active, from->active);
+                continue;
+            }
+        }
+        g_array_index(list, Qcow2CheckL2, out) = *from;
+        out++;
+    }
+    g_array_set_size(list, out);
+    c->l2_sorted = out;
+}
+
+static void note_l2(Qcow2Check *c, uint64_t offset, bool active)
+{
+    Qcow2CheckL2 table = {
+        .read = { .offset = offset, .bytes = c->s->cluster_size },
+        .refs = 1, .active = active,
+    };
+
+    g_array_append_val(c->l2_tables, table);
+    if (c->l2_tables->len >= MIN_TABLES_TO_COMPACT &&
+        c->l2_tables->len / 2 >= c->l2_sorted) {
+        compact_l2(c);
+    }
+}
+
+/* The refcount if it is stored and readable. */
+static bool stored_refcount(Qcow2Check *c, uint64_t offset,
+                            Qcow2CheckCounts *refcounts, uint64_t *refcount)
+{
+    uint64_t cluster = offset >> c->s->cluster_bits;
+    uint64_t block = cluster >> c->s->refcount_block_bits;
+
+    if (refcounts == c->disk && block < c->nb_blocks &&
+        c->block_state[block] == QCOW2_CHECK_BLOCK_BAD) {
+        return false;
+    }
+    *refcount = qcow2_check_counts_get(refcounts, cluster);
+    return true;
+}
+
+/* True if the COPIED flag of @entry, which names @offset, is wrong. */
+static bool copied_is_wrong(Qcow2Check *c, uint64_t entry, uint64_t offset,
+                            Qcow2CheckCounts *refcounts, uint64_t *refcount)
+{
+    return stored_refcount(c, offset, refcounts, refcount) &&
+           (*refcount == 1) != !!(entry & QCOW_OFLAG_COPIED);
+}
+
+static const char l1_copied_fmt[] =
+    "%s OFLAG_COPIED L2 cluster: l1_index=%zu l1_entry=%" PRIx64
+    " refcount=%" PRIu64;
+static const char l2_copied_fmt[] =
+    "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64;
+
+void qcow2_check_l1_entries(Qcow2Check *c, const uint64_t *entries, size_t n,
+                            bool active)
+{
+    uint64_t offset, refcount;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (!entries[i]) {
+            continue;
+        }
+        if (entries[i] & L1E_RESERVED_MASK) {
+            qcow2_check_bad_reference(
+                c, 1, "ERROR found L1 entry with reserved bits set: %" PRIx64,
+                entries[i]);
+        }
+        offset = entries[i] & L1E_OFFSET_MASK;
+        if (!offset) {
+            if (entries[i] & QCOW_OFLAG_COPIED) {
+                qcow2_check_bad_reference(
+                    c, 1, "ERROR L1 entry with COPIED flag but without L2 "
+                    "table: %" PRIx64, entries[i]);
+            }
+            continue;
+        }
+        qcow2_check_count(c, offset, c->s->cluster_size, 1);
+        if (offset_into_cluster(c->s, offset)) {
+            qcow2_check_bad_reference(
+                c, 1, "ERROR l2_offset=%" PRIx64 ": Table is not cluster "
+                "aligned; L1 entry corrupted", offset);
+        }
+        if (qcow2_check_in_file(c, offset)) {
+            note_l2(c, offset, active);
+        }
+        if (active && !c->fix &&
+            copied_is_wrong(c, entries[i], offset, c->disk, &refcount)) {
+            qcow2_check_corruption(c, 1, l1_copied_fmt, "ERROR", i,
+                                   entries[i], refcount);
+        }
+    }
+}
+
+/* --- L2 ---------------------------------------------------------------- */
+
+static void note_fixup(Qcow2Check *c, const Qcow2CheckL2 *table,
+                       uint32_t index, bool drop_host)
+{
+    Qcow2CheckFixup f = {
+        .l2_offset = table->read.offset, .index = index, .refs = table->refs,
+        .drop_host = drop_host,
+    };
+
+    if (c->fix & BDRV_FIX_ERRORS &&
+        c->fixups->len < QCOW2_CHECK_MAX_FIXUPS) {
+        g_array_append_val(c->fixups, f);
+    }
+}
+
+static void compressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
+                             uint32_t index, uint64_t entry)
+{
+    uint64_t offset;
+    int size;
+
+    qcow2_parse_compressed_l2_entry(c->s, entry, &offset, &size);
+    if (entry & QCOW_OFLAG_COPIED) {
+        qcow2_check_bad_reference(
+            c, table->refs, "ERROR: coffset=0x%" PRIx64 ": copied flag must "
+            "never be set for compressed clusters", offset);
+        note_fixup(c, table, index, false);
+    }
+    c->res->bfi.allocated_clusters += table->active;
+    c->res->bfi.compressed_clusters += table->active;
+    /* Compressed clusters share host clusters: each counts as a fragment. */
+    c->res->bfi.fragmented_clusters += table->active;
+    qcow2_check_count(c, offset, size, table->refs);
+}
+
+static void uncompressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
+                               uint32_t index, uint64_t entry,
+                               bool is_zero, uint64_t *next_contiguous)
+{
+    uint64_t offset = entry & L2E_OFFSET_MASK;
+    uint64_t refcount;
+
+    if (offset_into_cluster(c->s, offset)) {
+        if (is_zero) {
+            qcow2_check_bad_reference(
+                c, table->refs, "ERROR offset=%" PRIx64 ": Preallocated "
+                "cluster is not properly aligned; L2 entry corrupted.",
+                offset);
+            note_fixup(c, table, index, true);
+        } else {
+            qcow2_check_bad_reference(
+                c, table->refs, "ERROR offset=%" PRIx64 ": Data cluster is "
+                "not properly aligned; L2 entry corrupted.", offset);
+        }
+    }
+    c->res->bfi.allocated_clusters += table->active;
+    if (*next_contiguous && offset != *next_contiguous) {
+        c->res->bfi.fragmented_clusters += table->active;
+    }
+    *next_contiguous = offset + c->s->cluster_size;
+
+    qcow2_check_count(c, offset, c->s->cluster_size, table->refs);
+    if (table->active && !c->fix &&
+        copied_is_wrong(c, entry, offset, c->disk, &refcount)) {
+        qcow2_check_corruption(c, table->active, l2_copied_fmt, "ERROR",
+                               entry, refcount);
+    }
+}
+
+static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
+                                    int ret)
+{
+    const Qcow2CheckL2 *table = element;
+    const uint64_t *l2 = buf;
+    uint64_t next_contiguous = 0;
+    int i;
+
+    if (ret < 0) {
+        qcow2_check_io_error(c, ret, "Could not read L2 table at offset 0x%"
+                             PRIx64, table->read.offset);
+        return;
+    }
+    for (i = 0; i < c->s->l2_size; i++) {
+        uint64_t entry = get_l2_entry(l2, i);
+        QCow2ClusterType type;
+
+        if (!entry) {
+            continue;
+        }
+        type = qcow2_get_cluster_type(c->s, entry);
+        if (type != QCOW2_CLUSTER_COMPRESSED &&
+            entry & L2E_STD_RESERVED_MASK) {
+            qcow2_check_bad_reference(
+                c, table->refs, "ERROR found l2 entry with reserved bits "
+                "set: %" PRIx64, entry);
+        }
+        switch (type) {
+        case QCOW2_CLUSTER_COMPRESSED:
+            compressed_entry(c, table, i, entry);
+            break;
+        case QCOW2_CLUSTER_ZERO_ALLOC:
+        case QCOW2_CLUSTER_NORMAL:
+            uncompressed_entry(c, table, i, entry,
+                               type == QCOW2_CLUSTER_ZERO_ALLOC,
+                               &next_contiguous);
+            break;
+        case QCOW2_CLUSTER_ZERO_PLAIN:
+        case QCOW2_CLUSTER_UNALLOCATED:
+            break;
+        }
+    }
+}
+
+void coroutine_fn qcow2_check_walk_l2(Qcow2Check *c)
+{
+    compact_l2(c);
+    qcow2_check_read_many(c, c->l2_tables->data, c->l2_tables->len,
+                          sizeof(Qcow2CheckL2), walk_table);
+}
+
+/* --- COPIED flags, after refcounts were repaired ------------------------- */
+
+typedef struct CopiedRun {
+    Qcow2CheckL2 table;     /* first: it is what the reader hands on */
+    Qcow2CheckCounts *refcounts;
+    int *ret;               /* first write error */
+} CopiedRun;
+
+bool qcow2_check_l2_is_proven(Qcow2Check *c, uint64_t offset, uint64_t refs)
+{
+    return !offset_into_cluster(c->s, offset) &&
+           qcow2_check_counts_get(c->refs, offset >> c->s->cluster_bits) ==
+           refs;
+}
+
+/* Setting COPIED allows writing in place: only with everything known. */
+static bool may_change_copied(Qcow2Check *c, uint64_t entry)
+{
+    return c->fix & BDRV_FIX_ERRORS &&
+           (entry & QCOW_OFLAG_COPIED || qcow2_check_is_proven(c));
+}
+
+/* Writes the sectors of @buf that are marked. */
+static int coroutine_fn write_sectors(Qcow2Check *c, uint64_t offset,
+                                      const void *buf, const bool *changed,
+                                      size_t nb_sectors)
+{
+    size_t first, end;
+    int ret;
+
+    for (first = 0; first < nb_sectors; first = end + 1) {
+        end = first;
+        while (end < nb_sectors && changed[end]) {
+            end++;
+        }
+        if (end > first) {
+            ret = bdrv_co_pwrite(c->bs->file,
+                                 offset + first * BDRV_SECTOR_SIZE,
+                                 (end - first) * BDRV_SECTOR_SIZE,
+                                 (const char *)buf + first * BDRV_SECTOR_SIZE,
+                                 0);
+            if (ret < 0) {
+                return ret;
+            }
+        }
+    }
+    return 0;
+}
+
+static void coroutine_fn copied_table(Qcow2Check *c, void *element, void *buf,
+                                      int read_ret)
+{
+    CopiedRun *run = element;
+    Qcow2CheckL2 *table = &run->table;
+    bool proven = qcow2_check_l2_is_proven(c, table->read.offset,
+                                           table->refs);
+    size_t nb_sectors = c->s->cluster_size / BDRV_SECTOR_SIZE;
+    g_autofree bool *changed = g_new0(bool, nb_sectors);
+    int64_t nb_changed = 0;
+    uint64_t *l2 = buf;
+    int i, ret;
+
+    if (read_ret < 0 || *run->ret < 0) {
+        return;     /* reported by the walk */
+    }
+    for (i = 0; i < c->s->l2_size; i++) {
+        uint64_t entry = get_l2_entry(l2, i);
+        QCow2ClusterType type = qcow2_get_cluster_type(c->s, entry);
+        uint64_t refcount;
+
+        if ((type != QCOW2_CLUSTER_NORMAL &&
+             type != QCOW2_CLUSTER_ZERO_ALLOC) ||
+            !copied_is_wrong(c, entry, entry & L2E_OFFSET_MASK,
+                             run->refcounts, &refcount)) {
+            continue;
+        }
+        if (!proven || !may_change_copied(c, entry)) {
+            qcow2_check_corruption(c, table->active, l2_copied_fmt, "ERROR",
+                                   entry, refcount);
+            continue;
+        }
+        qcow2_check_say(l2_copied_fmt, "Repairing", entry, refcount);
+        set_l2_entry(l2, i, entry ^ QCOW_OFLAG_COPIED);
+        changed[i * sizeof(uint64_t) / BDRV_SECTOR_SIZE] = true;
+        nb_changed++;
+    }
+    if (nb_changed) {
+        ret = write_sectors(c, table->read.offset, buf, changed, nb_sectors);
+        if (ret < 0) {
+            qcow2_check_io_error(c, ret, "Could not write L2 table at offset "
+                                 "0x%" PRIx64, table->read.offset);
+            c->res->corruptions += nb_changed;
+            *run->ret = ret;
+        } else {
+            c->res->corruptions_fixed += nb_changed;
+        }
+    }
+}
+
+static int coroutine_fn copied_l1(Qcow2Check *c, Qcow2CheckCounts *refcounts)
+{
+    BDRVQcow2State *s = c->s;
+    uint64_t cluster, last;
+    bool proven = true;
+    int64_t nb_changed = 0;
+    uint64_t refcount;
+    size_t i;
+    int ret;
+
+    if (s->l1.size == 0) {
+        return 0;
+    }
+    last = (s->l1.offset + (uint64_t)s->l1.size * L1E_SIZE - 1) >>
+           s->cluster_bits;
+    for (cluster = s->l1.offset >> s->cluster_bits; cluster <= last;
+         cluster++) {
+        proven = proven && qcow2_check_counts_get(c->refs, cluster) == 1;
+    }
+
+    for (i = 0; i < s->l1.size; i++) {
+        uint64_t entry = s->l1.entries[i];
+        uint64_t offset = entry & L1E_OFFSET_MASK;
+
+        if (!offset ||
+            !copied_is_wrong(c, entry, offset, refcounts, &refcount)) {
+            continue;
+        }
+        if (!proven || !may_change_copied(c, entry)) {
+            qcow2_check_corruption(c, 1, l1_copied_fmt, "ERROR", i, entry,
+                                   refcount);
+            continue;
+        }
+        qcow2_check_say(l1_copied_fmt, "Repairing", i, entry, refcount);
+        entry ^= QCOW_OFLAG_COPIED;
+        qcow2_l1_update(c->bs, i, 1, &entry);
+        nb_changed++;
+    }
+    if (nb_changed) {
+        ret = qcow2_l1_write(c->bs);
+        if (ret < 0) {
+            qcow2_check_io_error(c, ret, "Could not write L1 table");
+            c->res->corruptions += nb_changed;
+            return ret;
+        }
+        c->res->corruptions_fixed += nb_changed;
+    }
+    return 0;
+}
+
+int coroutine_fn qcow2_check_copied(Qcow2Check *c,
+                                    Qcow2CheckCounts *refcounts)
+{
+    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(CopiedRun));
+    int ret = 0;
+    guint i;
+
+    for (i = 0; i < c->l2_tables->len; i++) {
+        CopiedRun run = {
+            .table = g_array_index(c->l2_tables, Qcow2CheckL2, i),
+            .refcounts = refcounts, .ret = &ret,
+        };
+
+        if (run.table.active) {
+            g_array_append_val(runs, run);
+        }
+    }
+    qcow2_check_read_many(c, runs->data, runs->len, sizeof(CopiedRun),
+                          copied_table);
+    if (ret == 0) {
+        ret = copied_l1(c, refcounts);
+    }
+    return ret;
+}

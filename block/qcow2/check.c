@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Consistency check of an image: references are counted and compared with
+ * the stored refcounts.
+ *
+ * The stored refcounts are loaded first, so that one walk over the L2 tables
+ * counts references and judges the COPIED flags. Every table is read once,
+ * however many snapshots share it.
+ */
+#include "util/osdep.h"
+#include "block/qcow2/check.h"
+
+/* The same line again and again tells nobody more. */
+#define MAX_REPEATED_LINES 64
+
+void qcow2_check_say(const char *fmt, ...)
+{
+    g_autofree char *line = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    line = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    error_printf("%s\n", line);
+}
+
+void qcow2_check_io_error(Qcow2Check *c, int ret, const char *fmt, ...)
+{
+    g_autofree char *what = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    what = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    error_printf("ERROR: %s: %s\n", what, strerror(-ret));
+    c->res->check_errors++;
+    c->unread++;
+}
+
+static void G_GNUC_PRINTF(3, 0)
+corruption(Qcow2Check *c, uint64_t n, const char *fmt, va_list ap)
+{
+    g_autofree char *line = g_strdup_vprintf(fmt, ap);
+    uint64_t i;
+
+    for (i = 0; i < MIN(n, MAX_REPEATED_LINES); i++) {
+        error_printf("%s\n", line);
+    }
+    c->res->corruptions += n;
+}
+
+void qcow2_check_corruption(Qcow2Check *c, uint64_t n, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    corruption(c, n, fmt, ap);
+    va_end(ap);
+}
+
+void qcow2_check_bad_reference(Qcow2Check *c, uint64_t n, const char *fmt,
+                               ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    corruption(c, n, fmt, ap);
+    va_end(ap);
+    c->bad_references += n;
+}
+
+bool qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes,
+                       uint64_t n)
+{
+    BDRVQcow2State *s = c->s;
+    uint64_t cluster, last, excess;
+
+    if (bytes == 0 || n == 0) {
+        return true;
+    }
+    if (offset > INT64_MAX - bytes ||
+        (offset + bytes > c->file_size &&
+         offset + bytes - c->file_size >= s->cluster_size)) {
+        qcow2_check_bad_reference(
+            c, n, "ERROR: counting reference for region exceeding the end of "
+            "the file by one cluster or more: offset 0x%" PRIx64
+            " size 0x%" PRIx64, offset, bytes);
+        return false;
+    }
+    last = (offset + bytes - 1) >> s->cluster_bits;
+    for (cluster = offset >> s->cluster_bits; cluster <= last; cluster++) {
+        excess = qcow2_check_counts_add(c->refs, cluster, n, s->refcount_max);
+        if (excess) {
+            qcow2_check_bad_reference(
+                c, excess, "ERROR: overflow cluster offset=0x%" PRIx64 "\n"
+                "Use qemu-img amend to increase the refcount entry width or "
+                "qemu-img convert to create a clean copy if the image cannot "
+                "be opened for writing", cluster << s->cluster_bits);
+        }
+    }
+    c->nb_clusters = MAX(c->nb_clusters, last + 1);
+    return true;
+}
+
+/* Clusters whose refcount cannot be known count as check errors. */
+static void report_bad_blocks(Qcow2Check *c)
+{
+    uint64_t per_block = c->s->refcount_block_size;
+    uint64_t block, first, n, i;
+
+    for (block = 0; block < c->nb_blocks; block++) {
+        if (c->block_state[block] != QCOW2_CHECK_BLOCK_BAD) {
+            continue;
+        }
+        first = block * per_block;
+        n = MIN(per_block, c->nb_clusters - first);
+        for (i = 0; i < MIN(n, MAX_REPEATED_LINES); i++) {
+            qcow2_check_say("Can't get refcount for cluster %" PRIu64
+                            ": Input/output error", first + i);
+        }
+        if (n > i) {
+            qcow2_check_say("Can't get refcount for %" PRIu64
+                            " more clusters of refcount block %" PRIu64,
+                            n - i, block);
+        }
+        c->res->check_errors += n;
+        c->unknown_refcounts += n;
+    }
+}
+
+static bool refcount_known(const Qcow2Check *c, uint64_t cluster)
+{
+    uint64_t block = cluster >> c->s->refcount_block_bits;
+
+    return block >= c->nb_blocks ||
+           c->block_state[block] != QCOW2_CHECK_BLOCK_BAD;
+}
+
+/* Compares one page; returns its last cluster that is in use, or -1. */
+static int64_t compare_page(Qcow2Check *c, uint64_t page)
+{
+    uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
+    uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+    bool same = qcow2_check_counts_same(c->refs, c->disk, page);
+    int64_t highest = -1;
+    uint64_t stored, found;
+
+    if (same) {
+        /* only the last used cluster is of interest */
+        while (end > cluster) {
+            end--;
+            if (refcount_known(c, end) && qcow2_check_counts_get(c->refs, end)) {
+                return end;
+            }
+        }
+        return -1;
+    }
+    for (; cluster < end; cluster++) {
+        if (!refcount_known(c, cluster)) {
+            continue;
+        }
+        stored = qcow2_check_counts_get(c->disk, cluster);
+        found = qcow2_check_counts_get(c->refs, cluster);
+        if (stored || found) {
+            highest = cluster;
+        }
+        if (stored > found) {
+            qcow2_check_say("Leaked cluster %" PRIu64 " refcount=%" PRIu64
+                            " reference=%" PRIu64, cluster, stored, found);
+            c->res->leaks++;
+        } else if (stored < found) {
+            qcow2_check_corruption(c, 1, "ERROR cluster %" PRIu64
+                                   " refcount=%" PRIu64 " reference=%" PRIu64,
+                                   cluster, stored, found);
+        }
+    }
+    return highest;
+}
+
+static void compare(Qcow2Check *c)
+{
+    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, c->disk);
+    uint64_t highest = 0;
+    guint i;
+
+    report_bad_blocks(c);
+    for (i = 0; i < pages->len; i++) {
+        uint64_t page = g_array_index(pages, uint64_t, i);
+        int64_t last;
+
+        if (page << QCOW2_CHECK_PAGE_BITS >= c->nb_clusters) {
+            break;
+        }
+        last = compare_page(c, page);
+        highest = last < 0 ? highest : last;
+    }
+    c->res->image_end_offset = (highest + 1) << c->s->cluster_bits;
+}
+
+/* Everything up to the comparison. 0 or -errno. */
+static int coroutine_fn scan(Qcow2Check *c)
+{
+    BDRVQcow2State *s = c->s;
+    int ret;
+
+    ret = qcow2_check_load_refcounts(c);
+    if (ret < 0) {
+        return ret;
+    }
+    c->res->bfi.total_clusters = size_to_clusters(s, s->disk_size);
+
+    /* The header takes one cluster. */
+    qcow2_check_count(c, 0, s->cluster_size, 1);
+    qcow2_check_count(c, s->l1.offset, (uint64_t)s->l1.size * L1E_SIZE, 1);
+    qcow2_check_l1_entries(c, s->l1.entries, s->l1.size, true);
+    qcow2_check_count_metadata(c);
+    qcow2_check_walk_l2(c);
+    qcow2_check_count_structure(c);
+    compare(c);
+    return 0;
+}
+
+static void check_init(Qcow2Check *c, BlockDriverState *bs,
+                       BdrvCheckResult *result, BdrvCheckMode fix,
+                       uint64_t file_size)
+{
+    memset(c, 0, sizeof(*c));
+    memset(result, 0, sizeof(*result));
+    c->bs = bs;
+    c->s = bs->opaque;
+    c->res = result;
+    c->fix = fix;
+    c->file_size = file_size;
+    c->nb_clusters = size_to_clusters(c->s, file_size);
+    c->refs = qcow2_check_counts_new();
+    c->disk = qcow2_check_counts_new();
+    c->l2_tables = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckL2));
+    c->fixups = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckFixup));
+    c->structure = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckExtent));
+}
+
+static void check_destroy(Qcow2Check *c)
+{
+    g_array_unref(c->structure);
+    g_array_unref(c->fixups);
+    g_array_unref(c->l2_tables);
+    g_free(c->block_state);
+    qcow2_check_counts_free(c->disk);
+    qcow2_check_counts_free(c->refs);
+}
+
+/*
+ * One pass over the image. Sets *@nb_fixups to how many entries were repaired
+ * that hid references: then nothing else was repaired, and it takes another
+ * pass to know what is true.
+ */
+static int coroutine_fn check_pass(BlockDriverState *bs,
+                                   BdrvCheckResult *result, BdrvCheckMode fix,
+                                   uint64_t file_size, int64_t *nb_fixups)
+{
+    Qcow2Check c;
+    int ret;
+
+    *nb_fixups = 0;
+    check_init(&c, bs, result, fix, file_size);
+    ret = scan(&c);
+    if (ret == 0 && fix) {
+        ret = qcow2_check_apply_fixups(&c, nb_fixups);
+        if (ret == 0 && *nb_fixups == 0) {
+            ret = qcow2_check_repair(&c);
+        }
+    }
+    check_destroy(&c);
+    return ret;
+}
+
+/* All is well on disk: neither the dirty nor the corrupt bit is needed. */
+static int coroutine_fn clear_marks(BlockDriverState *bs)
+{
+    int ret = qcow2_mark_clean(bs);
+
+    return ret < 0 ? ret : qcow2_mark_consistent(bs);
+}
+
+int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
+                                    BdrvCheckResult *result,
+                                    BdrvCheckMode fix)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t file_size, nb_fixups, fixed = 0;
+    int ret;
+
+    if (s->writable) {
+        /* The tables are read past the caches. */
+        ret = qcow2_flush_metadata(bs);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    file_size = bdrv_co_getlength(bs->file->bs);
+    if (file_size < 0) {
+        return file_size;
+    }
+
+    /* Every pass but the last repairs something, each thing once. */
+    do {
+        ret = check_pass(bs, result, fix, file_size, &nb_fixups);
+        fixed += nb_fixups;
+    } while (ret == 0 && nb_fixups > 0);
+
+    result->corruptions_fixed += fixed;
+    if (ret == 0 && fix && result->check_errors == 0 &&
+        result->corruptions == 0) {
+        ret = clear_marks(bs);
+    }
+    return ret;
+}

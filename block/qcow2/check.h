@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The inside of the check: one run over an image.
+ *
+ *   check.c            the order of things, counting, the comparison
+ *   check-read.c       many metadata reads at a time, results in order
+ *   check-refcounts.c  the compact table of counts
+ *   check-meta.c       header, snapshots, bitmaps, the refcount structure
+ *   check-tables.c     L1 and L2 tables
+ *   check-repair.c     changes in place
+ *   check-rebuild.c    a new refcount structure
+ *
+ * Everything runs in one thread under BDRVQcow2State.lock, with all metadata
+ * flushed, and reads from bs->file past the caches. Problems are told on
+ * stderr as they are found and counted in the result.
+ */
+#ifndef BLOCK_QCOW2_CHECK_H
+#define BLOCK_QCOW2_CHECK_H
+
+#include "block/qcow2/qcow2.h"
+#include "block/qcow2/check-counts.h"
+
+/* What is known of the refcounts that one refcount block holds. */
+typedef enum Qcow2CheckBlockState {
+    QCOW2_CHECK_BLOCK_NONE,     /* there is no block: all 0 */
+    QCOW2_CHECK_BLOCK_GOOD,     /* its numbers are in Qcow2Check.disk */
+    QCOW2_CHECK_BLOCK_BAD,      /* cannot be read: unknown */
+} Qcow2CheckBlockState;
+
+/* One read of metadata; the first part of what the readers are given. */
+typedef struct Qcow2CheckRead {
+    uint64_t offset;
+    uint32_t bytes;
+} Qcow2CheckRead;
+
+/* An L2 table that L1 tables name. */
+typedef struct Qcow2CheckL2 {
+    Qcow2CheckRead read;
+    uint32_t refs;          /* L1 entries that name it, in all L1 tables */
+    uint32_t active;        /* of these, in the active one */
+} Qcow2CheckL2;
+
+/* An L2 entry with a fault whose repair needs no other knowledge. */
+typedef struct Qcow2CheckFixup {
+    uint64_t l2_offset;
+    uint32_t index;
+    uint32_t refs;          /* as Qcow2CheckL2.refs */
+    bool drop_host;         /* unaligned zero cluster: forget its offset; else
+                             * compressed cluster: clear COPIED */
+} Qcow2CheckFixup;
+
+/* A piece of the refcount structure that was counted. */
+typedef struct Qcow2CheckExtent {
+    uint64_t offset;
+    uint64_t bytes;
+} Qcow2CheckExtent;
+
+typedef struct Qcow2Check {
+    BlockDriverState *bs;
+    BDRVQcow2State *s;
+    BdrvCheckResult *res;
+    BdrvCheckMode fix;
+
+    uint64_t file_size;     /* bytes */
+    uint64_t nb_clusters;   /* of the file, and one more if something that
+                             * starts in the last partial one reaches there */
+
+    Qcow2CheckCounts *refs; /* references that were found */
+    Qcow2CheckCounts *disk; /* refcounts as stored; unknown for BAD blocks */
+    uint8_t *block_state;   /* Qcow2CheckBlockState by block number */
+    uint64_t nb_blocks;     /* that the file's clusters need */
+
+    GArray *l2_tables;      /* Qcow2CheckL2; sorted by offset when complete */
+    size_t l2_sorted;       /* elements in front that are sorted and unique */
+    GArray *fixups;         /* Qcow2CheckFixup */
+    GArray *structure;      /* Qcow2CheckExtent */
+
+    /*
+     * Faults in anything that refers to clusters: there may be references
+     * that nobody sees, so that nothing can be proven unused.
+     */
+    int64_t bad_references;
+    int64_t unread;         /* the same for tables that could not be read */
+    int64_t unknown_refcounts;  /* clusters; counted in res->check_errors */
+    int64_t structure_faults;   /* counted in res->corruptions */
+    bool rebuild;           /* the refcount structure cannot be used */
+} Qcow2Check;
+
+/* Fixups remembered in one run; the rest waits for the next one. */
+#define QCOW2_CHECK_MAX_FIXUPS 65536
+
+/* A line on stderr. */
+void qcow2_check_say(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* The same for a table that could not be read or written: counts an error. */
+void qcow2_check_io_error(Qcow2Check *c, int ret, const char *fmt, ...)
+    G_GNUC_PRINTF(3, 4);
+/* The same for a corruption found @n times; counts it. */
+void qcow2_check_corruption(Qcow2Check *c, uint64_t n, const char *fmt, ...)
+    G_GNUC_PRINTF(3, 4);
+/* The same, and something that refers to clusters is damaged. */
+void qcow2_check_bad_reference(Qcow2Check *c, uint64_t n, const char *fmt,
+                               ...) G_GNUC_PRINTF(3, 4);
+
+/*
+ * Counts @n references to every cluster that the range touches. False, having
+ * reported it, if it does not lie in the file.
+ */
+bool qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes,
+                       uint64_t n);
+
+/* Everything that refers to clusters is known, so what has no reference is
+ * not used. */
+static inline bool qcow2_check_is_proven(const Qcow2Check *c)
+{
+    return c->bad_references == 0 && c->unread == 0;
+}
+
+static inline bool qcow2_check_in_file(const Qcow2Check *c, uint64_t offset)
+{
+    return offset < c->file_size;
+}
+
+/* --- check-read.c --- */
+
+/* Reads; what is beyond the end of the file is zero. 0 or -errno. */
+int coroutine_fn qcow2_check_pread(Qcow2Check *c, uint64_t offset,
+                                   uint64_t bytes, void *buf);
+/*
+ * Reads what each element (@stride bytes, starting with a Qcow2CheckRead of
+ * non-zero size up to 2 MiB) names, many at a time, and calls @func for each
+ * in the order of the array. @ret: 0, or -errno and @buf is worthless. @func
+ * may yield and may change @buf.
+ */
+typedef void coroutine_fn Qcow2CheckReadFunc(Qcow2Check *c, void *element,
+                                             void *buf, int ret);
+void coroutine_fn qcow2_check_read_many(Qcow2Check *c, void *elements,
+                                        size_t n, size_t stride,
+                                        Qcow2CheckReadFunc *func);
+
+/* --- check-meta.c --- */
+
+/* Loads the stored refcounts. 0 or -ENOMEM. */
+int coroutine_fn qcow2_check_load_refcounts(Qcow2Check *c);
+/* Counts header, snapshots (with their L1 tables), bitmaps, encryption. */
+void coroutine_fn qcow2_check_count_metadata(Qcow2Check *c);
+/* Counts the refcount table and blocks. */
+void coroutine_fn qcow2_check_count_structure(Qcow2Check *c);
+
+/* --- check-tables.c --- */
+
+/* Notes the tables of @n entries (host order) of an L1 table. */
+void qcow2_check_l1_entries(Qcow2Check *c, const uint64_t *entries, size_t n,
+                            bool active);
+/* Walks all noted L2 tables; checks COPIED flags unless repairing. */
+void coroutine_fn qcow2_check_walk_l2(Qcow2Check *c);
+/*
+ * COPIED flags of active tables against @refcounts; repairs what it may if
+ * that is asked for. 0 or -errno.
+ */
+int coroutine_fn qcow2_check_copied(Qcow2Check *c,
+                                    Qcow2CheckCounts *refcounts);
+
+/*
+ * Whether the L2 table at @offset may be changed: only @refs L1 entries use
+ * its cluster. Else the "table" may be somebody's data.
+ */
+bool qcow2_check_l2_is_proven(Qcow2Check *c, uint64_t offset, uint64_t refs);
+
+/* --- check-repair.c --- */
+
+/* Repairs the noted entries; sets how many. 0 or -errno. */
+int coroutine_fn qcow2_check_apply_fixups(Qcow2Check *c, int64_t *nb_fixed);
+
+/* After the comparison: repairs what can be. 0 or -errno. */
+int coroutine_fn qcow2_check_repair(Qcow2Check *c);
+
+/* --- check-rebuild.c --- */
+
+/*
+ * Writes a new refcount table and blocks for Qcow2Check.refs behind the end
+ * of the image and switches to them; refs then is what is stored. Only if
+ * proven. 0 or -errno with the old structure in place.
+ */
+int coroutine_fn qcow2_check_rebuild(Qcow2Check *c);
+
+#endif

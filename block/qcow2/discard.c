@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Discarding guest clusters.
+ *
+ * A discarded cluster must not show what a backing file, or its old
+ * allocation, held: in version 3 it becomes a zero cluster. In version 2,
+ * which has none, it becomes unallocated, and images with a backing file
+ * refuse.
+ *
+ * The request is exclusive over its clusters until the file has been told, so
+ * a write to the same cluster, also to one that keeps its allocation, comes
+ * entirely before or after.
+ */
+#include "util/osdep.h"
+#include "util/lockable.h"
+#include "block/qcow2/qcow2.h"
+
+typedef struct DiscardArgs {
+    Qcow2DiscardType type;
+    bool full;          /* remove the mapping, let the backing file show */
+    bool keep;          /* clusters keep their allocation */
+    GArray *kept;       /* Qcow2PendingFree: host ranges to tell the file */
+} DiscardArgs;
+
+static void note_kept(DiscardArgs *a, uint64_t host, uint64_t bytes)
+{
+    Qcow2PendingFree range = { .offset = host, .bytes = bytes };
+
+    if (a->kept->len) {
+        Qcow2PendingFree *last = &g_array_index(a->kept, Qcow2PendingFree,
+                                                a->kept->len - 1);
+
+        if (last->offset + last->bytes == host) {
+            last->bytes += bytes;
+            return;
+        }
+    }
+    g_array_append_val(a->kept, range);
+}
+
+/* What the entry becomes. *@kept: it goes on owning its host cluster. */
+static uint64_t discarded_entry(BlockDriverState *bs, uint64_t old,
+                                const DiscardArgs *a, bool *kept)
+{
+    BDRVQcow2State *s = bs->opaque;
+    QCow2ClusterType type = qcow2_get_cluster_type(s, old);
+    bool has_host = type == QCOW2_CLUSTER_NORMAL ||
+                    type == QCOW2_CLUSTER_ZERO_ALLOC;
+
+    *kept = false;
+    if (a->full) {
+        return 0;
+    }
+    if (a->keep && has_host) {
+        *kept = true;
+        return old | QCOW_OFLAG_ZERO;
+    }
+    if (type == QCOW2_CLUSTER_ZERO_PLAIN ||
+        (type == QCOW2_CLUSTER_UNALLOCATED && !bs->backing)) {
+        return old;
+    }
+    return s->qcow_version >= 3 ? QCOW_OFLAG_ZERO : 0;
+}
+
+/* The @n clusters from @offset, all in one slice. [lock] */
+static int coroutine_fn discard_in_slice(BlockDriverState *bs,
+                                         uint64_t offset, uint64_t n,
+                                         DiscardArgs *a)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t *slice;
+    int idx, ret;
+
+    ret = qcow2_l2_get_writable(bs, offset, &slice, &idx);
+    if (ret < 0) {
+        return ret;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t old = get_l2_entry(slice, idx + i);
+        bool kept;
+        uint64_t new = discarded_entry(bs, old, a, &kept);
+
+        if (kept && (old & QCOW_OFLAG_COPIED)) {
+            note_kept(a, old & L2E_OFFSET_MASK, s->cluster_size);
+        }
+        if (new == old) {
+            continue;
+        }
+        set_l2_entry(slice, idx + i, new);
+        qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
+        if (!kept) {
+            qcow2_free_any_cluster(bs, old, a->type);
+        }
+    }
+    qcow2_cache_put(s->l2_table_cache, (void **)&slice);
+    return 0;
+}
+
+/* Whether a discard changes anything where there is no L2 table. */
+static bool table_missing(BlockDriverState *bs, uint64_t offset)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t i = offset_to_l1_index(s, offset);
+
+    return i >= s->l1.size || !(s->l1.entries[i] & L1E_OFFSET_MASK);
+}
+
+/* The start of the range, up to the end of a slice or missing table. [lock] */
+static int coroutine_fn discard_some(BlockDriverState *bs, uint64_t offset,
+                                     uint64_t bytes, DiscardArgs *a,
+                                     uint64_t *done)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t table_span = (uint64_t)s->l2_size << s->cluster_bits;
+    uint64_t slice_span = (uint64_t)s->l2_slice_size << s->cluster_bits;
+    int ret;
+
+    if (table_missing(bs, offset) && (a->full || !bs->backing)) {
+        *done = MIN(bytes, table_span - (offset & (table_span - 1)));
+        return 0;
+    }
+    *done = MIN(bytes, slice_span - (offset & (slice_span - 1)));
+    ret = qcow2_begin_change(bs);
+    if (ret == 0) {
+        ret = discard_in_slice(bs, offset, *done >> s->cluster_bits, a);
+    }
+    return ret < 0 ? ret : qcow2_free_throttle(bs);
+}
+
+/* Failures do not matter: the clusters read as zeroes anyway. */
+static void coroutine_fn discard_kept(BlockDriverState *bs, GArray *kept)
+{
+    for (guint i = 0; i < kept->len; i++) {
+        const Qcow2PendingFree *r = &g_array_index(kept, Qcow2PendingFree, i);
+
+        bdrv_co_pdiscard(bs->file, r->offset, r->bytes);
+    }
+}
+
+int coroutine_fn qcow2_cluster_discard(BlockDriverState *bs, uint64_t offset,
+                                       uint64_t bytes, Qcow2DiscardType type,
+                                       bool full)
+{
+    BDRVQcow2State *s = bs->opaque;
+    DiscardArgs a = {
+        .type = type,
+        .full = full,
+        .keep = s->discard_no_unref && type == QCOW2_DISCARD_REQUEST,
+        .kept = g_array_new(false, false, sizeof(Qcow2PendingFree)),
+    };
+    int ret = 0;
+
+    assert(!offset_into_cluster(s, offset) && !offset_into_cluster(s, bytes));
+    while (bytes && ret == 0) {
+        uint64_t done = 0;
+
+        qemu_co_mutex_lock(&s->lock);
+        ret = discard_some(bs, offset, bytes, &a, &done);
+        qemu_co_mutex_unlock(&s->lock);
+        offset += done;
+        bytes -= done;
+    }
+    if (s->discard_passthrough[type]) {
+        discard_kept(bs, a.kept);
+    }
+    g_array_free(a.kept, true);
+    return ret;
+}
+
+int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset,
+                                   int64_t bytes)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t end = offset + bytes;
+    Qcow2Request req;
+    int ret;
+
+    if (qatomic_read(&s->unusable)) {
+        return -ENOMEDIUM;
+    }
+    if (s->qcow_version < 3 && bs->backing) {
+        return -ENOTSUP;
+    }
+    /* The last cluster may reach beyond the end of the disk. */
+    if (end >= s->disk_size) {
+        end = ROUND_UP(end, (uint64_t)s->cluster_size);
+    }
+    if (offset_into_cluster(s, offset) || offset_into_cluster(s, end)) {
+        return -ENOTSUP;
+    }
+    qcow2_request_begin(&s->inflight, &req, offset, bytes, true);
+    ret = qcow2_cluster_discard(bs, offset, end - offset,
+                                QCOW2_DISCARD_REQUEST, false);
+    qcow2_request_end(&s->inflight, &req);
+    return ret;
+}

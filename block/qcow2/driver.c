@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The qcow2 driver's table, and the hooks too small for a file. */
+#include "util/osdep.h"
+#include "util/bswap.h"
+#include "util/lockable.h"
+#include "block/qcow2/qcow2.h"
+
+static int qcow2_probe(const uint8_t *buf, int buf_size, const char *filename)
+{
+    if (buf_size >= 8 && ldl_be_p(buf) == QCOW_MAGIC &&
+        ldl_be_p(buf + 4) >= 2) {
+        return 100;
+    }
+    return 0;
+}
+
+static void qcow2_refresh_limits(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    bs->bl.pwrite_zeroes_alignment = s->cluster_size;
+    bs->bl.pdiscard_alignment = s->cluster_size;
+}
+
+static int64_t coroutine_fn qcow2_co_getlength(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return qatomic_read(&s->disk_size);
+}
+
+static int coroutine_fn qcow2_co_get_info(BlockDriverState *bs,
+                                          BlockDriverInfo *bdi)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    bdi->cluster_size = s->cluster_size;
+    bdi->subcluster_size = s->cluster_size;
+    bdi->vm_state_offset = qcow2_vm_state_offset(s);
+    bdi->is_dirty = s->incompatible_features & QCOW2_INCOMPAT_DIRTY;
+    return 0;
+}
+
+static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
+                                       BdrvCheckResult *result,
+                                       BdrvCheckMode fix)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (qatomic_read(&s->unusable)) {
+        return -ENOMEDIUM;
+    }
+    QEMU_LOCK_GUARD(&s->lock);
+    return qcow2_check_locked(bs, result, fix);
+}
+
+static const char *const qcow2_weak_options[] = {
+    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
+    "pass-discard-other", "discard-no-unref", "overlap-check", "cache-size",
+    "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
+    "cache-clean-interval", NULL
+};
+
+BlockDriver bdrv_qcow2 = {
+    .format_name = "qcow2",
+    .id = BLOCKDEV_DRIVER_QCOW2,
+    .instance_size = sizeof(BDRVQcow2State),
+    .is_format = true,
+    .supports_backing = true,
+
+    .bdrv_probe = qcow2_probe,
+    .bdrv_open = qcow2_open,
+    .bdrv_close = qcow2_close,
+    .bdrv_reopen_prepare = qcow2_reopen_prepare,
+    .bdrv_reopen_commit = qcow2_reopen_commit,
+    .bdrv_reopen_abort = qcow2_reopen_abort,
+    .bdrv_child_perm = bdrv_default_perms,
+    .bdrv_refresh_limits = qcow2_refresh_limits,
+
+    .bdrv_co_preadv = qcow2_co_preadv,
+    .bdrv_co_pwritev = qcow2_co_pwritev,
+    .bdrv_co_pwritev_compressed = qcow2_co_pwritev_compressed,
+    .bdrv_co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
+    .bdrv_co_pdiscard = qcow2_co_pdiscard,
+    .bdrv_co_block_status = qcow2_co_block_status,
+    .bdrv_co_flush_to_os = qcow2_co_flush_to_os,
+
+    .bdrv_co_truncate = qcow2_co_truncate,
+    .bdrv_co_getlength = qcow2_co_getlength,
+    .bdrv_co_get_info = qcow2_co_get_info,
+    .bdrv_get_specific_info = qcow2_get_specific_info,
+    .bdrv_snapshot_list = qcow2_snapshot_list,
+    .bdrv_co_check = qcow2_co_check,
+    .bdrv_change_backing_file = qcow2_change_backing_file,
+
+    .create_options = qapi_CreateOptionsQcow2_members,
+    .create_defaults = qcow2_create_defaults,
+    .bdrv_create = qcow2_create,
+    .bdrv_measure = qcow2_measure,
+
+    .weak_options = qcow2_weak_options,
+};

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The order in which metadata reaches the disk.
+ *
+ *   refcount blocks -> flush -> refcount table -> flush -> L2 tables
+ *     -> flush -> L1 table -> flush -> refcounts of freed clusters
+ *
+ * Each arrow matters only if its left side has something to write; a flush is
+ * skipped if nothing was written since the last one (BDRVQcow2State.unflushed,
+ * which also stands for guest data that L2 entries refer to). An error leaves
+ * everything behind it as it was, dirty, for the next flush.
+ *
+ * With lazy refcounts, and the dirty bit set on disk, refcounts may be behind:
+ * the image is repaired if it is found dirty.
+ */
+#include "util/osdep.h"
+#include "util/lockable.h"
+#include "block/qcow2/qcow2.h"
+
+static bool refcounts_are_lazy(const BDRVQcow2State *s)
+{
+    return s->use_lazy_refcounts &&
+           (s->incompatible_features & QCOW2_INCOMPAT_DIRTY);
+}
+
+static int coroutine_fn flush_file(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    if (!s->unflushed) {
+        return 0;
+    }
+    ret = bdrv_co_flush(bs->file->bs);
+    if (ret == 0) {
+        s->unflushed = false;
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_write_refcounts(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    ret = qcow2_cache_write(bs, s->refcount_block_cache);
+    if (ret < 0 || !s->reftable.any_dirty) {
+        return ret;
+    }
+    ret = flush_file(bs);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = qcow2_table_write(bs, &s->reftable, QCOW2_OL_REFCOUNT_TABLE);
+    s->unflushed = true;
+    return ret;
+}
+
+int coroutine_fn qcow2_flush_before_l2(BlockDriverState *bs)
+{
+    int ret;
+
+    if (!refcounts_are_lazy(bs->opaque)) {
+        ret = qcow2_write_refcounts(bs);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return flush_file(bs);
+}
+
+static int coroutine_fn write_l2(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    if (!qcow2_cache_is_dirty(s->l2_table_cache)) {
+        return 0;
+    }
+    ret = qcow2_flush_before_l2(bs);
+    return ret < 0 ? ret : qcow2_cache_write(bs, s->l2_table_cache);
+}
+
+static int coroutine_fn write_l1(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    if (!s->l1.any_dirty) {
+        return 0;
+    }
+    /* The refcounts of new L2 tables are out: write_l2() saw to it, unless
+     * the tables themselves were evicted before. */
+    ret = qcow2_flush_before_l2(bs);
+    return ret < 0 ? ret : qcow2_l1_write(bs);
+}
+
+int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    ret = write_l2(bs);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = write_l1(bs);
+    if (ret < 0) {
+        return ret;
+    }
+    if (s->pending_frees->len) {
+        ret = flush_file(bs);
+        if (ret < 0) {
+            return ret;
+        }
+        ret = qcow2_release_pending_frees(bs);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return refcounts_are_lazy(s) ? 0 : qcow2_write_refcounts(bs);
+}
+
+int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (qatomic_read(&s->unusable)) {
+        return -ENOMEDIUM;
+    }
+    if (!s->writable) {
+        return 0;
+    }
+    QEMU_LOCK_GUARD(&s->lock);
+    return qcow2_flush_metadata(bs);
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Opening, closing and reopening a qcow2 node.
+ *
+ * What needs I/O runs in one coroutine each (bdrv_run_co), so that the rest of
+ * the driver knows only coroutines.
+ */
+#include "util/osdep.h"
+#include "util/aio.h"
+#include "util/error.h"
+#include "util/lockable.h"
+#include "block/qcow2/qcow2.h"
+
+/* --- cleaning the caches now and then --- */
+
+static void coroutine_fn clean_caches_entry(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+    BDRVQcow2State *s = bs->opaque;
+
+    qemu_co_mutex_lock(&s->lock);
+    qcow2_cache_clean_unused(s->l2_table_cache);
+    qcow2_cache_clean_unused(s->refcount_block_cache);
+    qemu_co_mutex_unlock(&s->lock);
+    bdrv_dec_in_flight(bs);
+}
+
+static void arm_clean_timer(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    timer_mod(s->cache_clean_timer,
+              qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) +
+              (int64_t)s->cache_clean_interval * 1000);
+}
+
+static void clean_timer_cb(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+
+    /* Counted like a request, so that drain and close wait for it. */
+    bdrv_inc_in_flight(bs);
+    qemu_coroutine_enter(qemu_coroutine_create(clean_caches_entry, bs));
+    arm_clean_timer(bs);
+}
+
+static void start_clean_timer(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (s->cache_clean_interval) {
+        s->cache_clean_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL,
+                                            clean_timer_cb, bs);
+        arm_clean_timer(bs);
+    }
+}
+
+static void stop_clean_timer(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    timer_free(s->cache_clean_timer);
+    s->cache_clean_timer = NULL;
+}
+
+/* --- open --- */
+
+typedef struct OpenArgs {
+    BlockDriverState *bs;
+    BlockdevOptionsQcow2 *options;
+    int flags;
+    Error **errp;
+} OpenArgs;
+
+/* A writer who stopped halfway left the dirty bit: refcounts are unreliable. */
+static int coroutine_fn repair_dirty(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    BdrvCheckResult result = { 0 };
+    int ret;
+
+    if (!(s->incompatible_features & QCOW2_INCOMPAT_DIRTY)) {
+        return 0;
+    }
+    ret = qcow2_check_locked(bs, &result, BDRV_FIX_ERRORS | BDRV_FIX_LEAKS);
+    if (ret == 0 && (result.check_errors || result.corruptions)) {
+        ret = -EIO;
+    }
+    if (ret == 0) {
+        ret = qcow2_mark_clean(bs);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not repair dirty image");
+    }
+    return ret;
+}
+
+/* What is due before the first write. Under the lock. */
+static int coroutine_fn make_writable(BlockDriverState *bs, int flags,
+                                      Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t unknown = s->autoclear_features & ~QCOW2_AUTOCLEAR_MASK;
+    int ret;
+
+    if (flags & BDRV_O_CHECK) {
+        return 0;
+    }
+    if (unknown) {
+        ret = qcow2_clear_autoclear(bs, unknown);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Could not update qcow2 header");
+            return ret;
+        }
+    }
+    return repair_dirty(bs, errp);
+}
+
+static int coroutine_fn open_entry(void *opaque)
+{
+    OpenArgs *a = opaque;
+    BlockDriverState *bs = a->bs;
+    BDRVQcow2State *s = bs->opaque;
+    Qcow2ReopenState *r;
+    QCowHeader h;
+    int ret;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    ret = qcow2_header_read(bs, a->flags, &h, a->errp);
+    if (ret < 0) {
+        return ret;
+    }
+    s->inflight.cluster_bits = s->cluster_bits;
+    r = qcow2_options_prepare(bs, a->options, a->flags, a->errp);
+    if (!r) {
+        return -EINVAL;
+    }
+    qcow2_options_commit(bs, r);
+
+    ret = qcow2_l1_read(bs, h.l1_table_offset, h.l1_size, a->errp);
+    if (ret == 0) {
+        ret = qcow2_refcount_init(bs, h.refcount_table_offset,
+                                  h.refcount_table_clusters, a->errp);
+    }
+    if (ret == 0) {
+        ret = qcow2_read_snapshots(bs, a->errp);
+    }
+    if (ret == 0 && (a->flags & BDRV_O_RDWR)) {
+        s->writable = true;
+        ret = make_writable(bs, a->flags, a->errp);
+    }
+    return ret;
+}
+
+static void free_state(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    qcow2_cache_destroy(s->l2_table_cache);
+    qcow2_cache_destroy(s->refcount_block_cache);
+    s->l2_table_cache = s->refcount_block_cache = NULL;
+    qcow2_table_free(&s->l1);
+    qcow2_refcount_close(s);
+    qcow2_free_snapshots(s);
+    qcow2_header_free(s);
+    g_array_free(s->pending_frees, true);
+    qcow2_inflight_destroy(&s->inflight);
+}
+
+int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
+               Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    OpenArgs a = { bs, &options->u.qcow2, flags, errp };
+    int ret;
+
+    if (!bdrv_open_child(bs, a.options->file, "file", BDRV_CHILD_IMAGE, false,
+                         errp)) {
+        return -EINVAL;
+    }
+    if (a.options->data_file) {
+        error_setg(errp, "'data-file' can only be set for images with an "
+                   "external data file");
+        return -EINVAL;
+    }
+    qemu_co_mutex_init(&s->lock);
+    qcow2_inflight_init(&s->inflight, 0);
+    QTAILQ_INIT(&s->unknown_header_ext);
+    s->pending_frees = g_array_new(false, false, sizeof(Qcow2PendingFree));
+
+    ret = bdrv_run_co(open_entry, &a);
+    if (ret < 0) {
+        free_state(bs);
+        return ret;
+    }
+    qatomic_set(&bs->total_bytes, s->disk_size);
+    bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
+    start_clean_timer(bs);
+    return 0;
+}
+
+/* --- close --- */
+
+/* Everything in memory goes to disk; the image says that it is clean. */
+static int coroutine_fn store_all_entry(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    if (!s->writable || qatomic_read(&s->unusable)) {
+        return 0;
+    }
+    QEMU_LOCK_GUARD(&s->lock);
+    ret = qcow2_flush_metadata(bs);
+    if (ret == 0) {
+        ret = qcow2_write_refcounts(bs);
+    }
+    if (ret == 0 && s->use_lazy_refcounts) {
+        ret = qcow2_mark_clean(bs);
+    }
+    return ret == 0 ? bdrv_co_flush(bs->file->bs) : ret;
+}
+
+void qcow2_close(BlockDriverState *bs)
+{
+    int ret;
+
+    stop_clean_timer(bs);
+    ret = bdrv_run_co(store_all_entry, bs);
+    if (ret < 0) {
+        error_report("Failed to flush the metadata of node '%s': %s",
+                     bdrv_get_device_or_node_name(bs), strerror(-ret));
+    }
+    free_state(bs);
+}
+
+/* --- reopen --- */
+
+typedef struct ReopenArgs {
+    BDRVReopenState *state;
+    Error **errp;
+} ReopenArgs;
+
+static int coroutine_fn reopen_writable(BDRVReopenState *state, Error **errp)
+{
+    BDRVQcow2State *s = state->bs->opaque;
+    int ret;
+
+    if ((s->incompatible_features & QCOW2_INCOMPAT_CORRUPT) &&
+        !(state->flags & BDRV_O_CHECK)) {
+        error_setg(errp, "qcow2: Image is corrupt; cannot be opened "
+                   "read/write");
+        return -EACCES;
+    }
+    s->writable = true;
+    ret = make_writable(state->bs, state->flags, errp);
+    s->writable = ret == 0;
+    return ret;
+}
+
+static int coroutine_fn reopen_prepare_entry(void *opaque)
+{
+    ReopenArgs *a = opaque;
+    BDRVReopenState *state = a->state;
+    BlockDriverState *bs = state->bs;
+    BDRVQcow2State *s = bs->opaque;
+    bool was_writable = s->writable;
+    bool writable = state->flags & BDRV_O_RDWR;
+    int ret = 0;
+
+    if (was_writable && !writable) {
+        ret = store_all_entry(bs);
+        if (ret < 0) {
+            error_setg_errno(a->errp, -ret, "Failed to flush the metadata");
+            return ret;
+        }
+    }
+    QEMU_LOCK_GUARD(&s->lock);
+    if (!was_writable && writable) {
+        ret = reopen_writable(state, a->errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    state->opaque = qcow2_options_prepare(bs, &state->options->u.qcow2,
+                                          state->flags, a->errp);
+    if (!state->opaque) {
+        s->writable = was_writable;
+        return -EINVAL;
+    }
+    /* The file is read-only first if it becomes so: nothing may be left. */
+    return 0;
+}
+
+int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
+                         Error **errp)
+{
+    ReopenArgs a = { state, errp };
+
+    return bdrv_run_co(reopen_prepare_entry, &a);
+}
+
+void qcow2_reopen_commit(BDRVReopenState *state)
+{
+    BlockDriverState *bs = state->bs;
+    BDRVQcow2State *s = bs->opaque;
+
+    stop_clean_timer(bs);
+    qcow2_options_commit(bs, state->opaque);
+    state->opaque = NULL;
+    s->writable = state->flags & BDRV_O_RDWR;
+    start_clean_timer(bs);
+}
+
+void qcow2_reopen_abort(BDRVReopenState *state)
+{
+    BDRVQcow2State *s = state->bs->opaque;
+
+    qcow2_options_abort(state->opaque);
+    state->opaque = NULL;
+    s->writable = state->bs->open_flags & BDRV_O_RDWR;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a range of the disk is: block status. */
+#include "util/osdep.h"
+#include "util/lockable.h"
+#include "block/qcow2/qcow2.h"
+
+/*
+ * A file with holes may have them inside data clusters (preallocated, or
+ * punched by somebody): then the file knows better what is zero.
+ */
+static bool coroutine_fn file_has_holes(BlockDriverState *bs)
+{
+    int64_t length = bdrv_co_getlength(bs->file->bs);
+    int64_t allocated = bdrv_co_get_allocated_file_size(bs->file->bs);
+
+    return length < 0 || allocated < 0 || allocated < length;
+}
+
+/* Asked once for each open image; it only decides how much is asked below. */
+static bool coroutine_fn ask_file(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int known = qatomic_read(&s->file_holes);
+
+    if (!known) {
+        known = file_has_holes(bs) ? 1 : -1;
+        qatomic_set(&s->file_holes, known);
+    }
+    return known > 0;
+}
+
+int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
+                                       int64_t offset, int64_t bytes,
+                                       int64_t *pnum, int64_t *map,
+                                       BlockDriverState **file)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t n = bytes, host, entry;
+    QCow2ClusterType type;
+    int ret;
+
+    if (qatomic_read(&s->unusable)) {
+        return -ENOMEDIUM;
+    }
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_get_host_offset(bs, offset, &n, &host, &type, &entry);
+    qemu_co_mutex_unlock(&s->lock);
+    if (ret < 0) {
+        return ret;
+    }
+    *pnum = n;
+    ret = 0;
+    if (type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_ZERO_ALLOC) {
+        *map = host;
+        *file = bs->file->bs;
+        ret |= BDRV_BLOCK_OFFSET_VALID;
+    }
+    switch (type) {
+    case QCOW2_CLUSTER_UNALLOCATED:
+        return ret;
+    case QCOW2_CLUSTER_ZERO_PLAIN:
+    case QCOW2_CLUSTER_ZERO_ALLOC:
+        return ret | BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
+    case QCOW2_CLUSTER_COMPRESSED:
+        return ret | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED |
+               BDRV_BLOCK_COMPRESSED;
+    case QCOW2_CLUSTER_NORMAL:
+        break;
+    }
+    if (want_zero && ask_file(bs)) {
+        ret |= BDRV_BLOCK_RECURSE;
+    }
+    return ret | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+}

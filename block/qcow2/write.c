@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Writing guest data.
+ *
+ * A write goes through its range in runs. A run that may be overwritten in
+ * place needs no more than a shared request. Any other run is written to
+ * clusters that nothing refers to yet, while the request holds its guest
+ * clusters exclusively; only when the data is in the file does the L2 table
+ * say so. If the write fails the clusters are given back.
+ */
+#include "util/osdep.h"
+#include "util/lockable.h"
+#include "block/qcow2/qcow2.h"
+
+int coroutine_fn qcow2_begin_change(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = 0;
+
+    if (qatomic_read(&s->unusable)) {
+        return -ENOMEDIUM;
+    }
+    /* Nobody here keeps stored bitmaps up to date: they become void. */
+    if (s->autoclear_features) {
+        ret = qcow2_clear_autoclear(bs, s->autoclear_features);
+    }
+    if (ret == 0 && s->use_lazy_refcounts) {
+        ret = qcow2_mark_dirty(bs);
+    }
+    return ret;
+}
+
+/* A run of guest clusters and the host clusters that they get. */
+typedef struct AllocRun {
+    uint64_t offset;        /* guest: first byte of the data */
+    uint64_t bytes;
+    uint64_t host;          /* host cluster of the first one */
+    uint64_t nb_clusters;
+    bool fresh;             /* newly allocated, else kept from a zero one */
+    bool rest_is_zero;      /* around the data the guest reads zeroes */
+} AllocRun;
+
+static bool keeps_cluster(const BDRVQcow2State *s, uint64_t entry)
+{
+    return (entry & QCOW_OFLAG_COPIED) &&
+           qcow2_get_cluster_type(s, entry) == QCOW2_CLUSTER_ZERO_ALLOC;
+}
+
+static bool is_inplace(const BDRVQcow2State *s, uint64_t entry)
+{
+    return (entry & QCOW_OFLAG_COPIED) &&
+           qcow2_get_cluster_type(s, entry) == QCOW2_CLUSTER_NORMAL;
+}
+
+static bool reads_zero(BlockDriverState *bs, uint64_t entry)
+{
+    switch (qcow2_get_cluster_type(bs->opaque, entry)) {
+    case QCOW2_CLUSTER_ZERO_PLAIN:
+    case QCOW2_CLUSTER_ZERO_ALLOC:
+        return true;
+    case QCOW2_CLUSTER_UNALLOCATED:
+        return !bs->backing;
+    default:
+        return false;
+    }
+}
+
+/*
+ * Looks at the entries of the run in its slice: how many clusters are alike,
+ * and where the first would best go (0: anywhere).
+ */
+static uint64_t scan_run(BlockDriverState *bs, const uint64_t *slice, int idx,
+                         AllocRun *run)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t first = get_l2_entry(slice, idx);
+    uint64_t host = first & L2E_OFFSET_MASK;
+    uint64_t max = size_to_clusters(s, offset_into_cluster(s, run->offset) +
+                                       run->bytes);
+    uint64_t n = 1;
+
+    run->fresh = !keeps_cluster(s, first);
+    for (; n < max; n++) {
+        uint64_t entry = get_l2_entry(slice, idx + n);
+
+        if (run->fresh ? keeps_cluster(s, entry) || is_inplace(s, entry)
+                       : !keeps_cluster(s, entry) ||
+                         (entry & L2E_OFFSET_MASK) !=
+                             host + (n << s->cluster_bits)) {
+            break;
+        }
+    }
+    run->nb_clusters = n;
+    if (!run->fresh) {
+        run->host = host;
+        return 0;
+    }
+    if (idx > 0) {
+        uint64_t before = get_l2_entry(slice, idx - 1);
+
+        if (qcow2_get_cluster_type(s, before) == QCOW2_CLUSTER_NORMAL &&
+            !offset_into_cluster(s, before & L2E_OFFSET_MASK)) {
+            return (before & L2E_OFFSET_MASK) + s->cluster_size;
+        }
+    }
+    return 0;
+}
+
+/* Cuts the run to its clusters; what surrounds the data decides how. */
+static void trim_run(BlockDriverState *bs, const uint64_t *slice, int idx,
+                     AllocRun *run)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t in_cluster = offset_into_cluster(s, run->offset);
+    uint64_t room = (run->nb_clusters << s->cluster_bits) - in_cluster;
+
+    run->bytes = MIN(run->bytes, room);
+    run->rest_is_zero =
+        reads_zero(bs, get_l2_entry(slice, idx)) &&
+        reads_zero(bs, get_l2_entry(slice, idx + run->nb_clusters - 1));
+}
+
+/* Host clusters for the start of [@run->offset, + @run->bytes). [lock] */
+static int coroutine_fn allocate_run(BlockDriverState *bs, AllocRun *run)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t *slice, hint;
+    int64_t host;
+    int idx, ret;
+
+    ret = qcow2_l2_get_writable(bs, run->offset, &slice, &idx);
+    if (ret < 0) {
+        return ret;
+    }
+    hint = scan_run(bs, slice, idx, run);
+    if (!run->fresh) {
+        trim_run(bs, slice, idx, run);
+        qcow2_cache_put(s->l2_table_cache, (void **)&slice);
+        return qcow2_pre_write_overlap_check(bs, 0, run->host,
+                                             run->nb_clusters <<
+                                             s->cluster_bits);
+    }
+    qcow2_cache_put(s->l2_table_cache, (void **)&slice);
+
+    /* Nothing pinned: it may flush. */
+    host = qcow2_alloc_data_clusters(bs, hint, &run->nb_clusters);
+    if (host < 0) {
+        return host;
+    }
+    run->host = host;
+    ret = qcow2_pre_write_overlap_check(bs, 0, host, run->nb_clusters <<
+                                                     s->cluster_bits);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = qcow2_l2_get_writable(bs, run->offset, &slice, &idx);
+    if (ret < 0) {
+        qcow2_unalloc_clusters(bs, host, run->nb_clusters << s->cluster_bits);
+        return ret;
+    }
+    trim_run(bs, slice, idx, run);
+    qcow2_cache_put(s->l2_table_cache, (void **)&slice);
+    return 0;
+}
+
+/* The data is in the file: let the L2 table say so. [lock] */
+static int coroutine_fn link_run(BlockDriverState *bs, const AllocRun *run)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t *slice;
+    int idx, ret;
+
+    if (qatomic_read(&s->unusable)) {
+        return -ENOMEDIUM;
+    }
+    ret = qcow2_l2_get_writable(bs, run->offset, &slice, &idx);
+    if (ret < 0) {
+        return ret;
+    }
+    for (uint64_t i = 0; i < run->nb_clusters; i++) {
+        uint64_t old = get_l2_entry(slice, idx + i);
+        uint64_t host = run->host + (i << s->cluster_bits);
+
+        set_l2_entry(slice, idx + i, host | QCOW_OFLAG_COPIED);
+        if (run->fresh) {
+            qcow2_free_any_cluster(bs, old, QCOW2_DISCARD_OTHER);
+        }
+    }
+    qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
+    qcow2_cache_put(s->l2_table_cache, (void **)&slice);
+    s->unflushed = true;
+    return 0;
+}
+
+/*
+ * Writes the first run of the range; the caller holds @req exclusively over
+ * its clusters, and the lock, which is released meanwhile.
+ */
+static int coroutine_fn write_allocating(BlockDriverState *bs,
+                                         Qcow2Request *req, uint64_t offset,
+                                         uint64_t bytes, QEMUIOVector *qiov,
+                                         size_t qiov_offset, uint64_t *done)
+{
+    BDRVQcow2State *s = bs->opaque;
+    AllocRun run = { .offset = offset, .bytes = bytes };
+    int ret;
+
+    ret = allocate_run(bs, &run);
+    if (ret < 0) {
+        return ret;
+    }
+    qemu_co_mutex_unlock(&s->lock);
+    qcow2_request_narrow(&s->inflight, req, offset, run.bytes);
+    ret = qcow2_cow_write(bs, offset, run.bytes, run.host, run.rest_is_zero,
+                          qiov, qiov_offset);
+    qemu_co_mutex_lock(&s->lock);
+    if (ret == 0) {
+        ret = link_run(bs, &run);
+    }
+    if (ret < 0) {
+        if (run.fresh) {
+            qcow2_unalloc_clusters(bs, run.host,
+                                   run.nb_clusters << s->cluster_bits);
+        }
+        return ret;
+    }
+    *done = run.bytes;
+    return qcow2_free_throttle(bs);
+}
+
+/*
+ * Finds the first run, makes @req exclusive if it has to be allocated. *@run:
+ * bytes to be written in place at *@host, or 0; *@alloc: bytes to be allocated.
+ * The lock is held on success.
+ */
+static int coroutine_fn find_run(BlockDriverState *bs, Qcow2Request *req,
+                                 uint64_t offset, uint64_t bytes,
+                                 uint64_t *run, uint64_t *host,
+                                 uint64_t *alloc)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_begin_change(bs);
+    if (ret == 0) {
+        ret = qcow2_get_inplace_run(bs, offset, bytes, run, host, alloc);
+    }
+    if (ret < 0) {
+        qemu_co_mutex_unlock(&s->lock);
+        return ret;
+    }
+    if (*run || qcow2_request_try_upgrade(&s->inflight, req, offset, *alloc)) {
+        return 0;
+    }
+
+    /* Others are there: queue behind them, and look again. */
+    qemu_co_mutex_unlock(&s->lock);
+    qcow2_request_end(&s->inflight, req);
+    qcow2_request_begin(&s->inflight, req, offset, *alloc, true);
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_begin_change(bs);
+    if (ret == 0) {
+        ret = qcow2_get_inplace_run(bs, offset, *alloc, run, host, alloc);
+    }
+    if (ret < 0) {
+        qemu_co_mutex_unlock(&s->lock);
+    }
+    return ret;
+}
+
+/* Writes some of the range: *@done bytes. */
+static int coroutine_fn write_some(BlockDriverState *bs, Qcow2Request *req,
+                                   uint64_t offset, uint64_t bytes,
+                                   QEMUIOVector *qiov, size_t qiov_offset,
+                                   uint64_t *done)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t run, host, alloc;
+    int ret;
+
+    ret = find_run(bs, req, offset, bytes, &run, &host, &alloc);
+    if (ret < 0) {
+        return ret;
+    }
+    if (!run) {
+        ret = write_allocating(bs, req, offset, alloc, qiov, qiov_offset,
+                               done);
+        qemu_co_mutex_unlock(&s->lock);
+        return ret;
+    }
+    ret = qcow2_pre_write_overlap_check(bs, 0, host, run);
+    qemu_co_mutex_unlock(&s->lock);
+    if (ret < 0) {
+        return ret;
+    }
+    BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
+    *done = run;
+    return bdrv_co_pwritev_part(bs->file, host, run, qiov, qiov_offset, 0);
+}
+
+int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset,
+                                  int64_t bytes, QEMUIOVector *qiov,
+                                  size_t qiov_offset, BdrvRequestFlags flags)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    while (bytes) {
+        Qcow2Request req;
+        uint64_t done = 0;
+        int ret;
+
+        qcow2_request_begin(&s->inflight, &req, offset, bytes, false);
+        ret = write_some(bs, &req, offset, bytes, qiov, qiov_offset, &done);
+        qcow2_request_end(&s->inflight, &req);
+        if (ret < 0) {
+            return ret;
+        }
+        offset += done;
+        bytes -= done;
+        qiov_offset += done;
+    }
+    return 0;
+}

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qemu-img convert: opens the sources (several are joined by the concat
+ * driver), makes the target, and lets the copy engine move the data.
+ *
+ * A target that was created here does not survive a failure looking complete:
+ * it is removed if it is a file of its own, and named otherwise.
+ */
+#include "util/osdep.h"
+#include "block/block_int.h"
+#include "block/copy.h"
+#include "img/img.h"
+#include "util/aio.h"
+#include "util/cutils.h"
+
+typedef struct Source {
+    const char *filename;
+    BlockBackend *blk;
+    int64_t start;          /* in the copy */
+    int64_t length;
+} Source;
+
+typedef struct Convert {
+    const ConvertArgs *a;
+    Source *sources;
+    BlockBackend *concat;   /* of several sources */
+    BlockBackend *in;       /* the one source, or concat */
+    BlockBackend *out;
+    int64_t length;         /* bytes to copy, whole sectors */
+    bool created;
+    bool zeroed;            /* the target reads as zeroes */
+    dev_t created_dev;      /* what the created file is */
+    ino_t created_ino;
+    BlockCopyState *copy;
+    BlockCopyFailure failure;
+    int ret;
+    bool done;
+} Convert;
+
+/* --- sources --- */
+
+static bool open_sources(Convert *c)
+{
+    const ConvertArgs *a = c->a;
+    int i;
+
+    c->sources = g_new0(Source, a->nb_sources);
+    for (i = 0; i < a->nb_sources; i++) {
+        g_autofree char *name = g_strdup_printf("convert-source-%d", i);
+        Source *s = &c->sources[i];
+        ImgOpen how = a->source;
+
+        if (a->nb_sources > 1) {
+            how.node_name = name;
+        }
+        s->filename = a->sources[i];
+        s->blk = img_open(s->filename, &how);
+        if (!s->blk) {
+            return false;
+        }
+        s->length = blk_getlength(s->blk);
+        if (s->length < 0) {
+            error_report("Could not get size of %s: %s", s->filename,
+                         g_strerror(-s->length));
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool join_sources(Convert *c)
+{
+    QDict *options = qdict_new();
+    Error *err = NULL;
+    int i;
+
+    qdict_put_str(options, "driver", "concat");
+    qdict_put_str(options, "read-only", "on");
+    for (i = 0; i < c->a->nb_sources; i++) {
+        g_autofree char *key = g_strdup_printf("files.%d", i);
+
+        qdict_put_str(options, key,
+                      bdrv_get_node_name(blk_bs(c->sources[i].blk)));
+    }
+    c->concat = blk_new_open_perm(NULL, NULL, options, 0,
+                                  BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, &err);
+    if (!c->concat) {
+        error_reportf_err(err, "Could not join the sources: ");
+        return false;
+    }
+    return true;
+}
+
+static bool prepare_sources(Convert *c)
+{
+    int64_t start = 0;
+    int i;
+
+    if (!open_sources(c)) {
+        return false;
+    }
+    if (c->a->snapshot) {
+        error_report("Failed to load snapshot: Block format '%s' used by "
+                     "device '' does not support temporarily loading internal "
+                     "snapshots", bdrv_get_format_name(blk_bs(c->sources->blk)));
+        return false;
+    }
+    for (i = 0; i < c->a->nb_sources; i++) {
+        c->sources[i].start = start;
+        start += c->sources[i].length;
+    }
+    if (c->a->nb_sources > 1) {
+        if (!join_sources(c)) {
+            return false;
+        }
+        c->in = c->concat;
+    } else {
+        c->in = c->sources->blk;
+    }
+    c->length = blk_getlength(c->in);
+    if (c->length < 0) {
+        error_report("Could not get the size of the sources: %s",
+                     g_strerror(-c->length));
+        return false;
+    }
+    c->length = QEMU_ALIGN_UP(c->length, (int64_t)BDRV_SECTOR_SIZE);
+    return true;
+}
+
+/* --- the target --- */
+
+/* The file behind a plain name, for removing it; NULL if it is something else. */
+static const char *plain_path(const char *filename)
+{
+    strstart(filename, "file:", &filename);
+    return path_has_protocol(filename) ? NULL : filename;
+}
+
+static void remember_created(Convert *c)
+{
+    const char *path = plain_path(c->a->target);
+    struct stat st;
+
+    c->created = true;
+    if (path && lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+        st.st_nlink == 1) {
+        c->created_dev = st.st_dev;
+        c->created_ino = st.st_ino;
+    }
+}
+
+static void discard_incomplete(Convert *c)
+{
+    const char *path = plain_path(c->a->target);
+    struct stat st;
+
+    if (!c->created) {
+        return;
+    }
+    if (path && c->created_ino && lstat(path, &st) == 0 &&
+        st.st_dev == c->created_dev && st.st_ino == c->created_ino &&
+        st.st_nlink == 1 && unlink(path) == 0) {
+        return;
+    }
+    error_report("'%s' is incomplete", c->a->target);
+}
+
+/* The size comes from the sources; another one is not silently dropped. */
+static bool set_size(Convert *c)
+{
+    QDict *options = c->a->options;
+    const char *given = qdict_get_try_str(options, "size");
+    g_autofree char *size = g_strdup_printf("%" PRId64, c->length);
+    uint64_t value;
+
+    if (given && (qemu_strtosz(given, NULL, &value) < 0 ||
+                  value != (uint64_t)c->length)) {
+        error_report("-o size=%s differs from the size of the source, %s",
+                     given, size);
+        return false;
+    }
+    qdict_put_str(options, "size", size);
+    return true;
+}
+
+static bool create_target(Convert *c)
+{
+    const ConvertArgs *a = c->a;
+    BlockDriver *drv = bdrv_find_format(a->dest.fmt);
+    Error *err = NULL;
+
+    if (a->compressed && !drv->bdrv_co_pwritev_compressed) {
+        error_report("Compression not supported for this file format");
+        return false;
+    }
+    if (!set_size(c)) {
+        return false;
+    }
+    if (bdrv_create(drv, a->target, a->options, &err) < 0) {
+        error_reportf_err(err, "%s: error while converting %s: ", a->target,
+                          a->dest.fmt);
+        return false;
+    }
+    remember_created(c);
+    return true;
+}
+
+static bool open_target(Convert *c)
+{
+    const ConvertArgs *a = c->a;
+    ImgOpen how = a->dest;
+    int64_t length;
+
+    how.flags |= BDRV_O_RDWR;
+    if (a->min_sparse) {
+        how.flags |= BDRV_O_UNMAP;
+    }
+    c->out = img_open(a->target, &how);
+    if (!c->out) {
+        return false;
+    }
+    if (a->compressed && !blk_bs(c->out)->drv->bdrv_co_pwritev_compressed) {
+        error_report("Compression not supported for this file format");
+        return false;
+    }
+    length = blk_getlength(c->out);
+    if (length < 0) {
+        error_report("unable to get output image length: %s",
+                     g_strerror(-length));
+        return false;
+    }
+    if (length < c->length) {
+        /* Half a sector that only rounding added need not fit. */
+        if (length >= blk_getlength(c->in)) {
+            c->length = length;
+        } else {
+            error_report("output file is smaller than input file");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The target's zeroes: known, or quickly made. */
+static void prepare_zeroes(Convert *c)
+{
+    const ConvertArgs *a = c->a;
+
+    if (!a->min_sparse || a->backing) {
+        return;
+    }
+    if (a->no_create) {
+        c->zeroed = a->target_is_zero;
+    } else {
+        c->zeroed = bdrv_has_zero_init(blk_bs(c->out));
+    }
+    if (!c->zeroed && bdrv_can_write_zeroes_with_unmap(blk_bs(c->out))) {
+        c->zeroed = blk_pwrite_zeroes(c->out, 0, c->length,
+                                      BDRV_REQ_MAY_UNMAP |
+                                      BDRV_REQ_NO_FALLBACK) >= 0;
+    }
+}
+
+/* --- copying --- */
+
+static void on_progress(void *opaque, const BlockCopyProgress *p)
+{
+    double found = p->known;
+
+    if (!p->known) {
+        return;
+    }
+    /* What has not been looked at yet holds as much work as the rest does. */
+    if (p->examined) {
+        found *= (double)p->length / p->examined;
+    }
+    img_progress_print(MIN(100.0 * p->done / found, 99.99));
+}
+
+/* The source that holds byte @offset of the copy. */
+static Source *source_at(Convert *c, int64_t offset)
+{
+    int i = c->a->nb_sources - 1;
+
+    while (i > 0 && offset < c->sources[i].start) {
+        i--;
+    }
+    return &c->sources[i];
+}
+
+/* In salvaging mode: tells what is lost. */
+static int coroutine_fn on_unreadable(void *opaque, BlockCopyPhase phase,
+                                      int64_t offset, int64_t bytes, int error)
+{
+    Convert *c = opaque;
+    Source *s = source_at(c, offset);
+
+    if (phase == BLOCK_COPY_WRITE) {
+        return error;
+    }
+    if (!c->a->quiet) {
+        warn_report("error while reading %soffset %" PRId64 " of '%s': %s",
+                    phase == BLOCK_COPY_STATUS ? "block status at " : "",
+                    offset - s->start, s->filename, g_strerror(-error));
+    }
+    return 0;
+}
+
+static void report_failure(Convert *c)
+{
+    const BlockCopyFailure *f = &c->failure;
+    Source *s = source_at(c, f->offset);
+    const char *reason = g_strerror(-f->error);
+
+    switch (f->phase) {
+    case BLOCK_COPY_STATUS:
+        error_report("error while reading block status at offset %" PRId64
+                     " of '%s': %s", f->offset - s->start, s->filename, reason);
+        break;
+    case BLOCK_COPY_READ:
+        error_report("error while reading at byte %" PRId64 " of '%s': %s",
+                     f->offset - s->start, s->filename, reason);
+        break;
+    default:
+        error_report("error while writing at byte %" PRId64 " of '%s': %s",
+                     f->offset, c->a->target, reason);
+        break;
+    }
+}
+
+static void coroutine_fn copy_entry(void *opaque)
+{
+    Convert *c = opaque;
+
+    c->ret = block_copy_run(c->copy, &c->failure);
+    c->done = true;
+}
+
+static bool set_alignment(Convert *c, BlockCopyOptions *opt)
+{
+    BlockDriverState *bs = blk_bs(c->out);
+    BlockDriverInfo info = { 0 };
+    int ret = bdrv_get_info(bs, &info);
+
+    if (ret < 0 && c->a->compressed) {
+        error_report("could not get block driver info");
+        return false;
+    }
+    opt->align = MAX(bs->bl.request_alignment, 1);
+    if (ret >= 0 && is_power_of_2(info.cluster_size)) {
+        opt->align = MAX(opt->align, info.cluster_size);
+    }
+    if (is_power_of_2(bs->bl.pwrite_zeroes_alignment)) {
+        opt->align = MAX(opt->align, bs->bl.pwrite_zeroes_alignment);
+    }
+    return true;
+}
+
+static bool set_backing(Convert *c, BlockCopyOptions *opt)
+{
+    BlockDriverState *below;
+
+    if (!c->a->backing) {
+        return true;
+    }
+    below = bdrv_backing_chain_next(blk_bs(c->out));
+    if (!below) {
+        error_report("'%s' does not have a backing file", c->a->target);
+        return false;
+    }
+    opt->target_has_backing = true;
+    opt->target_backing_length = bdrv_getlength(below);
+    if (opt->target_backing_length < 0) {
+        error_report("Could not get size of the backing file of '%s': %s",
+                     c->a->target, g_strerror(-opt->target_backing_length));
+        return false;
+    }
+    opt->source_base = bdrv_backing_chain_next(blk_bs(c->in));
+    return true;
+}
+
+static bool copy(Convert *c)
+{
+    const ConvertArgs *a = c->a;
+    BlockCopyOptions opt = {
+        .workers = a->workers,
+        .length = c->length,
+        .min_sparse = a->min_sparse,
+        .target_is_zero = c->zeroed,
+        .in_order = !a->out_of_order,
+        .compressed = a->compressed,
+        .copy_range = a->copy_range,
+        .rate_limit = a->rate_limit,
+        .salvage_unit = a->salvage ? BDRV_SECTOR_SIZE : 0,
+        .progress = on_progress,
+        .on_error = a->salvage ? on_unreadable : NULL,
+        .opaque = c,
+    };
+    Error *err = NULL;
+
+    if (!set_alignment(c, &opt) || !set_backing(c, &opt)) {
+        return false;
+    }
+    c->copy = block_copy_new(c->in, c->out, &opt, &err);
+    if (!c->copy) {
+        error_report_err(err);
+        return false;
+    }
+    qemu_coroutine_enter(qemu_coroutine_create(copy_entry, c));
+    while (!c->done) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    block_copy_free(c->copy);
+    if (c->ret < 0) {
+        report_failure(c);
+        return false;
+    }
+    return true;
+}
+
+/* What is in caches reaches the file, or the user hears of it. */
+static bool finish(Convert *c)
+{
+    int ret = blk_flush(c->out);
+
+    if (ret < 0) {
+        error_report("Could not flush '%s': %s", c->a->target,
+                     g_strerror(-ret));
+        return false;
+    }
+    img_progress_print(100);
+    return true;
+}
+
+static bool convert(Convert *c)
+{
+    if (!prepare_sources(c) || (!c->a->no_create && !create_target(c)) ||
+        !open_target(c)) {
+        return false;
+    }
+    prepare_zeroes(c);
+    return copy(c) && finish(c);
+}
+
+int img_convert(const ConvertArgs *a)
+{
+    Convert c = { .a = a };
+    bool ok;
+    int i;
+
+    img_progress_init(a->progress && !a->quiet, 1.0);
+    img_progress_print(0);
+    ok = convert(&c);
+    img_progress_end();
+
+    blk_unref(c.out);
+    blk_unref(c.concat);
+    for (i = 0; c.sources && i < a->nb_sources; i++) {
+        blk_unref(c.sources[i].blk);
+    }
+    g_free(c.sources);
+    if (!ok) {
+        discard_incomplete(&c);
+    }
+    return ok ? 0 : 1;
+}

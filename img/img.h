@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the subcommands of qemu-img share. Main thread, outside coroutines,
+ * unless it says otherwise.
+ */
+#ifndef IMG_IMG_H
+#define IMG_IMG_H
+
+#include <getopt.h>
+#include "block/block-backend.h"
+
+/* A subcommand. @handler returns the exit code; argv[0] is the name. */
+typedef struct ImgCmd {
+    const char *name;
+    int (*handler)(const struct ImgCmd *cmd, int argc, char **argv);
+    const char *description;    /* one sentence */
+    const char *usage;          /* arguments, as after "qemu-img NAME " */
+    const char *help;           /* lines about the options */
+} ImgCmd;
+
+extern const ImgCmd img_cmd_check;
+extern const ImgCmd img_cmd_compare;
+extern const ImgCmd img_cmd_convert;
+extern const ImgCmd img_cmd_create;
+extern const ImgCmd img_cmd_info;
+extern const ImgCmd img_cmd_map;
+extern const ImgCmd img_cmd_resize;
+
+/* --- options (common.c) --- */
+
+/* Values of long options without a letter; commands start at OPTION_CMD. */
+enum {
+    OPTION_OBJECT = 256,
+    OPTION_IMAGE_OPTS,
+    OPTION_OUTPUT,
+    OPTION_CMD,
+};
+
+/*
+ * The next option, as getopt_long(); -1 at the end. Of what every command
+ * does alike it takes care itself: --help ends the program, and so do a bad
+ * option (exit code 1) and --object, which is refused (@object_error).
+ */
+int img_getopt(const ImgCmd *cmd, int argc, char **argv, const char *optstring,
+               const struct option *longopts, int object_error);
+
+/* "qemu-img: MESSAGE", "Try 'qemu-img CMD --help' …"; ends the program with 1. */
+void img_usage_error(const ImgCmd *cmd, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
+
+/*
+ * A number or size (with suffix) between @min and @max; -errno after a message
+ * that calls it @what.
+ */
+int64_t img_parse_size(const char *what, const char *text, int64_t min,
+                       int64_t max);
+int64_t img_parse_number(const char *what, const char *text, int64_t min,
+                         int64_t max);
+
+typedef enum {
+    IMG_OUTPUT_HUMAN,
+    IMG_OUTPUT_JSON,
+} ImgOutput;
+
+/* False after a message. */
+bool img_parse_output(const char *text, ImgOutput *output);
+
+/* --cache of the kind @what ("cache", "source cache"); false after a message. */
+bool img_parse_cache(const char *what, const char *mode, int *flags,
+                     bool *writethrough);
+
+/*
+ * Adds an -o argument to the list *@list (NULL at first; g_free() it). False
+ * after a message.
+ */
+bool img_add_option_list(char **list, const char *text);
+
+/* --- opening (common.c) --- */
+
+/* How to open an image; zero-initialise. */
+typedef struct ImgOpen {
+    bool image_opts;        /* the name is an option string */
+    const char *fmt;        /* NULL: guess */
+    const char *node_name;  /* unless the options name the node; may be NULL */
+    int flags;              /* BDRV_O_* */
+    bool writethrough;
+    bool force_share;
+    bool no_share;          /* nobody else may write or resize it */
+} ImgOpen;
+
+/* NULL after a message. */
+BlockBackend *img_open(const char *filename, const ImgOpen *how);
+
+/*
+ * The same with @options, which are taken over, instead of an option string.
+ */
+BlockBackend *img_open_options(const char *filename, QDict *options,
+                               const ImgOpen *how);
+
+/*
+ * convert: what the command line says. NULL or 0 for what was not given, except
+ * where noted.
+ */
+typedef struct ConvertArgs {
+    char **sources;
+    int nb_sources;
+    ImgOpen source;
+    const char *target;
+    ImgOpen dest;           /* fmt: raw if not given and !image_opts */
+    QDict *options;         /* of -o, -b, -B; ours */
+    bool has_options;       /* -o was given */
+    const char *backing;    /* from -b or -o */
+    const char *snapshot;
+    int64_t min_sparse;     /* 4k */
+    int64_t rate_limit;
+    int workers;            /* 8 */
+    bool out_of_order;
+    bool compressed;
+    bool copy_range;
+    bool no_create;
+    bool target_is_zero;
+    bool salvage;
+    bool progress;
+    bool quiet;
+} ConvertArgs;
+
+/* Does it (convert-run.c); the exit code. */
+int img_convert(const ConvertArgs *args);
+
+/* --- output (common.c) --- */
+
+/* Pretty JSON of the object and a newline on stdout. Drops the reference. */
+void img_print_json(QObject *obj);
+
+/* --- progress (progress.c) --- */
+
+/*
+ * Percentages on stdout if @enabled, and on stderr after a SIGUSR1 otherwise.
+ * One command at a time. @min_skip: points of percent that are not worth a line.
+ */
+void img_progress_init(bool enabled, float min_skip);
+/* Now at @percent, 0 to 100. */
+void img_progress_print(double percent);
+/* Ends the line. */
+void img_progress_end(void);
+
+#endif
