@@ -93,6 +93,8 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_co_check = qcow2_co_check,
     .bdrv_change_backing_file = qcow2_change_backing_file,
 
+    .create_options = qapi_CreateOptionsQcow2_members,
+    .create_defaults = qcow2_create_defaults,
     .bdrv_create = qcow2_create,
     .bdrv_measure = qcow2_measure,
 
