@@ -281,6 +281,11 @@ int coroutine_fn file_co_get_info(BlockDriverState *bs, BlockDriverInfo *bdi)
     return 0;
 }
 
+static int file_has_zero_init(BlockDriverState *bs)
+{
+    return 1;
+}
+
 static ImageInfoSpecific *file_get_specific_info(BlockDriverState *bs,
                                                  Error **errp)
 {
@@ -329,6 +334,7 @@ BlockDriver bdrv_file = {
     .bdrv_co_getlength = file_co_getlength,
     .bdrv_co_get_allocated_file_size = file_co_get_allocated_file_size,
     .bdrv_co_get_info = file_co_get_info,
+    .bdrv_has_zero_init = file_has_zero_init,
     .bdrv_get_specific_info = file_get_specific_info,
     .bdrv_create = file_create,
     .create_options = qapi_CreateOptionsFile_members,
