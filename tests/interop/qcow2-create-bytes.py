@@ -27,7 +27,12 @@ class CreateBytes(iotests.TestCase):
 
     def assert_same_bytes(self, *args):
         self.both(*args)
-        self.assertEqual(self.read_file('ours'), self.read_file('ref'), args)
+        ours, ref = self.read_file('ours'), self.read_file('ref')
+        if ours != ref:
+            at = next((i for i, (a, b) in enumerate(zip(ours, ref))
+                       if a != b), min(len(ours), len(ref)))
+            self.fail(f'{args}: files differ at {at}, lengths {len(ours)} '
+                      f'and {len(ref)}')
 
     def test_every_geometry(self):
         for cluster, bits, compat in itertools.product(
