@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 # group: quick
+# formats: qcow2
 """Check -r makes of a damaged image one that both checks accept, where the
 truth can be proven, and loses no data that was readable before."""
 import iotests
-from qcow2_bytes import Qcow2Bytes
+from iotests.qcow2_bytes import Qcow2Bytes
 from qcow2_damage import DAMAGE, MAKE, damaged
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 # group: quick
+# formats: qcow2
 """Check finds in a damaged image what the distribution's check finds: the
 numbers of its report, its exit status, and the lines about each problem."""
 import json

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 # group: quick
+# formats: qcow2
 """A new qcow2 image is the same file, byte for byte, as the distribution's
 makes, prints the same line, and refuses the same options in the same words."""
 import itertools

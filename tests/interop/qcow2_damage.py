@@ -7,7 +7,7 @@ distribution's tools.
 """
 from dataclasses import dataclass
 
-from qcow2_bytes import COPIED, OFFSET_MASK, ZERO, Qcow2Bytes
+from iotests.qcow2_bytes import COPIED, OFFSET_MASK, ZERO, Qcow2Bytes
 
 
 @dataclass(frozen=True)
