@@ -41,6 +41,20 @@ static int coroutine_fn qcow2_co_get_info(BlockDriverState *bs,
     return 0;
 }
 
+/*
+ * Of an image that was just created: without clusters it reads as zeroes, and
+ * preallocated ones show what the file has there.
+ */
+static int qcow2_has_zero_init(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (s->l1.size && s->l1.entries[0]) {
+        return bdrv_has_zero_init(bs->file->bs);
+    }
+    return 1;
+}
+
 static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
                                        BdrvCheckResult *result,
                                        BdrvCheckMode fix)
@@ -88,6 +102,7 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_co_truncate = qcow2_co_truncate,
     .bdrv_co_getlength = qcow2_co_getlength,
     .bdrv_co_get_info = qcow2_co_get_info,
+    .bdrv_has_zero_init = qcow2_has_zero_init,
     .bdrv_get_specific_info = qcow2_get_specific_info,
     .bdrv_snapshot_list = qcow2_snapshot_list,
     .bdrv_co_check = qcow2_co_check,
