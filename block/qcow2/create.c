@@ -85,6 +85,7 @@ static int write_refcount_blocks(NewImage *img, void *buf)
     const BDRVQcow2State geometry = {
         .refcount_order = img->o->refcount_order,
         .refcount_bits = 1 << img->o->refcount_order,
+        .refcount_max = 1,
     };
     uint64_t per_block = img->cluster_size * 8 >> img->o->refcount_order;
     uint64_t b, i;

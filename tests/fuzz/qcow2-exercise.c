@@ -208,6 +208,10 @@ static void open_image(Exercise *e)
         fail("open: %s", error_get_pretty(err));
     }
     blk_set_enable_write_cache(e->blk, true);
+    if (!blk_set_perm(e->blk, BLK_PERM_ALL, BLK_PERM_ALL & ~BLK_PERM_RESIZE,
+                      &err)) {
+        fail("permissions: %s", error_get_pretty(err));
+    }
     must(bdrv_get_info(blk_bs(e->blk), &bdi), "info", 0, 0);
     e->cluster = MAX(bdi.cluster_size, UNIT);
 }
