@@ -45,7 +45,7 @@ int coroutine_fn bdrv_co_copy_range_from(BdrvChild *src, int64_t src_offset,
     }
     bdrv_inc_in_flight(bs);
     tracked_request_begin(&req, bs, src_offset, bytes, BDRV_TRACKED_READ);
-    ret = bdrv_co_wait_turn(&req, read_flags);
+    ret = bdrv_co_wait_turn(&req, read_flags, false);
     if (ret >= 0) {
         ret = bs->drv->bdrv_co_copy_range_from(bs, src, src_offset, dst,
                                                dst_offset, bytes, read_flags,
@@ -76,7 +76,7 @@ int coroutine_fn bdrv_co_copy_range_to(BdrvChild *src, int64_t src_offset,
     }
     bdrv_inc_in_flight(bs);
     tracked_request_begin(&req, bs, dst_offset, bytes, BDRV_TRACKED_WRITE);
-    ret = bdrv_co_wait_turn(&req, write_flags);
+    ret = bdrv_co_wait_turn(&req, write_flags, false);
     if (ret >= 0) {
         ret = bdrv_co_write_prepare(dst, &req, write_flags);
     }

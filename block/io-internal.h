@@ -34,9 +34,13 @@ int coroutine_fn bdrv_co_write_prepare(BdrvChild *child,
 void coroutine_fn bdrv_co_write_finish(BdrvTrackedRequest *req,
                                        int64_t offset, int64_t bytes, int ret);
 
-/* Waits for conflicting requests, as @flags (SERIALISING, NO_WAIT) say. */
+/*
+ * Waits for conflicting requests, as @flags (SERIALISING, NO_WAIT) say. @rmw:
+ * blocks at the edges are going to be read, changed and written, so that
+ * others must be kept out of them.
+ */
 int coroutine_fn bdrv_co_wait_turn(BdrvTrackedRequest *req,
-                                   BdrvRequestFlags flags);
+                                   BdrvRequestFlags flags, bool rmw);
 
 /* --- sync.c --- */
 

@@ -70,16 +70,19 @@ void coroutine_fn bdrv_co_debug_event(BlockDriverState *bs,
 /* ----------------------------------------------------------------- order */
 
 int coroutine_fn bdrv_co_wait_turn(BdrvTrackedRequest *req,
-                                   BdrvRequestFlags flags)
+                                   BdrvRequestFlags flags, bool rmw)
 {
-    int64_t cluster_offset, cluster_bytes, align;
+    int64_t align = req->bs->bl.request_alignment;
+    int64_t cluster_offset, cluster_bytes;
 
-    if (likely(!(flags & BDRV_REQ_SERIALISING))) {
+    if (likely(!(flags & BDRV_REQ_SERIALISING) && !rmw)) {
         tracked_request_wait(req);
         return 0;
     }
-    align = bdrv_co_round_to_clusters(req->bs, req->offset, req->bytes,
-                                      &cluster_offset, &cluster_bytes);
+    if (flags & BDRV_REQ_SERIALISING) {
+        align = bdrv_co_round_to_clusters(req->bs, req->offset, req->bytes,
+                                          &cluster_offset, &cluster_bytes);
+    }
     return tracked_request_serialise(req, align, flags & BDRV_REQ_NO_WAIT);
 }
 
@@ -333,7 +336,7 @@ static int coroutine_fn read_tracked(BdrvChild *child, BdrvTrackedRequest *req,
         return bdrv_co_copy_on_readv(child, req, offset, bytes, qiov,
                                      qiov_offset, flags);
     }
-    ret = bdrv_co_wait_turn(req, flags);
+    ret = bdrv_co_wait_turn(req, flags, false);
     if (ret < 0) {
         return ret;
     }
@@ -468,11 +471,7 @@ write_padded(BdrvChild *child, BdrvTrackedRequest *req, QEMUIOVector *qiov,
     Padding pad;
     int ret;
 
-    ret = bdrv_co_wait_turn(req, flags);
-    if (ret >= 0) {
-        ret = tracked_request_serialise(req, bs->bl.request_alignment,
-                                        flags & BDRV_REQ_NO_WAIT);
-    }
+    ret = bdrv_co_wait_turn(req, flags, true);
     if (ret >= 0) {
         ret = padding_init(&pad, bs, req->offset, req->bytes, qiov,
                            qiov_offset);
@@ -521,7 +520,7 @@ int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset,
     bdrv_inc_in_flight(bs);
     tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_WRITE);
     if (likely(is_aligned(bs, offset, bytes))) {
-        ret = bdrv_co_wait_turn(&req, flags);
+        ret = bdrv_co_wait_turn(&req, flags, false);
         if (likely(ret >= 0)) {
             ret = write_aligned(child, &req, offset, bytes, qiov, qiov_offset,
                                 flags);

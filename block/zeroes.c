@@ -204,11 +204,7 @@ static int coroutine_fn zero_tracked(BdrvChild *child, BdrvTrackedRequest *req,
     bool aligned = start == req->offset && end == start + req->bytes;
     int ret;
 
-    ret = bdrv_co_wait_turn(req, flags);
-    if (ret >= 0 && !aligned) {
-        ret = tracked_request_serialise(req, align,
-                                        flags & BDRV_REQ_NO_WAIT);
-    }
+    ret = bdrv_co_wait_turn(req, flags, !aligned);
     if (ret >= 0) {
         ret = bdrv_co_write_prepare(child, req, flags);
     }
