@@ -2,7 +2,8 @@
 /*
  * Filling clusters that a write touches for the first time: guest data in the
  * middle, and around it what the guest could read there before. All of it
- * goes to the file in one request.
+ * goes to the file in one request. Behind the old end of the file nothing but
+ * the data is written: the file system supplies the zeroes.
  */
 #include "util/osdep.h"
 #include "util/memalign.h"
@@ -137,7 +138,7 @@ static int coroutine_fn write_in_zeroes(BlockDriverState *bs, CowPlan *p,
 
 int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
                                  uint64_t bytes, uint64_t host_offset,
-                                 bool rest_is_zero, QEMUIOVector *qiov,
+                                 Qcow2Rest kind, QEMUIOVector *qiov,
                                  size_t qiov_offset)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -151,18 +152,18 @@ int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
     uint64_t rest = head_bytes(&p) + tail_bytes(&p);
     int ret;
 
-    if (!rest) {
+    if (!rest || kind == QCOW2_REST_VIRGIN) {
         BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
-        return bdrv_co_pwritev_part(bs->file, host_offset, bytes, qiov,
-                                    qiov_offset, 0);
+        return bdrv_co_pwritev_part(bs->file, host_offset + head_bytes(&p),
+                                    bytes, qiov, qiov_offset, 0);
     }
-    if (rest_is_zero && rest > BUFFERED_ZEROES_MAX) {
+    if (kind == QCOW2_REST_ZERO && rest > BUFFERED_ZEROES_MAX) {
         ret = write_in_zeroes(bs, &p, qiov, qiov_offset);
         if (ret != -ENOTSUP) {
             return ret;
         }
     }
-    ret = fill_rest(bs, &p, rest_is_zero);
+    ret = fill_rest(bs, &p, kind == QCOW2_REST_ZERO);
     if (ret == 0) {
         ret = write_merged(bs, &p, qiov, qiov_offset);
     }

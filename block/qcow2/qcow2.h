@@ -179,6 +179,9 @@ typedef struct BDRVQcow2State {
     uint32_t max_refcount_table_index;  /* last one in use */
     uint64_t free_cluster_index;    /* no free cluster before this one */
     uint64_t free_run_index;    /* where searches for long runs start */
+    uint64_t virgin_offset;     /* the file reads as zeroes from here on: it was
+                                 * no longer at open, and nothing behind has
+                                 * been allocated since */
     uint64_t free_byte_offset;      /* where compressed data goes on, or 0 */
     GArray *pending_frees;          /* Qcow2PendingFree */
     uint64_t pending_free_bytes;
@@ -643,6 +646,12 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
                                              int64_t offset, int64_t bytes,
                                              QEMUIOVector *qiov,
                                              size_t qiov_offset);
+/* What the guest reads around the data in the clusters of a write. */
+typedef enum {
+    QCOW2_REST_COPY,        /* something: it must be read and copied */
+    QCOW2_REST_ZERO,        /* zeroes */
+    QCOW2_REST_VIRGIN,      /* zeroes, and the host clusters hold them already */
+} Qcow2Rest;
 /*
  * Writes guest data to fresh (or kept) host clusters at @host_offset, which
  * starts with the cluster of @offset, together with the rest of the first and
@@ -650,7 +659,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
  */
 int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
                                  uint64_t bytes, uint64_t host_offset,
-                                 bool rest_is_zero, QEMUIOVector *qiov,
+                                 Qcow2Rest rest, QEMUIOVector *qiov,
                                  size_t qiov_offset);
 int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
                                         int64_t bytes, BdrvRequestFlags flags);

@@ -78,9 +78,14 @@ int coroutine_fn qcow2_refcount_init(BlockDriverState *bs, uint64_t offset,
     BDRVQcow2State *s = bs->opaque;
     uint32_t entries = (uint64_t)clusters * s->cluster_size /
                        REFTABLE_ENTRY_SIZE;
+    int64_t length = bdrv_co_getlength(bs->file->bs);
     Qcow2Table t;
     int ret;
 
+    if (length < 0) {
+        error_setg_errno(errp, -length, "Could not get the size of the file");
+        return length;
+    }
     ret = qcow2_table_init(&t, entries, offset);
     if (ret < 0) {
         error_setg(errp, "Could not allocate memory for the refcount table");
@@ -105,6 +110,9 @@ int coroutine_fn qcow2_refcount_init(BlockDriverState *bs, uint64_t offset,
     s->free_cluster_index = 0;
     s->free_run_index = 0;
     s->free_byte_offset = 0;
+    s->virgin_offset = MAX(s->virgin_offset,
+                           ROUND_UP((uint64_t)length,
+                                    (uint64_t)s->cluster_size));
     return 0;
 }
 
@@ -373,7 +381,9 @@ int coroutine_fn qcow2_update_refcount(BlockDriverState *bs, uint64_t offset,
             return ret;
         }
     }
-    if (decrease) {
+    if (!decrease) {
+        s->virgin_offset = MAX(s->virgin_offset, end << s->cluster_bits);
+    } else {
         ret = collect_freed(&u, first, end - first);
         finish_freed_run(&u);
     }

@@ -37,7 +37,8 @@ typedef struct AllocRun {
     uint64_t host;          /* host cluster of the first one */
     uint64_t nb_clusters;
     bool fresh;             /* newly allocated, else kept from a zero one */
-    bool rest_is_zero;      /* around the data the guest reads zeroes */
+    bool virgin;            /* the host clusters read as zeroes */
+    Qcow2Rest rest;         /* what the guest reads around the data */
 } AllocRun;
 
 static bool keeps_cluster(const BDRVQcow2State *s, uint64_t entry)
@@ -115,16 +116,18 @@ static void trim_run(BlockDriverState *bs, const uint64_t *slice, int idx,
     uint64_t room = (run->nb_clusters << s->cluster_bits) - in_cluster;
 
     run->bytes = MIN(run->bytes, room);
-    run->rest_is_zero =
-        reads_zero(bs, get_l2_entry(slice, idx)) &&
-        reads_zero(bs, get_l2_entry(slice, idx + run->nb_clusters - 1));
+    run->rest = QCOW2_REST_COPY;
+    if (reads_zero(bs, get_l2_entry(slice, idx)) &&
+        reads_zero(bs, get_l2_entry(slice, idx + run->nb_clusters - 1))) {
+        run->rest = run->virgin ? QCOW2_REST_VIRGIN : QCOW2_REST_ZERO;
+    }
 }
 
 /* Host clusters for the start of [@run->offset, + @run->bytes). [lock] */
 static int coroutine_fn allocate_run(BlockDriverState *bs, AllocRun *run)
 {
     BDRVQcow2State *s = bs->opaque;
-    uint64_t *slice, hint;
+    uint64_t *slice, hint, virgin;
     int64_t host;
     int idx, ret;
 
@@ -143,11 +146,13 @@ static int coroutine_fn allocate_run(BlockDriverState *bs, AllocRun *run)
     qcow2_cache_put(s->l2_table_cache, (void **)&slice);
 
     /* Nothing pinned: it may flush. */
+    virgin = s->virgin_offset;
     host = qcow2_alloc_data_clusters(bs, hint, &run->nb_clusters);
     if (host < 0) {
         return host;
     }
     run->host = host;
+    run->virgin = (uint64_t)host >= virgin;
     ret = qcow2_pre_write_overlap_check(bs, 0, host, run->nb_clusters <<
                                                      s->cluster_bits);
     if (ret < 0) {
@@ -211,8 +216,8 @@ static int coroutine_fn write_allocating(BlockDriverState *bs,
     }
     qemu_co_mutex_unlock(&s->lock);
     qcow2_request_narrow(&s->inflight, req, offset, run.bytes);
-    ret = qcow2_cow_write(bs, offset, run.bytes, run.host, run.rest_is_zero,
-                          qiov, qiov_offset);
+    ret = qcow2_cow_write(bs, offset, run.bytes, run.host, run.rest, qiov,
+                          qiov_offset);
     qemu_co_mutex_lock(&s->lock);
     if (ret == 0) {
         ret = link_run(bs, &run);
