@@ -255,12 +255,19 @@ static int coroutine_fn ram_truncate(BlockDriverState *bs, int64_t offset,
     return 0;
 }
 
+static int ram_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
+                              Error **errp)
+{
+    return 0;
+}
+
 BlockDriver bdrv_null_co = {
     .format_name = "null-co",
     .id = BLOCKDEV_DRIVER_NULL_CO,
     .protocol_name = "null-co",
     .instance_size = sizeof(RamDisk *),
     .bdrv_open = ram_open,
+    .bdrv_reopen_prepare = ram_reopen_prepare,
     .bdrv_co_getlength = ram_getlength,
     .bdrv_co_preadv = ram_preadv,
     .bdrv_co_pwritev = ram_pwritev,
