@@ -137,9 +137,8 @@ void coroutine_fn bdrv_graph_co_rdlock(void)
     for (;;) {
         reader_count_add(1);
         smp_mb();
-        if (likely(!qatomic_read(&has_writer))) {
-            /* Pairs with the release of the writer. */
-            smp_mb_acquire();
+        /* Acquire: what the last writer changed is seen. */
+        if (likely(!qatomic_load_acquire(&has_writer))) {
             return;
         }
         reader_count_add(-1);

@@ -292,6 +292,7 @@ typedef struct Worker {
     IOThread *iothread;
     bool stop;
     unsigned running;
+    unsigned next_block;    /* each coroutine has its own */
     uint64_t done;
 } Worker;
 
@@ -299,13 +300,14 @@ static void coroutine_fn worker_run(void *opaque)
 {
     Worker *w = opaque;
     AioContext *ctx = qemu_get_current_aio_context();
-    uint8_t buf[512];
+    int64_t offset = qatomic_fetch_inc(&w->next_block) * 512;
+    uint8_t buf[512] = { 0 };
 
     while (!qatomic_read(&w->stop)) {
-        g_assert_cmpint(blk_co_pread(w->blk, 512, 512, buf, 0), ==, 0);
+        g_assert_cmpint(blk_co_pread(w->blk, offset, 512, buf, 0), ==, 0);
         /* Also after it was woken by the end of a drain. */
         g_assert_true(qemu_get_current_aio_context() == ctx);
-        g_assert_cmpint(blk_co_pwrite(w->blk, 1024, 512, buf, 0), ==, 0);
+        g_assert_cmpint(blk_co_pwrite(w->blk, offset, 512, buf, 0), ==, 0);
         g_assert_cmpint(blk_co_flush(w->blk), ==, 0);
         qatomic_inc(&w->done);
         qemu_co_yield_to_loop();
@@ -315,9 +317,10 @@ static void coroutine_fn worker_run(void *opaque)
     }
 }
 
-static void worker_start(Worker *w, BlockDriverState *bs)
+static void worker_start(Worker *w, BlockDriverState *bs, unsigned id)
 {
-    *w = (Worker) { .blk = ram_backend(bs), .running = COROUTINES };
+    *w = (Worker) { .blk = ram_backend(bs), .running = COROUTINES,
+                    .next_block = id * COROUTINES };
     w->iothread = iothread_new("drain", &error_abort);
     for (int i = 0; i < COROUTINES; i++) {
         aio_co_schedule(iothread_get_aio_context(w->iothread),
@@ -345,7 +348,7 @@ static void test_threads(void)
 
     for (int i = 0; i < THREADS; i++) {
         /* The threads' backends sit on both nodes. */
-        worker_start(&workers[i], i % 2 ? base : top);
+        worker_start(&workers[i], i % 2 ? base : top, i);
     }
     for (int i = 0; i < ROUNDS; i++) {
         RamState *s = ram_state(base);
