@@ -137,7 +137,7 @@ void coroutine_fn bdrv_graph_co_rdlock(void)
     for (;;) {
         reader_count_add(1);
         smp_mb();
-        /* Acquire: what the last writer changed is seen. */
+        /* Pairs with the release of the writer. */
         if (likely(!qatomic_load_acquire(&has_writer))) {
             return;
         }

@@ -181,6 +181,10 @@ static bool complete_options(BlockReopenQueue *queue, ReopenEntry *e,
     QTAILQ_FOREACH(c, &bs->children, next) {
         QObject *value = qdict_get(dict, c->name);
         QDict *inline_options = value ? qobject_to(QDict, value) : NULL;
+        /* An earlier reopen has left the name of a child that stays. */
+        QString *name = value ? qobject_to(QString, value) : NULL;
+        bool stays = !value || (name && !strcmp(qstring_get_str(name),
+                                                bdrv_get_node_name(c->bs)));
         bool follow = c->bs->inherits_from == bs;
 
         if (c == bs->backing) {
@@ -196,7 +200,7 @@ static bool complete_options(BlockReopenQueue *queue, ReopenEntry *e,
             !queue_inline_child(queue, e, c, inline_options, errp)) {
             return false;
         }
-        if (!value && follow && !queue_find(queue, c->bs)) {
+        if (stays && follow && !queue_find(queue, c->bs)) {
             ReopenEntry *child;
 
             bdrv_reopen_queue(queue, c->bs, NULL, true);

@@ -49,7 +49,7 @@ static bool is_worth_printing(double percent)
     double moved = percent - progress.last;
 
     return !progress.printed || moved > progress.min_skip ||
-           moved < -progress.min_skip || percent <= 0 || percent >= 100;
+           moved < -progress.min_skip || percent >= 100;
 }
 
 void img_progress_print(double percent)

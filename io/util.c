@@ -87,14 +87,14 @@ void *io_alloc_from_file(Io *io, size_t bytes, const char *filename)
     size_t n, done;
 
     if (!f) {
-        printf("%s: %s\n", filename, g_strerror(errno));
+        fprintf(stderr, "%s: %s\n", filename, g_strerror(errno));
         return NULL;
     }
     buf = io_alloc(io, bytes, 0);
     n = fread(buf, 1, bytes, f);
     if (ferror(f) || (n == 0 && bytes)) {
-        printf("%s: %s\n", filename,
-               ferror(f) ? g_strerror(errno) : "file is empty");
+        fprintf(stderr, "%s: %s\n", filename,
+                ferror(f) ? g_strerror(errno) : "file is empty");
         io_free(io, buf);
         fclose(f);
         return NULL;

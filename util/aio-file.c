@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * File I/O of coroutines: through the ring of the context that runs them, or
- * through the thread pool if it has none.
+ * File I/O of coroutines: by the thread pool, or by the ring of the context
+ * that runs them, for which the thread pool stands in if there is none.
  */
 #include "util/osdep.h"
 #include "util/aio.h"
@@ -16,6 +16,8 @@ bool aio_context_has_uring(AioContext *ctx)
     return false;
 #endif
 }
+
+#define INLINE_READS_PER_TURN 64
 
 typedef struct PoolRw {
     bool is_write;
@@ -41,33 +43,54 @@ static int pool_rw(void *opaque)
     return n < 0 ? -errno : n;
 }
 
-static int coroutine_fn co_rw(bool is_write, int fd, const struct iovec *iov,
-                              int niov, uint64_t offset, int rwf_flags)
+/*
+ * Reads what the page cache has without the cost of two changes of threads.
+ * Negative when a thread has to do it. Not with O_DIRECT, where it would wait
+ * for the disk.
+ */
+static ssize_t read_cached(const PoolRw *rw)
 {
-    PoolRw rw = { is_write, fd, iov, niov, offset, rwf_flags };
+    int flags = fcntl(rw->fd, F_GETFL);
 
-    assert(qemu_in_coroutine() && offset <= INT64_MAX);
-#ifdef CONFIG_LINUX_IO_URING
+    if (flags < 0 || (flags & O_DIRECT)) {
+        return -1;
+    }
+    return preadv2(rw->fd, rw->iov, rw->niov, rw->offset, RWF_NOWAIT);
+}
+
+/* A coroutine that always finds its data must not keep the loop for itself. */
+static void coroutine_fn yield_sometimes(void)
+{
     AioContext *ctx = qemu_get_current_aio_context();
 
-    if (aio_context_has_uring(ctx)) {
-        return aio_uring_ring_rw(ctx, is_write, fd, iov, niov, offset,
-                                 rwf_flags);
+    if (++ctx->nr_inline_reads % INLINE_READS_PER_TURN == 0) {
+        qemu_co_yield_to_loop();
     }
-#endif
+}
+
+int coroutine_fn aio_threads_co_readv(int fd, const struct iovec *iov,
+                                      int niov, uint64_t offset)
+{
+    PoolRw rw = { false, fd, iov, niov, offset, 0 };
+    ssize_t n;
+
+    assert(qemu_in_coroutine() && offset <= INT64_MAX);
+    n = read_cached(&rw);
+    if (n < 0) {
+        return thread_pool_submit_co(pool_rw, &rw);
+    }
+    yield_sometimes();
+    return n;
+}
+
+int coroutine_fn aio_threads_co_writev(int fd, const struct iovec *iov,
+                                       int niov, uint64_t offset,
+                                       int rwf_flags)
+{
+    PoolRw rw = { true, fd, iov, niov, offset, rwf_flags };
+
+    assert(qemu_in_coroutine() && offset <= INT64_MAX);
     return thread_pool_submit_co(pool_rw, &rw);
-}
-
-int coroutine_fn aio_uring_co_readv(int fd, const struct iovec *iov, int niov,
-                                    uint64_t offset)
-{
-    return co_rw(false, fd, iov, niov, offset, 0);
-}
-
-int coroutine_fn aio_uring_co_writev(int fd, const struct iovec *iov,
-                                     int niov, uint64_t offset, int rwf_flags)
-{
-    return co_rw(true, fd, iov, niov, offset, rwf_flags);
 }
 
 typedef struct PoolFsync {
@@ -84,17 +107,63 @@ static int pool_fsync(void *opaque)
     return ret < 0 ? -errno : 0;
 }
 
-int coroutine_fn aio_uring_co_fsync(int fd, bool datasync)
+int coroutine_fn aio_threads_co_fsync(int fd, bool datasync)
 {
     PoolFsync s = { fd, datasync };
 
     assert(qemu_in_coroutine());
-#ifdef CONFIG_LINUX_IO_URING
+    return thread_pool_submit_co(pool_fsync, &s);
+}
+
+/* The current context if it has a ring, else NULL. */
+static AioContext *ring_context(void)
+{
     AioContext *ctx = qemu_get_current_aio_context();
 
-    if (aio_context_has_uring(ctx)) {
+    assert(ctx && qemu_in_coroutine());
+    return aio_context_has_uring(ctx) ? ctx : NULL;
+}
+
+int coroutine_fn aio_uring_co_readv(int fd, const struct iovec *iov, int niov,
+                                    uint64_t offset)
+{
+    AioContext *ctx = ring_context();
+
+    assert(offset <= INT64_MAX);
+#ifdef CONFIG_LINUX_IO_URING
+    if (ctx) {
+        return aio_uring_ring_rw(ctx, false, fd, iov, niov, offset, 0);
+    }
+#endif
+    assert(!ctx);
+    return aio_threads_co_readv(fd, iov, niov, offset);
+}
+
+int coroutine_fn aio_uring_co_writev(int fd, const struct iovec *iov,
+                                     int niov, uint64_t offset, int rwf_flags)
+{
+    AioContext *ctx = ring_context();
+
+    assert(offset <= INT64_MAX);
+#ifdef CONFIG_LINUX_IO_URING
+    if (ctx) {
+        return aio_uring_ring_rw(ctx, true, fd, iov, niov, offset,
+                                 rwf_flags);
+    }
+#endif
+    assert(!ctx);
+    return aio_threads_co_writev(fd, iov, niov, offset, rwf_flags);
+}
+
+int coroutine_fn aio_uring_co_fsync(int fd, bool datasync)
+{
+    AioContext *ctx = ring_context();
+
+#ifdef CONFIG_LINUX_IO_URING
+    if (ctx) {
         return aio_uring_ring_fsync(ctx, fd, datasync);
     }
 #endif
-    return thread_pool_submit_co(pool_fsync, &s);
+    assert(!ctx);
+    return aio_threads_co_fsync(fd, datasync);
 }

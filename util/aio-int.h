@@ -103,6 +103,8 @@ struct AioContext {
     QLIST_HEAD(, AioHandler) always_handlers;
     QLIST_HEAD(, AioHandler) zombie_handlers; /* deleted, but still in use */
 
+    unsigned nr_inline_reads; /* reads that needed no thread, see aio-file.c */
+
     unsigned wait_depth; /* AIO_WAIT_WHILE on the C stack */
     QLIST_ENTRY(AioContext) waiting_next;
 

@@ -126,8 +126,12 @@ CoroutineAction qemu_coroutine_switch(Coroutine *from, Coroutine *to,
 
 /* ---- coroutine.c ---- */
 
-/* Body of every coroutine; does not return. */
-void QEMU_NORETURN qemu_coroutine_main(void);
+/*
+ * Life of the running coroutine. Returns the one to switch to, with
+ * COROUTINE_TERMINATE, from a function that sanitizers do not instrument:
+ * such a function left for ever would stay on their own stack of calls.
+ */
+Coroutine *qemu_coroutine_main(void);
 
 /* ---- aio.c ---- */
 

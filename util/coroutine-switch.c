@@ -21,11 +21,15 @@
 
 #ifdef COROUTINE_SWITCH_ASM
 
-uintptr_t qemu_coroutine_swap_(void **save_sp, void *load_sp,
-                               uintptr_t value);
+/*
+ * The types let the compiler jump here from qemu_coroutine_switch(): each
+ * return that follows a switch is one that the processor mispredicts.
+ */
+CoroutineAction qemu_coroutine_swap_(void **save_sp, void *load_sp,
+                                     CoroutineAction value);
 
 #ifdef __x86_64__
-/* save_sp in rdi, load_sp in rsi, value in rdx */
+/* save_sp in rdi, load_sp in rsi, value in edx */
 __asm__(".text\n"
         ".p2align 4\n"
         ".globl qemu_coroutine_swap_\n"
@@ -59,7 +63,7 @@ __asm__(".text\n"
         "    .cfi_adjust_cfa_offset -8\n"
         "    popq %rbp\n"
         "    .cfi_adjust_cfa_offset -8\n"
-        "    movq %rdx, %rax\n"
+        "    movl %edx, %eax\n"
         /* Not ret: the processor would predict the other stack's caller. */
         "    popq %rcx\n"
         "    .cfi_adjust_cfa_offset -8\n"
@@ -73,7 +77,7 @@ enum {
     FRAME_PC = 6,
 };
 #else
-/* save_sp in x0, load_sp in x1, value in x2 */
+/* save_sp in x0, load_sp in x1, value in w2 */
 __asm__(".text\n"
         ".p2align 4\n"
         ".globl qemu_coroutine_swap_\n"
@@ -105,7 +109,7 @@ __asm__(".text\n"
         "    ldp d12, d13, [sp, #128]\n"
         "    ldp d14, d15, [sp, #144]\n"
         "    add sp, sp, #160\n"
-        "    mov x0, x2\n"
+        "    mov w0, w2\n"
         "    br x30\n"
         ".size qemu_coroutine_swap_, .-qemu_coroutine_swap_\n");
 
@@ -117,8 +121,11 @@ enum {
 
 static void NO_SANITIZE coroutine_start(void)
 {
-    qemu_coroutine_switch_end(qemu_coroutine_thread()->current);
-    qemu_coroutine_main();
+    Coroutine *self = qemu_coroutine_self();
+
+    qemu_coroutine_switch_end(self);
+    qemu_coroutine_switch(self, qemu_coroutine_main(), COROUTINE_TERMINATE);
+    abort();
 }
 
 void NO_SANITIZE qemu_coroutine_switch_prepare(Coroutine *co)
@@ -140,12 +147,14 @@ CoroutineAction NO_SANITIZE qemu_coroutine_switch(Coroutine *from,
                                                   Coroutine *to,
                                                   CoroutineAction action)
 {
-    CoroutineAction ret;
-
     qemu_coroutine_switch_begin(from, to, action);
-    ret = qemu_coroutine_swap_(&from->sp, to->sp, action);
+#if defined(CONFIG_ASAN) || defined(CONFIG_TSAN)
+    action = qemu_coroutine_swap_(&from->sp, to->sp, action);
     qemu_coroutine_switch_end(from);
-    return ret;
+    return action;
+#else
+    return qemu_coroutine_swap_(&from->sp, to->sp, action);
+#endif
 }
 
 #else /* !COROUTINE_SWITCH_ASM */
@@ -160,12 +169,15 @@ static void NO_SANITIZE coroutine_start(unsigned lo, unsigned hi)
 {
     uintptr_t back = lo | (uintptr_t)hi << 16 << 16;
 
+    Coroutine *self = qemu_coroutine_self();
+
     /* Leave a place to start from, and go back to prepare. */
-    if (!sigsetjmp(qemu_coroutine_thread()->current->env, 0)) {
+    if (!sigsetjmp(self->env, 0)) {
         siglongjmp(*(sigjmp_buf *)back, 1);
     }
-    qemu_coroutine_switch_end(qemu_coroutine_thread()->current);
-    qemu_coroutine_main();
+    qemu_coroutine_switch_end(self);
+    qemu_coroutine_switch(self, qemu_coroutine_main(), COROUTINE_TERMINATE);
+    abort();
 }
 
 void NO_SANITIZE qemu_coroutine_switch_prepare(Coroutine *co)

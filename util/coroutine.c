@@ -161,14 +161,9 @@ Coroutine *qemu_coroutine_create(CoroutineEntry *entry, void *opaque)
     return co;
 }
 
-/*
- * Nothing of the descriptor may be touched after the switch: the thread that
- * entered has put it into the pool by then.
- */
-void qemu_coroutine_main(void)
+Coroutine *qemu_coroutine_main(void)
 {
     Coroutine *co = qemu_coroutine_self();
-    CoroutineThread *t;
     Coroutine *to;
 
     co->entry(co->entry_arg);
@@ -178,12 +173,10 @@ void qemu_coroutine_main(void)
                 co->locks_held);
         abort();
     }
-    t = qemu_coroutine_thread();
     to = co->caller;
     co->caller = NULL;
-    t->current = to;
-    qemu_coroutine_switch(co, to, COROUTINE_TERMINATE);
-    abort();
+    qemu_coroutine_thread()->current = to;
+    return to;
 }
 
 static void enter_refused(Coroutine *co, const char *scheduled)

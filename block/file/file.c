@@ -147,7 +147,7 @@ static int check_file_type(BDRVFileState *s, const char *driver, bool device,
     return 0;
 }
 
-static int open_first(BDRVFileState *s, Error **errp)
+static int open_first(BDRVFileState *s, const char *driver, Error **errp)
 {
     int fd = open_by_name(s->filename, s->fd_flags);
     int fl;
@@ -155,6 +155,11 @@ static int open_first(BDRVFileState *s, Error **errp)
     if (fd == -EINVAL && (s->fd_flags & O_DIRECT)) {
         error_setg(errp, "Could not open '%s': filesystem does not support "
                    "O_DIRECT", s->filename);
+        return fd;
+    }
+    if (fd == -EISDIR) {
+        error_setg(errp, "'%s' driver requires '%s' to be a regular file",
+                   driver, s->filename);
         return fd;
     }
     if (fd < 0) {
@@ -191,7 +196,7 @@ int file_open_node(BlockDriverState *bs, const BlockdevOptionsFile *o,
     s->drop_cache = !o->has_drop_cache || o->drop_cache;
     s->fd_flags = file_fd_flags(flags, 0);
 
-    ret = open_first(s, errp);
+    ret = open_first(s, bs->drv->format_name, errp);
     if (ret == 0) {
         ret = check_file_type(s, bs->drv->format_name, device, errp);
     }
@@ -264,8 +269,9 @@ void file_refresh_filename(BlockDriverState *bs)
     const char *prefix = "";
     int n;
 
+    /* A relative path that would be taken for a protocol. */
     if (looks_like_protocol(s->filename)) {
-        prefix = s->is_device ? "host_device:" : "file:";
+        prefix = "./";
     }
     n = snprintf(bs->exact_filename, sizeof(bs->exact_filename), "%s%s",
                  prefix, s->filename);
@@ -279,6 +285,11 @@ void file_refresh_filename(BlockDriverState *bs)
 int coroutine_fn file_co_get_info(BlockDriverState *bs, BlockDriverInfo *bdi)
 {
     return 0;
+}
+
+static int file_has_zero_init(BlockDriverState *bs)
+{
+    return 1;
 }
 
 static ImageInfoSpecific *file_get_specific_info(BlockDriverState *bs,
@@ -329,6 +340,7 @@ BlockDriver bdrv_file = {
     .bdrv_co_getlength = file_co_getlength,
     .bdrv_co_get_allocated_file_size = file_co_get_allocated_file_size,
     .bdrv_co_get_info = file_co_get_info,
+    .bdrv_has_zero_init = file_has_zero_init,
     .bdrv_get_specific_info = file_get_specific_info,
     .bdrv_create = file_create,
     .create_options = qapi_CreateOptionsFile_members,

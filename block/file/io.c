@@ -4,19 +4,14 @@
  *
  * An engine moves some of a vector and may stop early; the loops here go on
  * until everything has moved. Behind the end of the file there are zeroes.
- *
- * With O_DIRECT the vector may have to be copied to aligned memory; that is
- * done here in pieces, so that requests of any size need little memory.
+ * Alignment of memory and ranges is the generic layer's care.
  */
 #include "util/osdep.h"
 #include "block/file/file-int.h"
 #include "util/aio.h"
 #include "util/iov.h"
-#include "util/memalign.h"
 #include "util/thread-pool.h"
 
-/* Largest piece that goes through bounce memory at once. */
-#define BOUNCE_MAX (1 * 1024 * 1024)
 /* Elements that a copied vector has room for without allocating. */
 #define LOCAL_IOV 16
 
@@ -137,57 +132,6 @@ static void iov_copy_clear(IovCopy *c)
     }
 }
 
-static bool iov_fits(const IovCopy *c, size_t mem_align, size_t len_align)
-{
-    for (unsigned i = 0; i < c->niov; i++) {
-        if ((uintptr_t)c->iov[i].iov_base % mem_align ||
-            c->iov[i].iov_len % len_align) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Like transfer_all(), for a range of @qiov whose memory suits no direct I/O. */
-static int64_t coroutine_fn transfer_bounced(BlockDriverState *bs,
-                                             FileTransfer *t,
-                                             QEMUIOVector *qiov,
-                                             size_t qiov_offset,
-                                             int64_t bytes)
-{
-    BDRVFileState *s = bs->opaque;
-    size_t size = MIN(bytes, MAX(BOUNCE_MAX, bs->bl.request_alignment));
-    QEMU_AUTO_VFREE void *buf = qemu_try_blockalign(bs, size);
-    int64_t start = t->offset;
-    int64_t done = 0;
-
-    if (!buf) {
-        return -ENOMEM;
-    }
-    while (done < bytes) {
-        size_t n = MIN(size, bytes - done);
-        struct iovec iov = { .iov_base = buf, .iov_len = n };
-        int64_t ret;
-
-        if (t->write) {
-            qemu_iovec_to_buf(qiov, qiov_offset + done, buf, n);
-        }
-        t->offset = start + done;
-        ret = transfer_all(s, t, &iov, 1, n, bs->bl.request_alignment);
-        if (ret < 0) {
-            return ret;
-        }
-        if (!t->write) {
-            qemu_iovec_from_buf(qiov, qiov_offset + done, buf, ret);
-        }
-        done += ret;
-        if (ret < n) {
-            break;
-        }
-    }
-    return done;
-}
-
 static int64_t coroutine_fn transfer_qiov(BlockDriverState *bs,
                                           FileTransfer *t, QEMUIOVector *qiov,
                                           size_t qiov_offset, int64_t bytes)
@@ -197,13 +141,7 @@ static int64_t coroutine_fn transfer_qiov(BlockDriverState *bs,
     int64_t ret;
 
     iov_copy_init(&c, qiov, qiov_offset, bytes);
-    if ((s->fd_flags & O_DIRECT) &&
-        !iov_fits(&c, bs->bl.min_mem_alignment, bs->bl.request_alignment)) {
-        ret = transfer_bounced(bs, t, qiov, qiov_offset, bytes);
-    } else {
-        ret = transfer_all(s, t, c.iov, c.niov, bytes,
-                           bs->bl.request_alignment);
-    }
+    ret = transfer_all(s, t, c.iov, c.niov, bytes, bs->bl.request_alignment);
     iov_copy_clear(&c);
     return ret;
 }

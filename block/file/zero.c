@@ -287,8 +287,5 @@ int coroutine_fn file_co_copy_range_to(
     ret = thread_pool_submit_co(copy_worker, &j);
     /* Shared blocks bring the holes of the source with them. */
     file_extents_freed(&s->extents, dst_offset, bytes);
-    if (ret == 0 && (write_flags & BDRV_REQ_FUA)) {
-        ret = file_co_flush_to_disk(bs);
-    }
     return ret;
 }

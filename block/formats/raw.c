@@ -366,6 +366,11 @@ static int coroutine_fn raw_co_get_info(BlockDriverState *bs,
     return bdrv_co_get_info(bs->file->bs, bdi);
 }
 
+static int raw_has_zero_init(BlockDriverState *bs)
+{
+    return bdrv_has_zero_init(bs->file->bs);
+}
+
 static void coroutine_fn raw_co_debug_event(BlockDriverState *bs,
                                             BlkdebugEvent event)
 {
@@ -446,6 +451,7 @@ BlockDriver bdrv_raw = {
     .bdrv_co_truncate = raw_co_truncate,
     .bdrv_co_getlength = raw_co_getlength,
     .bdrv_co_get_info = raw_co_get_info,
+    .bdrv_has_zero_init = raw_has_zero_init,
     .bdrv_co_debug_event = raw_co_debug_event,
     .bdrv_create = raw_create,
     .create_options = qapi_CreateOptionsRaw_members,

@@ -207,7 +207,7 @@ static int coroutine_fn scan(Qcow2Check *c)
     if (ret < 0) {
         return ret;
     }
-    c->res->bfi.total_clusters = size_to_clusters(s, c->bs->total_bytes);
+    c->res->bfi.total_clusters = size_to_clusters(s, s->disk_size);
 
     /* The header takes one cluster. */
     qcow2_check_count(c, 0, s->cluster_size, 1);

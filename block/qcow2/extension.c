@@ -14,6 +14,9 @@
 #define MAX_BITMAPS 65535
 #define MAX_BITMAP_DIRECTORY_SIZE (MAX_BITMAPS * 1024ULL)
 
+/* Bytes; in images with clusters up to this size, no names are added. */
+#define MAX_CLUSTER_WITHOUT_NAMES 4096
+
 static const Qcow2Feature our_features[] = {
     { QCOW2_FEAT_TYPE_INCOMPATIBLE, 0, "dirty bit" },
     { QCOW2_FEAT_TYPE_INCOMPATIBLE, 1, "corrupt bit" },
@@ -221,7 +224,9 @@ int qcow2_extensions_build(const Qcow2HeaderLayout *layout, uint8_t *buf,
                      layout->backing_format);
     pos = put_string(buf, pos, buflen, QCOW2_EXT_MAGIC_DATA_FILE,
                      layout->data_file);
-    if (pos >= 0 && layout->fields.version >= 3) {
+    /* Names are a courtesy: a small first cluster is for what matters. */
+    if (pos >= 0 && layout->fields.version >= 3 &&
+        (layout->features || buflen > MAX_CLUSTER_WITHOUT_NAMES)) {
         pos = put_extension(buf, pos, buflen, QCOW2_EXT_MAGIC_FEATURE_TABLE,
                             features, nb_features * sizeof(*features));
     }

@@ -744,7 +744,7 @@ int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
 
 /* --- create.c, measure ------------------------------------------------------- */
 
-extern const QapiMemberInfo *const qcow2_create_options;
+extern const char *const qcow2_create_defaults[];
 int qcow2_create(const char *filename, QDict *options, Error **errp);
 BlockMeasureInfo *qcow2_measure(QDict *options, BlockDriverState *in_bs,
                                 Error **errp);

@@ -215,6 +215,9 @@ struct BlockDriver {
      * through bdrv_create_file(). See block/create.h.
      */
     const QapiMemberInfo *create_options;   /* member table for -o help */
+    /* "NAME=VALUE" for options that users are shown even if not given;
+     * NULL-terminated, or NULL. */
+    const char *const *create_defaults;
     int (*bdrv_create)(const char *filename, QDict *options, Error **errp);
     /* Space that an image of these options and @in_bs's data needs. */
     BlockMeasureInfo *(*bdrv_measure)(QDict *options, BlockDriverState *in_bs,

@@ -174,7 +174,9 @@ void aio_wait_bh_oneshot(AioContext *ctx, QEMUBHFunc *cb, void *opaque);
  * or -errno; fsync returns 0 or -errno. EINTR and EAGAIN are retried.
  *
  * @rwf_flags are RWF_* of pwritev2(2), 0 for none. @datasync: fdatasync.
- * Without io_uring the thread pool does the work.
+ *
+ * aio_threads_* use the thread pool (a read that the page cache can answer
+ * needs no thread); aio_uring_* use io_uring, or threads where there is none.
  */
 int coroutine_fn aio_uring_co_readv(int fd, const struct iovec *iov, int niov,
                                     uint64_t offset);
@@ -182,5 +184,11 @@ int coroutine_fn aio_uring_co_writev(int fd, const struct iovec *iov,
                                      int niov, uint64_t offset,
                                      int rwf_flags);
 int coroutine_fn aio_uring_co_fsync(int fd, bool datasync);
+int coroutine_fn aio_threads_co_readv(int fd, const struct iovec *iov,
+                                      int niov, uint64_t offset);
+int coroutine_fn aio_threads_co_writev(int fd, const struct iovec *iov,
+                                       int niov, uint64_t offset,
+                                       int rwf_flags);
+int coroutine_fn aio_threads_co_fsync(int fd, bool datasync);
 
 #endif /* UTIL_AIO_H */

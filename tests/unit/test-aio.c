@@ -33,7 +33,7 @@ static void test_contexts(void)
     g_assert_false(aio_poll(ctx, false));
     g_test_message("file I/O by %s",
                    aio_context_has_uring(ctx) ? "io_uring" : "threads");
-    if (g_getenv("QEMU_AIO_NO_URING")) {
+    if (g_strcmp0(g_getenv("QEMU_AIO_NO_URING"), "1") == 0) {
         g_assert_false(aio_context_has_uring(ctx));
     }
 }
@@ -564,7 +564,22 @@ static void test_co_wait_fd(void)
 
 #define BLOCK 4096
 
+/* The engines: same rules, same results. */
+typedef struct Engine {
+    int coroutine_fn (*readv)(int fd, const struct iovec *iov, int niov,
+                              uint64_t offset);
+    int coroutine_fn (*writev)(int fd, const struct iovec *iov, int niov,
+                               uint64_t offset, int rwf_flags);
+    int coroutine_fn (*fsync)(int fd, bool datasync);
+} Engine;
+
+static const Engine by_uring = { aio_uring_co_readv, aio_uring_co_writev,
+                                 aio_uring_co_fsync };
+static const Engine by_threads = { aio_threads_co_readv, aio_threads_co_writev,
+                                   aio_threads_co_fsync };
+
 typedef struct FileIo {
+    const Engine *engine;
     int fd;
     unsigned in_flight;
     bool is_write;
@@ -596,11 +611,10 @@ static void coroutine_fn file_req(void *opaque)
     fill(want, req->block);
     if (io->is_write) {
         memcpy(buf, want, BLOCK);
-        ret = aio_uring_co_writev(io->fd, iov, 2, (uint64_t)req->block * BLOCK,
-                                  0);
+        ret = io->engine->writev(io->fd, iov, 2, (uint64_t)req->block * BLOCK,
+                                 0);
     } else {
-        ret = aio_uring_co_readv(io->fd, iov, 2,
-                                 (uint64_t)req->block * BLOCK);
+        ret = io->engine->readv(io->fd, iov, 2, (uint64_t)req->block * BLOCK);
         g_assert_cmpmem(buf, BLOCK, want, BLOCK);
     }
     g_assert_cmpint(ret, ==, BLOCK);
@@ -626,10 +640,10 @@ static void run_blocks(FileIo *io, unsigned nr)
     AIO_WAIT_WHILE(NULL, io->in_flight > 0);
 }
 
-static void test_file_many(void)
+static void test_file_many(const void *engine)
 {
     FILE *f = tmpfile();
-    FileIo io = { .fd = fileno(f), .is_write = true };
+    FileIo io = { .engine = engine, .fd = fileno(f), .is_write = true };
 
     run_blocks(&io, 3000);
     io.is_write = false;
@@ -637,9 +651,15 @@ static void test_file_many(void)
     fclose(f);
 }
 
+typedef struct Edges {
+    const Engine *engine;
+    bool done;
+} Edges;
+
 static void coroutine_fn file_edges(void *opaque)
 {
-    bool *done = opaque;
+    Edges *e = opaque;
+    const Engine *by = e->engine;
     FILE *f = tmpfile();
     int fd = fileno(f);
     char buf[100];
@@ -647,33 +667,65 @@ static void coroutine_fn file_edges(void *opaque)
     int closed;
 
     memset(buf, 'x', 100);
-    g_assert_cmpint(aio_uring_co_writev(fd, &iov, 1, 10, 0), ==, 100);
-    g_assert_cmpint(aio_uring_co_writev(fd, &iov, 1, 0, RWF_DSYNC), ==, 100);
-    g_assert_cmpint(aio_uring_co_fsync(fd, true), ==, 0);
-    g_assert_cmpint(aio_uring_co_fsync(fd, false), ==, 0);
+    g_assert_cmpint(by->writev(fd, &iov, 1, 10, 0), ==, 100);
+    g_assert_cmpint(by->writev(fd, &iov, 1, 0, RWF_DSYNC), ==, 100);
+    g_assert_cmpint(by->fsync(fd, true), ==, 0);
+    g_assert_cmpint(by->fsync(fd, false), ==, 0);
     /* Short at the end of the file, 0 behind it, as the caller decides. */
-    g_assert_cmpint(aio_uring_co_readv(fd, &iov, 1, 60), ==, 50);
-    g_assert_cmpint(aio_uring_co_readv(fd, &iov, 1, 110), ==, 0);
-    g_assert_cmpint(aio_uring_co_readv(fd, NULL, 0, 0), ==, 0);
+    g_assert_cmpint(by->readv(fd, &iov, 1, 60), ==, 50);
+    g_assert_cmpint(by->readv(fd, &iov, 1, 110), ==, 0);
+    g_assert_cmpint(by->readv(fd, NULL, 0, 0), ==, 0);
     fclose(f);
 
     closed = dup(STDERR_FILENO);
     close(closed);
-    g_assert_cmpint(aio_uring_co_readv(closed, &iov, 1, 0), ==, -EBADF);
-    g_assert_cmpint(aio_uring_co_writev(closed, &iov, 1, 0, 0), ==, -EBADF);
-    g_assert_cmpint(aio_uring_co_fsync(closed, true), ==, -EBADF);
+    g_assert_cmpint(by->readv(closed, &iov, 1, 0), ==, -EBADF);
+    g_assert_cmpint(by->writev(closed, &iov, 1, 0, 0), ==, -EBADF);
+    g_assert_cmpint(by->fsync(closed, true), ==, -EBADF);
     f = fopen("/dev/null", "r");
-    g_assert_cmpint(aio_uring_co_writev(fileno(f), &iov, 1, 0, 0), ==,
+    g_assert_cmpint(by->writev(fileno(f), &iov, 1, 0, 0), ==,
                     -EBADF);
     fclose(f);
-    *done = true;
+    e->done = true;
 }
 
-static void test_file_edges(void)
+static void test_file_edges(const void *engine)
 {
-    bool done;
+    Edges e = { engine };
 
-    run_to_end(file_edges, &done, &done);
+    run_to_end(file_edges, &e, &e.done);
+}
+
+/* Reads that never wait still let the loop run. */
+static void coroutine_fn read_until_stopped(void *opaque)
+{
+    bool *stop = opaque;
+    FILE *f = tmpfile();
+    char c = 'x';
+    struct iovec iov = { &c, 1 };
+
+    g_assert_cmpint(pwrite(fileno(f), &c, 1, 0), ==, 1);
+    while (!*stop) {
+        g_assert_cmpint(aio_threads_co_readv(fileno(f), &iov, 1, 0), ==, 1);
+    }
+    fclose(f);
+}
+
+static void stop_reading(void *opaque)
+{
+    *(bool *)opaque = true;
+}
+
+static void test_file_fair(void)
+{
+    bool stop = false;
+
+    aio_bh_schedule_oneshot(ctx, stop_reading, &stop);
+    qemu_coroutine_enter(qemu_coroutine_create(read_until_stopped, &stop));
+    while (aio_poll(ctx, false)) {
+        continue;
+    }
+    g_assert_true(stop);
 }
 
 /* Threads do I/O on one file, each in its own loop. */
@@ -796,9 +848,14 @@ int main(int argc, char **argv)
     g_test_add_func("/aio/fd/close", test_fd_close);
     g_test_add_func("/aio/fd/regular", test_fd_regular);
     g_test_add_func("/aio/fd/coroutine", test_co_wait_fd);
-    g_test_add_func("/aio/file/many", test_file_many);
-    g_test_add_func("/aio/file/edges", test_file_edges);
-    g_test_add_func("/aio/file/threads", test_file_threads);
+    g_test_add_data_func("/aio/file/uring/many", &by_uring, test_file_many);
+    g_test_add_data_func("/aio/file/uring/edges", &by_uring, test_file_edges);
+    g_test_add_data_func("/aio/file/threads/many", &by_threads,
+                         test_file_many);
+    g_test_add_data_func("/aio/file/threads/edges", &by_threads,
+                         test_file_edges);
+    g_test_add_func("/aio/file/threads/fair", test_file_fair);
+    g_test_add_func("/aio/file/three-loops", test_file_threads);
     g_test_add_func("/aio/cost/iops", test_iops);
     ret = g_test_run();
     aio_context_unref(ctx);

@@ -270,12 +270,13 @@ static void test_registers(void)
 static int QEMU_NOINLINE eat_stack(int depth)
 {
     volatile char frame[4096];
+    int below;
 
     frame[0] = depth;
-    if (depth == 0) {
-        return 0;
-    }
-    return eat_stack(depth - 1) + frame[0];
+    below = depth > 0 ? eat_stack(depth - 1) : 0;
+    /* The frame is in use until here: not a loop for the compiler. */
+    __asm__ __volatile__("" : : "r"(frame) : "memory");
+    return below + frame[0];
 }
 
 static void coroutine_fn eat_pages(void *opaque)

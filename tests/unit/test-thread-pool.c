@@ -5,6 +5,7 @@
 #include "util/error.h"
 #include "util/iothread.h"
 #include "util/thread-pool.h"
+#include "util/thread.h"
 
 static AioContext *ctx;
 
@@ -15,8 +16,13 @@ typedef struct Job {
     AioContext *home;
 } Job;
 
-static unsigned busy;     /* atomic; functions in the pool at this moment */
-static unsigned busy_max; /* atomic */
+/* Functions in the pool at this moment, and the most there ever were. */
+static struct {
+    QemuMutex lock;
+    QemuCond cond;
+    unsigned now;
+    unsigned max;
+} busy;
 
 static int square(void *opaque)
 {
@@ -27,20 +33,18 @@ static int square(void *opaque)
     return job->value * job->value;
 }
 
-static int doze(void *opaque)
+/* Stays until the pool is as large as it gets: hangs if it never does. */
+static int crowd(void *opaque)
 {
-    unsigned n = qatomic_inc_fetch(&busy);
-    unsigned max = qatomic_read(&busy_max);
-
-    while (n > max) {
-        unsigned seen = qatomic_cmpxchg(&busy_max, max, n);
-        if (seen == max) {
-            break;
-        }
-        max = seen;
+    qemu_mutex_lock(&busy.lock);
+    busy.now++;
+    busy.max = MAX(busy.max, busy.now);
+    qemu_cond_broadcast(&busy.cond);
+    while (busy.max < THREAD_POOL_MAX) {
+        qemu_cond_wait(&busy.cond, &busy.lock);
     }
-    g_usleep(2000);
-    qatomic_dec(&busy);
+    busy.now--;
+    qemu_mutex_unlock(&busy.lock);
     return -EIO;
 }
 
@@ -58,11 +62,11 @@ static void coroutine_fn job_co(void *opaque)
     aio_wait_kick();
 }
 
-static void coroutine_fn doze_co(void *opaque)
+static void coroutine_fn crowd_co(void *opaque)
 {
     Job *job = opaque;
 
-    g_assert_cmpint(thread_pool_submit_co(doze, NULL), ==, -EIO);
+    g_assert_cmpint(thread_pool_submit_co(crowd, NULL), ==, -EIO);
     qatomic_dec(job->running);
     aio_wait_kick();
 }
@@ -87,13 +91,15 @@ static void test_limit(void)
     unsigned running = 1000;
     Job job = { .running = &running };
 
+    qemu_mutex_init(&busy.lock);
+    qemu_cond_init(&busy.cond);
+
     for (int i = 0; i < 1000; i++) {
-        qemu_coroutine_enter(qemu_coroutine_create(doze_co, &job));
+        qemu_coroutine_enter(qemu_coroutine_create(crowd_co, &job));
     }
     g_assert_cmpuint(thread_pool_nr_threads(), <=, THREAD_POOL_MAX);
     AIO_WAIT_WHILE(NULL, qatomic_load_acquire(&running));
-    g_assert_cmpuint(busy_max, >, 8);
-    g_assert_cmpuint(busy_max, <=, THREAD_POOL_MAX);
+    g_assert_cmpuint(busy.max, ==, THREAD_POOL_MAX);
     g_assert_cmpuint(thread_pool_nr_threads(), <=, THREAD_POOL_MAX);
 }
 

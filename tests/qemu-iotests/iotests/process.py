@@ -6,7 +6,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-TIMEOUT = float(os.environ.get('TEST_TIMEOUT') or 120)
+TIMEOUT = float(os.environ.get('TEST_TIMEOUT') or 60)
 PROMPT = 'qemu-io> '
 
 
@@ -27,12 +27,15 @@ def run(args, cwd=None, env=None, stdin=None):
     test expects, so it raises."""
     args = [str(a) for a in args]
     environment = dict(os.environ, **env) if env else None
-    done = subprocess.run(args, cwd=cwd, env=environment, input=stdin,
-                          stdin=None if stdin else subprocess.DEVNULL,
-                          capture_output=True, timeout=TIMEOUT, check=False,
-                          text=True, errors='surrogateescape')
-    result = Result(args, done.returncode, done.stdout, done.stderr)
-    if done.returncode < 0 or 'Sanitizer' in done.stderr:
+    source = {'input': stdin.encode()} if stdin else {
+        'stdin': subprocess.DEVNULL}
+    done = subprocess.run(args, cwd=cwd, env=environment, capture_output=True,
+                          timeout=TIMEOUT, check=False, **source)
+    # Carriage returns of progress lines are kept.
+    result = Result(args, done.returncode,
+                    done.stdout.decode(errors='surrogateescape'),
+                    done.stderr.decode(errors='surrogateescape'))
+    if done.returncode < 0 or 'Sanitizer' in result.stderr:
         raise AssertionError('crashed: ' + result.describe())
     return result
 

@@ -102,8 +102,10 @@ def report(test, fmt, output, rc, seconds):
     print(f'{state:4} {test.name} {fmt}: {counts.total()} tests, '
           f'{seconds:.1f} s', flush=True)
     if counts.failed:
+        # What passed is of no interest here.
         sys.stdout.write(''.join(f'    {line}\n'
-                                 for line in output.splitlines()))
+                                 for line in output.splitlines()
+                                 if not line.startswith('ok ')))
         print(f'    again: SEED={tools.SEED} {os.path.relpath(test.path)} '
               f'-{fmt}')
     for name, reason in parsed.skips:

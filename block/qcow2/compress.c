@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Compressed clusters: raw deflate with a 4 KiB window, or one zstd frame.
+ *
+ * The codecs run in the thread pool. Their contexts are large and slow to set
+ * up, so each pool thread keeps those it used until it ends.
+ *
+ * What is stored is padded to whole sectors, so that decompressors are given a
+ * tail of other bytes; they stop when the cluster is complete.
+ */
+#include "util/osdep.h"
+#include "util/thread-pool.h"
+#include "block/qcow2/qcow2.h"
+
+#include <zlib.h>
+#ifdef CONFIG_ZSTD
+#include <zstd.h>
+#endif
+
+/* Negative: raw deflate. Readers have a window of 12 bits and no larger. */
+#define DEFLATE_WINDOW_BITS (-12)
+#define DEFLATE_MEM_LEVEL 9
+
+/* What one thread keeps; NULL until first used. */
+typedef struct Codecs {
+    z_stream *deflate;
+    z_stream *inflate;
+#ifdef CONFIG_ZSTD
+    ZSTD_CCtx *zstd_c;
+    ZSTD_DCtx *zstd_d;
+#endif
+} Codecs;
+
+typedef struct Job {
+    ssize_t (*func)(Codecs *codecs, void *dest, size_t dest_size,
+                    const void *src, size_t src_size);
+    void *dest;
+    size_t dest_size;
+    const void *src;
+    size_t src_size;
+    ssize_t ret;
+} Job;
+
+static void codecs_free(gpointer opaque)
+{
+    Codecs *codecs = opaque;
+
+    if (codecs->deflate) {
+        deflateEnd(codecs->deflate);
+        g_free(codecs->deflate);
+    }
+    if (codecs->inflate) {
+        inflateEnd(codecs->inflate);
+        g_free(codecs->inflate);
+    }
+#ifdef CONFIG_ZSTD
+    ZSTD_freeCCtx(codecs->zstd_c);
+    ZSTD_freeDCtx(codecs->zstd_d);
+#endif
+    g_free(codecs);
+}
+
+static GPrivate thread_codecs = G_PRIVATE_INIT(codecs_free);
+
+static Codecs *get_codecs(void)
+{
+    Codecs *codecs = g_private_get(&thread_codecs);
+
+    if (!codecs) {
+        codecs = g_new0(Codecs, 1);
+        g_private_set(&thread_codecs, codecs);
+    }
+    return codecs;
+}
+
+/* --- deflate --------------------------------------------------------------- */
+
+static ssize_t deflate_compress(Codecs *codecs, void *dest, size_t dest_size,
+                                const void *src, size_t src_size)
+{
+    z_stream *strm = codecs->deflate;
+    int ret;
+
+    if (strm) {
+        ret = deflateReset(strm);
+    } else {
+        strm = g_new0(z_stream, 1);
+        ret = deflateInit2(strm, Z_DEFAULT_COMPRESSION, Z_DEFLATED,
+                           DEFLATE_WINDOW_BITS, DEFLATE_MEM_LEVEL,
+                           Z_DEFAULT_STRATEGY);
+        if (ret != Z_OK) {
+            g_free(strm);
+            return -EIO;
+        }
+        codecs->deflate = strm;
+    }
+    if (ret != Z_OK) {
+        return -EIO;
+    }
+
+    strm->next_in = (void *)src;
+    strm->avail_in = src_size;
+    strm->next_out = dest;
+    strm->avail_out = dest_size;
+    ret = deflate(strm, Z_FINISH);
+    if (ret == Z_STREAM_END) {
+        return dest_size - strm->avail_out;
+    }
+    return ret == Z_OK || ret == Z_BUF_ERROR ? -ENOMEM : -EIO;
+}
+
+static ssize_t deflate_decompress(Codecs *codecs, void *dest,
+                                  size_t dest_size, const void *src,
+                                  size_t src_size)
+{
+    z_stream *strm = codecs->inflate;
+    int ret;
+
+    if (strm) {
+        ret = inflateReset(strm);
+    } else {
+        strm = g_new0(z_stream, 1);
+        ret = inflateInit2(strm, DEFLATE_WINDOW_BITS);
+        if (ret != Z_OK) {
+            g_free(strm);
+            return -EIO;
+        }
+        codecs->inflate = strm;
+    }
+    if (ret != Z_OK) {
+        return -EIO;
+    }
+
+    strm->next_in = (void *)src;
+    strm->avail_in = src_size;
+    strm->next_out = dest;
+    strm->avail_out = dest_size;
+    ret = inflate(strm, Z_FINISH);
+    /*
+     * Z_BUF_ERROR with the cluster complete: the end marker did not fit into
+     * the stored sectors, or more would follow. The data is all there.
+     */
+    if ((ret == Z_STREAM_END || ret == Z_BUF_ERROR) && strm->avail_out == 0) {
+        return 0;
+    }
+    return -EIO;
+}
+
+/* --- zstd -------------------------------------------------------------------- */
+
+#ifdef CONFIG_ZSTD
+static ssize_t zstd_compress(Codecs *codecs, void *dest, size_t dest_size,
+                             const void *src, size_t src_size)
+{
+    ZSTD_outBuffer out = { .dst = dest, .size = dest_size };
+    ZSTD_inBuffer in = { .src = src, .size = src_size };
+    size_t ret;
+
+    if (!codecs->zstd_c) {
+        codecs->zstd_c = ZSTD_createCCtx();
+        if (!codecs->zstd_c) {
+            return -EIO;
+        }
+    }
+    ret = ZSTD_CCtx_reset(codecs->zstd_c, ZSTD_reset_session_only);
+    if (ZSTD_isError(ret)) {
+        return -EIO;
+    }
+    ret = ZSTD_compressStream2(codecs->zstd_c, &out, &in, ZSTD_e_end);
+    if (ZSTD_isError(ret)) {
+        return -EIO;
+    }
+    /* The rest: bytes that wait for room. */
+    return ret > 0 ? -ENOMEM : (ssize_t)out.pos;
+}
+
+static ssize_t zstd_decompress(Codecs *codecs, void *dest, size_t dest_size,
+                               const void *src, size_t src_size)
+{
+    ZSTD_outBuffer out = { .dst = dest, .size = dest_size };
+    ZSTD_inBuffer in = { .src = src, .size = src_size };
+    size_t ret;
+
+    if (!codecs->zstd_d) {
+        codecs->zstd_d = ZSTD_createDCtx();
+        if (!codecs->zstd_d) {
+            return -EIO;
+        }
+    }
+    ret = ZSTD_DCtx_reset(codecs->zstd_d, ZSTD_reset_session_only);
+    if (ZSTD_isError(ret)) {
+        return -EIO;
+    }
+    while (out.pos < out.size) {
+        size_t in_before = in.pos;
+        size_t out_before = out.pos;
+
+        ret = ZSTD_decompressStream(codecs->zstd_d, &out, &in);
+        if (ZSTD_isError(ret)) {
+            return -EIO;
+        }
+        /* No progress: the input is cut short. A frame that ends early is
+         * followed by garbage, which is an error of its own. */
+        if (in.pos == in_before && out.pos == out_before) {
+            return -EIO;
+        }
+    }
+    return 0;
+}
+#endif
+
+/* --- jobs ---------------------------------------------------------------------- */
+
+static int run_job(void *opaque)
+{
+    Job *job = opaque;
+
+    job->ret = job->func(get_codecs(), job->dest, job->dest_size, job->src,
+                         job->src_size);
+    return 0;
+}
+
+static ssize_t coroutine_fn submit(Job *job)
+{
+    int ret = thread_pool_submit_co(run_job, job);
+
+    return ret < 0 ? ret : job->ret;
+}
+
+ssize_t coroutine_fn qcow2_co_compress(BlockDriverState *bs, void *dest,
+                                       size_t dest_size, const void *src,
+                                       size_t src_size)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Job job = {
+        .dest = dest, .dest_size = dest_size,
+        .src = src, .src_size = src_size,
+    };
+
+    switch (s->compression_type) {
+    case QCOW2_COMPRESSION_TYPE_ZLIB:
+        job.func = deflate_compress;
+        break;
+#ifdef CONFIG_ZSTD
+    case QCOW2_COMPRESSION_TYPE_ZSTD:
+        job.func = zstd_compress;
+        break;
+#endif
+    default:
+        g_assert_not_reached();     /* refused at open */
+    }
+    return submit(&job);
+}
+
+ssize_t coroutine_fn qcow2_co_decompress(BlockDriverState *bs, void *dest,
+                                         size_t dest_size, const void *src,
+                                         size_t src_size)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Job job = {
+        .dest = dest, .dest_size = dest_size,
+        .src = src, .src_size = src_size,
+    };
+
+    switch (s->compression_type) {
+    case QCOW2_COMPRESSION_TYPE_ZLIB:
+        job.func = deflate_decompress;
+        break;
+#ifdef CONFIG_ZSTD
+    case QCOW2_COMPRESSION_TYPE_ZSTD:
+        job.func = zstd_decompress;
+        break;
+#endif
+    default:
+        g_assert_not_reached();     /* refused at open */
+    }
+    return submit(&job);
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Creation options and the sizes that follow from them; see layout.h. */
+#include "util/osdep.h"
+#include "block/qcow2/layout.h"
+#include "qapi/qapi-visit.h"
+#include "qapi/qobject-input-visitor.h"
+
+#define DEFAULT_CLUSTER_BITS 16
+#define DEFAULT_REFCOUNT_ORDER 4
+
+void qcow2_create_options_clear(Qcow2CreateOptions *o)
+{
+    g_clear_pointer(&o->backing_file, g_free);
+    g_clear_pointer(&o->backing_fmt, g_free);
+}
+
+/* log2 of a power of two, or -1. */
+static int exact_log2(uint64_t value)
+{
+    return value && !(value & (value - 1)) ? __builtin_ctzll(value) : -1;
+}
+
+static CreateOptionsQcow2 *visit_options(QDict *options, QDict *rest,
+                                         Error **errp)
+{
+    g_autoptr(QDict) own = qdict_new();
+    CreateOptionsQcow2 *opts = NULL;
+    const QDictEntry *e;
+    Visitor *v;
+
+    for (e = qdict_first(options); e; e = qdict_next(options, e)) {
+        const char *name = qdict_entry_key(e);
+        bool known = qapi_member_find(qapi_CreateOptionsQcow2_members, name);
+        QDict *to = known ? own : rest;
+
+        if (to) {
+            qdict_put_obj(to, name, qobject_ref(qdict_entry_value(e)));
+        }
+    }
+    v = qobject_input_visitor_new_keyval(QOBJECT(own));
+    if (!visit_type_CreateOptionsQcow2(v, NULL, &opts, errp)) {
+        opts = NULL;
+    }
+    visit_free(v);
+    return opts;
+}
+
+static int check_size(const CreateOptionsQcow2 *opts, Qcow2CreateOptions *o,
+                      Error **errp)
+{
+    o->cluster_bits = DEFAULT_CLUSTER_BITS;
+    if (opts->has_cluster_size) {
+        o->cluster_bits = exact_log2(opts->cluster_size);
+        if (o->cluster_bits < MIN_CLUSTER_BITS ||
+            o->cluster_bits > MAX_CLUSTER_BITS) {
+            error_setg(errp, "Cluster size must be a power of two between %d "
+                       "and %dk", 1 << MIN_CLUSTER_BITS,
+                       1 << (MAX_CLUSTER_BITS - 10));
+            return -EINVAL;
+        }
+    }
+    if (opts->has_size) {
+        if (opts->size > BDRV_MAX_LENGTH) {
+            error_setg(errp, "Image size is too large");
+            return -EFBIG;
+        }
+        o->size = ROUND_UP(opts->size, BDRV_SECTOR_SIZE);
+    }
+    if (qcow2_layout_l1_size(o) > QCOW_MAX_L1_SIZE / L1E_SIZE) {
+        error_setg(errp, "Image size is too large for cluster size %d",
+                   1 << o->cluster_bits);
+        return -EFBIG;
+    }
+    return 0;
+}
+
+static int check_features(const CreateOptionsQcow2 *opts,
+                          Qcow2CreateOptions *o, Error **errp)
+{
+    o->version = opts->has_compat &&
+                 (opts->compat == QCOW2_COMPAT_OPTION_0_10 ||
+                  opts->compat == QCOW2_COMPAT_OPTION_V2) ? 2 : 3;
+
+    o->refcount_order = DEFAULT_REFCOUNT_ORDER;
+    if (opts->has_refcount_bits) {
+        o->refcount_order = exact_log2(opts->refcount_bits);
+        if (o->refcount_order < 0 || o->refcount_order > 6) {
+            error_setg(errp, "Refcount width must be a power of two and may "
+                       "not exceed 64 bits");
+            return -EINVAL;
+        }
+    }
+    if (o->version < 3 && o->refcount_order != DEFAULT_REFCOUNT_ORDER) {
+        error_setg(errp, "Different refcount widths than 16 bits require "
+                   "compatibility level 1.1 or above (use version=v3 or "
+                   "greater)");
+        return -EINVAL;
+    }
+    o->lazy_refcounts = opts->has_lazy_refcounts && opts->lazy_refcounts;
+    if (o->version < 3 && o->lazy_refcounts) {
+        error_setg(errp, "Lazy refcounts only supported with compatibility "
+                   "level 1.1 and above (use version=v3 or greater)");
+        return -EINVAL;
+    }
+    if (opts->has_extended_l2 && opts->extended_l2) {
+        error_setg(errp, "Extended L2 tables (option 'extended_l2') are not "
+                   "supported");
+        return -ENOTSUP;
+    }
+    o->compression_type = opts->has_compression_type
+                          ? opts->compression_type
+                          : QCOW2_COMPRESSION_TYPE_ZLIB;
+    if (o->version < 3 &&
+        o->compression_type != QCOW2_COMPRESSION_TYPE_ZLIB) {
+        error_setg(errp, "Non-zlib compression type is only supported with "
+                   "compatibility level 1.1 and above (use version=v3 or "
+                   "greater)");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int check_backing(const CreateOptionsQcow2 *opts,
+                         Qcow2CreateOptions *o, Error **errp)
+{
+    if (opts->backing_fmt && !opts->backing_file) {
+        error_setg(errp, "Backing format cannot be used without backing file");
+        return -EINVAL;
+    }
+    if (opts->backing_fmt && !bdrv_find_format(opts->backing_fmt)) {
+        error_setg(errp, "Parameter 'backing_fmt' does not accept value '%s'",
+                   opts->backing_fmt);
+        return -EINVAL;
+    }
+    if (opts->backing_file &&
+        strlen(opts->backing_file) > QCOW_MAX_BACKING_NAME) {
+        error_setg(errp, "Backing file name is longer than %d bytes",
+                   QCOW_MAX_BACKING_NAME);
+        return -EINVAL;
+    }
+    o->prealloc = opts->has_preallocation ? opts->preallocation
+                                          : PREALLOC_MODE_OFF;
+    if (opts->backing_file && o->prealloc != PREALLOC_MODE_OFF) {
+        error_setg(errp, "Backing file and preallocation can only be used at "
+                   "the same time if extended_l2 is on");
+        return -EINVAL;
+    }
+    o->backing_file = g_strdup(opts->backing_file);
+    o->backing_fmt = g_strdup(opts->backing_fmt);
+    return 0;
+}
+
+int qcow2_create_options_parse(QDict *options, QDict *rest,
+                               Qcow2CreateOptions *o, Error **errp)
+{
+    CreateOptionsQcow2 *opts = visit_options(options, rest, errp);
+    int ret;
+
+    memset(o, 0, sizeof(*o));
+    if (!opts) {
+        return -EINVAL;
+    }
+    ret = check_size(opts, o, errp);
+    if (ret == 0) {
+        ret = check_features(opts, o, errp);
+    }
+    if (ret == 0) {
+        ret = check_backing(opts, o, errp);
+    }
+    qapi_free_CreateOptionsQcow2(opts);
+    return ret;
+}
+
+uint64_t qcow2_layout_l1_size(const Qcow2CreateOptions *o)
+{
+    /* a cluster of entries, each for a cluster */
+    int bits = o->cluster_bits - 3 + o->cluster_bits;
+
+    return DIV_ROUND_UP(o->size, 1ULL << bits);
+}
+
+void qcow2_refcount_layout(const Qcow2CreateOptions *o, uint64_t clusters,
+                           Qcow2RefcountLayout *layout)
+{
+    uint64_t per_block = 1ULL << (o->cluster_bits + 3 - o->refcount_order);
+    uint64_t per_table_cluster = 1ULL << (o->cluster_bits - 3);
+    uint64_t total = clusters;
+    uint64_t last;
+
+    layout->blocks = 0;
+    layout->table_clusters = 0;
+    /* Grows at most by a small fraction each time round. */
+    do {
+        last = total;
+        layout->blocks = DIV_ROUND_UP(total, per_block);
+        layout->table_clusters = DIV_ROUND_UP(layout->blocks,
+                                              per_table_cluster);
+        total = clusters + layout->blocks + layout->table_clusters;
+    } while (total != last);
+}

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# group: quick check
+# formats: qcow2
+"""check: what it finds in images damaged in one place, its exit status and both
+outputs; what -r mends; the distribution agrees about the result."""
+import iotests
+from iotests.qcow2_bytes import COPIED, Qcow2Bytes
+
+CLUSTER = 65536
+
+
+class Check(iotests.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.create('a', '4M')
+        self.io('a', 'write -P 1 0 256k')
+        self.before = self.guest()
+
+    def guest(self):
+        self.img('convert', '-O', 'raw', 'a', 'out')
+        return self.read_file('out')
+
+    def damage(self, change):
+        with Qcow2Bytes(self.path('a')) as image:
+            return change(image)
+
+    def test_clean(self):
+        out = self.img('check', 'a').stdout
+        self.assertIn('No errors were found on the image.\n', out)
+        self.assertIn('4/64 = 6.25% allocated, 0.00% fragmented, 0.00% '
+                      'compressed clusters\n', out)
+        self.assertRegex(out, r'Image end offset: \d+\n')
+        self.assertEqual(out, self.ref('check', 'a').stdout)
+
+    def test_clean_json(self):
+        ours = self.img_json('check', 'a')
+        self.assertEqual(ours, self.ref_json('check', 'a'))
+
+    def leak(self):
+        with Qcow2Bytes(self.path('a')) as image:
+            image.truncate(31 * CLUSTER)
+            image.set_refcount(30, 1)
+
+    def test_leak(self):
+        self.leak()
+        result = self.img('check', 'a', rc=3)
+        self.assertIn('Leaked cluster 30 refcount=1 reference=0',
+                      result.stderr)
+        self.assertIn('1 leaked clusters were found on the image.\n'
+                      'This means waste of disk space, but no harm to data.\n',
+                      result.stdout)
+        self.assertEqual(self.img_json('check', 'a', rc=3)['leaks'], 1)
+        result = self.img('check', '-r', 'leaks', 'a')
+        self.assertIn('The following inconsistencies were found and repaired:',
+                      result.stdout)
+        self.assertIn('    1 leaked clusters\n', result.stdout)
+        self.assertIn('    0 corruptions\n', result.stdout)
+        self.assertIn('Double checking the fixed image now...',
+                      result.stdout)
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), self.before)
+
+    def test_refcount_too_low(self):
+        """A data cluster that is said to be free: the next allocation would
+        give it away."""
+        cluster = self.damage(lambda q: (q.l2(0, 0) & ~COPIED) // CLUSTER)
+        self.damage(lambda q: q.set_refcount(cluster, 0))
+        result = self.img('check', 'a', rc=2)
+        self.assertIn(f'ERROR cluster {cluster} refcount=0 reference=1',
+                      result.stderr)
+        self.assertIn('errors were found on the image.\nData may be corrupted,'
+                      ' or further writes to the image may corrupt it.',
+                      result.stdout)
+        self.assertGreater(self.img_json('check', 'a', rc=2)['corruptions'], 0)
+        self.img('check', '-r', 'all', 'a')
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), self.before)
+
+    def test_refcount_too_high(self):
+        cluster = self.damage(lambda q: (q.l2(0, 0) & ~COPIED) // CLUSTER)
+        self.damage(lambda q: q.set_refcount(cluster, 7))
+        self.img('check', 'a', rc=None)
+        self.img('check', '-r', 'all', 'a')
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), self.before)
+
+    def test_copied_flag_missing(self):
+        self.damage(lambda q: q.set_l2(0, 1, q.l2(0, 1) & ~COPIED))
+        result = self.img('check', 'a', rc=None)
+        self.assertNotEqual(result.rc, 0)
+        self.assertIn('OFLAG_COPIED', result.stderr)
+        self.img('check', '-r', 'all', 'a')
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), self.before)
+
+    def test_two_entries_lead_to_one_cluster(self):
+        self.damage(lambda q: q.set_l2(0, 1, q.l2(0, 0)))
+        self.img('check', 'a', rc=2)
+        self.img('check', '-r', 'all', 'a')
+        self.assert_clean('a')
+        guest = self.guest()
+        self.assertEqual(guest, self.before)
+        # Writing to one of them leaves the other alone.
+        self.io('a', 'write -P 9 0 64k', 'read -P 1 64k 64k')
+        self.img('check', '-r', 'all', 'a')
+        self.assert_clean('a')
+        self.io('a', 'read -P 9 0 64k', 'read -P 1 64k 64k')
+
+    def test_refcount_block_lost(self):
+        self.damage(lambda q: q.set_reft(0, 0))
+        self.img('check', 'a', rc=2)
+        self.img('check', '-r', 'all', 'a')
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), self.before)
+
+    def test_refcount_block_unaligned(self):
+        self.damage(lambda q: q.set_reft(0, q.reft(0) | 512))
+        self.assertIn('not cluster aligned',
+                      self.img('check', 'a', rc=None).stderr)
+        self.img('check', '-r', 'all', 'a')
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), self.before)
+
+    def test_entry_past_the_end(self):
+        self.damage(lambda q: q.set_l2(0, 60, COPIED | 1 << 40))
+        result = self.img('check', 'a', rc=2)
+        self.assertRegex(result.stderr, r'ERROR|Error')
+        self.assertEqual(self.guest()[:256 << 10], self.before[:256 << 10])
+
+    def test_entry_unaligned(self):
+        self.damage(lambda q: q.set_l2(0, 0, q.l2(0, 0) + 512))
+        self.img('check', 'a', rc=2)
+        self.img_fails('.', 'convert', '-O', 'raw', 'a', 'out')
+
+    def test_check_does_not_write(self):
+        self.leak()
+        before = self.read_file('a')
+        self.img('check', 'a', rc=3)
+        self.img('check', '-U', 'a', rc=3)
+        self.assertEqual(self.read_file('a'), before)
+
+    def test_dirty_image_is_repaired_when_opened_for_writing(self):
+        self.create('a', '-o', 'lazy_refcounts=on', '4M')
+        process = self.io_process('a')
+        process.cmd('write -P 3 0 1M')
+        process.cmd('flush')
+        process.kill()
+        self.assertIs(self.img_json('info', 'a')['dirty-flag'], True)
+        self.io('a', 'read -P 3 0 1M')
+        self.assertIs(self.img_json('info', 'a')['dirty-flag'], False)
+        self.assert_clean('a')
+
+    def test_corrupt_bit_bars_writing(self):
+        self.damage(lambda q: q.set_u64(72, q.u64(72) | 2))
+        self.assertIs(self.img_json('info', 'a')['format-specific']['data']
+                      ['corrupt'], True)
+        self.io_fails('corrupt', 'a', 'write 0 512')
+        self.io('a', 'read -P 1 0 256k', options=['-r'])
+        self.img('check', '-r', 'all', 'a')
+        self.assertIs(self.img_json('info', 'a')['format-specific']['data']
+                      ['corrupt'], False)
+        self.io('a', 'write 0 512')
+
+    def test_exit_status(self):
+        self.write_file('raw', bytes(65536))
+        self.assertIn('does not support checks',
+                      self.img('check', '-f', 'raw', 'raw', rc=63).stderr)
+        self.img('check', 'none', rc=1)
+        self.img('check', rc=1)
+        self.assertEqual(self.img('check', '-q', 'a').stdout, '')
+
+    def test_every_refcount_width(self):
+        for bits in (1, 2, 4, 8, 16, 32, 64):
+            with self.subTest(bits):
+                self.create('a', '-o', f'refcount_bits={bits}', '4M')
+                self.io('a', 'write -P 1 0 256k')
+                self.before = self.guest()
+                cluster = self.damage(
+                    lambda q: (q.l2(0, 2) & ~COPIED) // CLUSTER)
+                self.damage(lambda q, c=cluster: q.set_refcount(c, 0))
+                self.leak()
+                self.img('check', 'a', rc=2)
+                self.img('check', '-r', 'all', 'a')
+                self.assert_clean('a')
+                self.assertEqual(self.guest(), self.before)
+
+
+if __name__ == '__main__':
+    iotests.main()
