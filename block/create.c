@@ -324,6 +324,7 @@ static bool look_at_backing(const char *filename, const char *backing,
             error_setg_errno(errp, -*size, "Could not get size of '%s'", full);
             return false;
         }
+        *size = ROUND_UP(*size, BDRV_SECTOR_SIZE);
     }
     return true;
 }

@@ -134,13 +134,17 @@ static void print_report(const CheckArgs *a, ImageCheck *c)
 
 static int exit_code(const ImageCheck *c)
 {
+    if (c->check_errors) {
+        error_report("Check failed");
+        return 1;
+    }
     if (c->corruptions) {
         return CHECK_CORRUPT;
     }
     if (c->leaks) {
         return CHECK_LEAKS;
     }
-    return c->check_errors ? 1 : 0;
+    return 0;
 }
 
 /* --- the command --- */

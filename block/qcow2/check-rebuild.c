@@ -163,7 +163,8 @@ static int coroutine_fn switch_over(Rebuild *r)
     uint64_t offset = r->first_cluster << s->cluster_bits;
     uint32_t size = (r->table_clusters << s->cluster_bits) /
                     REFTABLE_ENTRY_SIZE;
-    Qcow2Table table;
+    Qcow2Table table, old;
+    uint32_t old_max;
     guint i;
     int ret;
 
@@ -175,15 +176,23 @@ static int coroutine_fn switch_over(Rebuild *r)
         table.entries[g_array_index(r->blocks, uint64_t, i)] =
             block_offset(r, i);
     }
-    ret = qcow2_header_write_reftable(bs, offset, r->table_clusters);
-    if (ret < 0) {
-        qcow2_table_free(&table);
-        return ret;
-    }
-    qcow2_table_free(&s->reftable);
+    /*
+     * The new table first: what the old one names may be anything, the header
+     * included, and would not pass the overlap check.
+     */
+    old = s->reftable;
+    old_max = s->max_refcount_table_index;
     s->reftable = table;
     s->max_refcount_table_index =
         g_array_index(r->blocks, uint64_t, r->blocks->len - 1);
+    ret = qcow2_header_write_reftable(bs, offset, r->table_clusters);
+    if (ret < 0) {
+        s->reftable = old;
+        s->max_refcount_table_index = old_max;
+        qcow2_table_free(&table);
+        return ret;
+    }
+    qcow2_table_free(&old);
     return 0;
 }
 

@@ -75,24 +75,62 @@ static void note_l2(Qcow2Check *c, uint64_t offset, bool active)
     }
 }
 
+/*
+ * What the image says of a cluster that is not in the file. Asked for entries
+ * that were reported already, so one at a time is fast enough.
+ */
+static bool coroutine_fn refcount_beyond_file(Qcow2Check *c, uint64_t cluster,
+                                              uint64_t *refcount)
+{
+    BDRVQcow2State *s = c->s;
+    uint64_t block = cluster >> s->refcount_block_bits;
+    uint64_t index = cluster & (s->refcount_block_size - 1);
+    unsigned per_word = 64 / s->refcount_bits;
+    uint64_t offset, word;
+
+    *refcount = 0;
+    if (block >= s->reftable.size) {
+        return true;
+    }
+    offset = s->reftable.entries[block] & REFT_OFFSET_MASK;
+    if (!offset) {
+        return true;
+    }
+    if (offset_into_cluster(s, offset) ||
+        qcow2_check_pread(c, offset + index / per_word * sizeof(word),
+                          sizeof(word), &word) < 0) {
+        return false;
+    }
+    *refcount = qcow2_refcount_block_get(s, &word, index % per_word);
+    return true;
+}
+
 /* The refcount if it is stored and readable. */
-static bool stored_refcount(Qcow2Check *c, uint64_t offset,
-                            Qcow2CheckCounts *refcounts, uint64_t *refcount)
+static bool coroutine_fn stored_refcount(Qcow2Check *c, uint64_t offset,
+                                         Qcow2CheckCounts *refcounts,
+                                         uint64_t *refcount)
 {
     uint64_t cluster = offset >> c->s->cluster_bits;
     uint64_t block = cluster >> c->s->refcount_block_bits;
 
-    if (refcounts == c->disk && block < c->nb_blocks &&
-        c->block_state[block] == QCOW2_CHECK_BLOCK_BAD) {
-        return false;
+    if (refcounts == c->disk) {
+        if (cluster >= c->nb_clusters) {
+            return refcount_beyond_file(c, cluster, refcount);
+        }
+        if (block < c->nb_blocks &&
+            c->block_state[block] == QCOW2_CHECK_BLOCK_BAD) {
+            return false;
+        }
     }
     *refcount = qcow2_check_counts_get(refcounts, cluster);
     return true;
 }
 
 /* True if the COPIED flag of @entry, which names @offset, is wrong. */
-static bool copied_is_wrong(Qcow2Check *c, uint64_t entry, uint64_t offset,
-                            Qcow2CheckCounts *refcounts, uint64_t *refcount)
+static bool coroutine_fn copied_is_wrong(Qcow2Check *c, uint64_t entry,
+                                         uint64_t offset,
+                                         Qcow2CheckCounts *refcounts,
+                                         uint64_t *refcount)
 {
     return stored_refcount(c, offset, refcounts, refcount) &&
            (*refcount == 1) != !!(entry & QCOW_OFLAG_COPIED);
@@ -104,8 +142,9 @@ static const char l1_copied_fmt[] =
 static const char l2_copied_fmt[] =
     "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64;
 
-void qcow2_check_l1_entries(Qcow2Check *c, const uint64_t *entries, size_t n,
-                            bool active)
+void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
+                                         const uint64_t *entries, size_t n,
+                                         bool active)
 {
     uint64_t offset, refcount;
     size_t i;
@@ -181,9 +220,11 @@ static void compressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
     qcow2_check_count(c, offset, size, table->refs);
 }
 
-static void uncompressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
-                               uint32_t index, uint64_t entry,
-                               bool is_zero, uint64_t *next_contiguous)
+static void coroutine_fn uncompressed_entry(Qcow2Check *c,
+                                            const Qcow2CheckL2 *table,
+                                            uint32_t index, uint64_t entry,
+                                            bool is_zero,
+                                            uint64_t *next_contiguous)
 {
     uint64_t offset = entry & L2E_OFFSET_MASK;
     uint64_t refcount;

@@ -149,8 +149,9 @@ void coroutine_fn qcow2_check_count_structure(Qcow2Check *c);
 /* --- check-tables.c --- */
 
 /* Notes the tables of @n entries (host order) of an L1 table. */
-void qcow2_check_l1_entries(Qcow2Check *c, const uint64_t *entries, size_t n,
-                            bool active);
+void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
+                                         const uint64_t *entries, size_t n,
+                                         bool active);
 /* Walks all noted L2 tables; checks COPIED flags unless repairing. */
 void coroutine_fn qcow2_check_walk_l2(Qcow2Check *c);
 /*

@@ -39,8 +39,6 @@ static void plan_image(NewImage *img)
     img->cluster_size = 1ULL << o->cluster_bits;
     img->l1_size = qcow2_layout_l1_size(o);
     l1_clusters = DIV_ROUND_UP(img->l1_size * L1E_SIZE, img->cluster_size);
-    /* The L1 table always has a place, even if a disk of size 0 needs none. */
-    l1_clusters = MAX(l1_clusters, 1);
 
     qcow2_refcount_layout(o, 1 + l1_clusters, &img->rc);
     img->table_cluster = 1;
@@ -135,7 +133,9 @@ static int build_header(NewImage *img, void *buf)
             .size = o->size,
             .crypt_method = QCOW_CRYPT_NONE,
             .l1_size = img->l1_size,
-            .l1_table_offset = img->l1_cluster * img->cluster_size,
+            /* A disk of size 0 has no table. */
+            .l1_table_offset = img->l1_size
+                               ? img->l1_cluster * img->cluster_size : 0,
             .refcount_table_offset = img->table_cluster * img->cluster_size,
             .refcount_table_clusters = img->rc.table_clusters,
             .refcount_order = o->refcount_order,

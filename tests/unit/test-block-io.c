@@ -170,7 +170,7 @@ static void test_model(void)
 
 /* -------------------------------------------------------------- allocation */
 
-unsigned long allocations;
+static unsigned long allocations;
 
 /* Linked in place of the allocators (--wrap). */
 void *__real_malloc(size_t size);
@@ -184,25 +184,25 @@ void *__wrap_qemu_try_memalign(size_t alignment, size_t size);
 
 void *__wrap_malloc(size_t size)
 {
-    allocations++;
+    qatomic_inc(&allocations);
     return __real_malloc(size);
 }
 
 void *__wrap_g_malloc(gsize size)
 {
-    allocations++;
+    qatomic_inc(&allocations);
     return __real_g_malloc(size);
 }
 
 void *__wrap_g_malloc0(gsize size)
 {
-    allocations++;
+    qatomic_inc(&allocations);
     return __real_g_malloc0(size);
 }
 
 void *__wrap_qemu_try_memalign(size_t alignment, size_t size)
 {
-    allocations++;
+    qatomic_inc(&allocations);
     return __real_qemu_try_memalign(alignment, size);
 }
 
