@@ -269,8 +269,9 @@ void file_refresh_filename(BlockDriverState *bs)
     const char *prefix = "";
     int n;
 
+    /* A relative path that would be taken for a protocol. */
     if (looks_like_protocol(s->filename)) {
-        prefix = s->is_device ? "host_device:" : "file:";
+        prefix = "./";
     }
     n = snprintf(bs->exact_filename, sizeof(bs->exact_filename), "%s%s",
                  prefix, s->filename);

@@ -75,6 +75,13 @@ static const char *const qcow2_weak_options[] = {
     "cache-clean-interval", NULL
 };
 
+static const char *const qcow2_reopen_options[] = {
+    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
+    "pass-discard-other", "discard-no-unref", "overlap-check", "cache-size",
+    "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
+    "cache-clean-interval", NULL
+};
+
 BlockDriver bdrv_qcow2 = {
     .format_name = "qcow2",
     .id = BLOCKDEV_DRIVER_QCOW2,
@@ -88,6 +95,7 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_reopen_prepare = qcow2_reopen_prepare,
     .bdrv_reopen_commit = qcow2_reopen_commit,
     .bdrv_reopen_abort = qcow2_reopen_abort,
+    .reopen_options = qcow2_reopen_options,
     .bdrv_child_perm = bdrv_default_perms,
     .bdrv_refresh_limits = qcow2_refresh_limits,
 
