@@ -42,9 +42,9 @@ static BlockDriverState *disk_open(const Disk *d, int flags, Error **errp)
         "{'driver': 'concat', 'discard': 'unmap', 'files': [");
 
     for (int i = 0; i < NB_PARTS; i++) {
-        g_string_append_printf(json, "%s{'driver': 'raw', 'file': {'driver':"
-                               " 'file', 'filename': '%s'}}", i ? ", " : "",
-                               d->paths[i]);
+        /* Not raw, which has no lengths within a sector. */
+        g_string_append_printf(json, "%s{'driver': 'file', 'filename': '%s'}",
+                               i ? ", " : "", d->paths[i]);
     }
     g_string_append(json, "]}");
     return file_test_open(flags, errp, "%s", json->str);
