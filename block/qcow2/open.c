@@ -30,7 +30,7 @@ static void arm_clean_timer(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
 
     timer_mod(s->cache_clean_timer,
-              qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) +
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
               (int64_t)s->cache_clean_interval * 1000);
 }
 
@@ -49,7 +49,7 @@ static void start_clean_timer(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
 
     if (s->cache_clean_interval) {
-        s->cache_clean_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL,
+        s->cache_clean_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
                                             clean_timer_cb, bs);
         arm_clean_timer(bs);
     }

@@ -4,12 +4,17 @@
  *
  * For each run of clusters that lie together: lock, one lookup, unlock, one
  * read. The request stays registered (inflight.c) until the data is there, so
- * no cluster that it looked up can be freed or moved meanwhile.
+ * no cluster that it looked up can be freed or moved meanwhile. A request that
+ * turns out to be in one piece needs no memory; the pieces of others are read
+ * several at a time.
  */
 #include "util/osdep.h"
 #include "util/lockable.h"
 #include "util/memalign.h"
 #include "block/qcow2/qcow2.h"
+
+/* Pieces of one request that are read at the same time. */
+#define MAX_PARALLEL_RUNS 8
 
 /* The backing file may be shorter: zeroes from there on. */
 static int coroutine_fn read_backing(BlockDriverState *bs, uint64_t offset,
@@ -56,49 +61,127 @@ static int coroutine_fn read_compressed(BlockDriverState *bs,
     return 0;
 }
 
+/* A run of guest bytes and where they are. */
+typedef struct ReadRun {
+    uint64_t offset;
+    uint64_t bytes;
+    uint64_t host;
+    uint64_t l2_entry;
+    QCow2ClusterType type;
+} ReadRun;
+
+static int coroutine_fn find_run(BlockDriverState *bs, uint64_t offset,
+                                 uint64_t bytes, ReadRun *run)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    run->offset = offset;
+    run->bytes = bytes;
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_get_host_offset(bs, offset, &run->bytes, &run->host,
+                                &run->type, &run->l2_entry);
+    qemu_co_mutex_unlock(&s->lock);
+    return ret;
+}
+
+static int coroutine_fn read_run(BlockDriverState *bs, const ReadRun *run,
+                                 QEMUIOVector *qiov, size_t qiov_offset)
+{
+    switch (run->type) {
+    case QCOW2_CLUSTER_UNALLOCATED:
+        return read_backing(bs, run->offset, run->bytes, qiov, qiov_offset);
+    case QCOW2_CLUSTER_ZERO_PLAIN:
+    case QCOW2_CLUSTER_ZERO_ALLOC:
+        qemu_iovec_memset(qiov, qiov_offset, 0, run->bytes);
+        return 0;
+    case QCOW2_CLUSTER_NORMAL:
+        BLKDBG_EVENT(bs->file, BLKDBG_READ_AIO);
+        return bdrv_co_preadv_part(bs->file, run->host, run->bytes, qiov,
+                                   qiov_offset, 0);
+    case QCOW2_CLUSTER_COMPRESSED:
+        return read_compressed(bs, run->l2_entry, run->offset, run->bytes,
+                               qiov, qiov_offset);
+    }
+    g_assert_not_reached();
+}
+
+/* --- several runs at a time --- */
+
+/* Lives in the coroutine of the request, in whose thread all of it runs. */
+typedef struct ReadBatch {
+    BlockDriverState *bs;
+    QEMUIOVector *qiov;
+    CoSemaphore slots;
+    int ret;
+} ReadBatch;
+
+typedef struct ReadTask {
+    ReadBatch *batch;
+    ReadRun run;
+    size_t qiov_offset;
+} ReadTask;
+
+static void coroutine_fn read_task_entry(void *opaque)
+{
+    ReadTask *t = opaque;
+    ReadBatch *b = t->batch;
+    int ret = read_run(b->bs, &t->run, b->qiov, t->qiov_offset);
+
+    if (ret < 0 && b->ret == 0) {
+        b->ret = ret;
+    }
+    g_free(t);
+    qemu_co_sem_release(&b->slots, 1);
+}
+
+static void coroutine_fn start_run(ReadBatch *b, const ReadRun *run,
+                                   size_t qiov_offset)
+{
+    ReadTask *t;
+
+    qemu_co_sem_acquire(&b->slots, 1);
+    t = g_new(ReadTask, 1);
+    *t = (ReadTask) { b, *run, qiov_offset };
+    qemu_coroutine_enter(qemu_coroutine_create(read_task_entry, t));
+}
+
+/* @run is the first one of [@offset, @offset + @bytes). */
+static QEMU_NOINLINE int coroutine_fn
+read_in_runs(BlockDriverState *bs, ReadRun *run, uint64_t bytes,
+             QEMUIOVector *qiov, size_t qiov_offset)
+{
+    ReadBatch b = { .bs = bs, .qiov = qiov };
+    uint64_t offset = run->offset;
+    int ret;
+
+    qemu_co_sem_init(&b.slots, MAX_PARALLEL_RUNS);
+    do {
+        start_run(&b, run, qiov_offset);
+        offset += run->bytes;
+        qiov_offset += run->bytes;
+        bytes -= run->bytes;
+        ret = bytes ? find_run(bs, offset, bytes, run) : 0;
+    } while (bytes && ret == 0 && b.ret == 0);
+    qemu_co_sem_acquire(&b.slots, MAX_PARALLEL_RUNS);
+    qemu_co_sem_destroy(&b.slots);
+    return b.ret < 0 ? b.ret : ret;
+}
+
 int coroutine_fn qcow2_read_guest(BlockDriverState *bs, uint64_t offset,
                                   uint64_t bytes, QEMUIOVector *qiov,
                                   size_t qiov_offset)
 {
-    BDRVQcow2State *s = bs->opaque;
+    ReadRun run;
+    int ret = find_run(bs, offset, bytes, &run);
 
-    while (bytes) {
-        uint64_t n = bytes, host, entry;
-        QCow2ClusterType type;
-        int ret;
-
-        qemu_co_mutex_lock(&s->lock);
-        ret = qcow2_get_host_offset(bs, offset, &n, &host, &type, &entry);
-        qemu_co_mutex_unlock(&s->lock);
-        if (ret < 0) {
-            return ret;
-        }
-
-        switch (type) {
-        case QCOW2_CLUSTER_UNALLOCATED:
-            ret = read_backing(bs, offset, n, qiov, qiov_offset);
-            break;
-        case QCOW2_CLUSTER_ZERO_PLAIN:
-        case QCOW2_CLUSTER_ZERO_ALLOC:
-            qemu_iovec_memset(qiov, qiov_offset, 0, n);
-            break;
-        case QCOW2_CLUSTER_NORMAL:
-            BLKDBG_EVENT(bs->file, BLKDBG_READ_AIO);
-            ret = bdrv_co_preadv_part(bs->file, host, n, qiov, qiov_offset,
-                                      0);
-            break;
-        case QCOW2_CLUSTER_COMPRESSED:
-            ret = read_compressed(bs, entry, offset, n, qiov, qiov_offset);
-            break;
-        }
-        if (ret < 0) {
-            return ret;
-        }
-        offset += n;
-        bytes -= n;
-        qiov_offset += n;
+    if (ret < 0) {
+        return ret;
     }
-    return 0;
+    if (likely(run.bytes == bytes)) {
+        return read_run(bs, &run, qiov, qiov_offset);
+    }
+    return read_in_runs(bs, &run, bytes, qiov, qiov_offset);
 }
 
 int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset,
