@@ -236,6 +236,40 @@ static bool resolve_by_probing(OpenRequest *req, Error **errp)
     return true;
 }
 
+/*
+ * Options that the file below inherits and that are needed before the whole
+ * description can be read: the file is opened to find the format. Values that
+ * make no sense are left to the visitor, which names them.
+ */
+static void apply_early_options(OpenRequest *req)
+{
+    static const struct {
+        const char *parent, *name;
+        bool inverted;
+        int flag;
+    } early[] = {
+        { NULL, "read-only", true, BDRV_O_RDWR },
+        { NULL, "auto-read-only", false, BDRV_O_AUTO_RDONLY },
+        { NULL, "force-share", false, BDRV_O_FORCE_SHARE },
+        { "cache", "direct", false, BDRV_O_NOCACHE },
+        { "cache", "no-flush", false, BDRV_O_NO_FLUSH },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(early); i++) {
+        QDict *dict = early[i].parent
+            ? qobject_to(QDict, qdict_get(req->options, early[i].parent))
+            : req->options;
+        const char *value = dict ? qdict_get_try_str(dict, early[i].name)
+                                 : NULL;
+        bool on;
+
+        if (value && qapi_bool_parse(early[i].name, value, &on, NULL)) {
+            req->flags = on != early[i].inverted
+                ? req->flags | early[i].flag : req->flags & ~early[i].flag;
+        }
+    }
+}
+
 static bool resolve_driver(OpenRequest *req, Error **errp)
 {
     const char *name = qdict_get_try_str(req->options, "driver");
@@ -488,6 +522,7 @@ static BlockDriverState *open_node(const char *filename, QDict *options,
         goto out;
     }
     req.options = nested;
+    apply_early_options(&req);
     if (!resolve_driver(&req, errp) || !complete_children(&req, errp)) {
         goto out;
     }

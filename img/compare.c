@@ -10,6 +10,8 @@
 #include "util/zero.h"
 
 #define CHUNK (2 * 1024 * 1024)
+/* What of the status must be the same in strict mode. */
+#define STRICT_BITS (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED)
 
 enum {
     COMPARE_SAME = 0,
@@ -180,8 +182,7 @@ static int compare_common(CompareArgs *a, int64_t end, int64_t scale)
         }
         bytes = MIN(MIN(n[0], n[1]), end - pos);
 
-        if (a->strict && (status[0] & ~BDRV_BLOCK_OFFSET_VALID) !=
-                             (status[1] & ~BDRV_BLOCK_OFFSET_VALID)) {
+        if (a->strict && ((status[0] ^ status[1]) & STRICT_BITS)) {
             say(a, "Strict mode: Offset %" PRId64 " block status mismatch!\n",
                 pos);
             return COMPARE_DIFFERENT;
@@ -240,7 +241,6 @@ static int compare(CompareArgs *a)
         ret = compare_rest(a, longer, common);
     }
     if (ret == COMPARE_SAME) {
-        img_progress_print(100);
         say(a, "Images are identical.\n");
     }
     return ret;

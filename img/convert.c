@@ -231,11 +231,12 @@ static bool put_backing(Parse *p, const char *key, const char *value,
                         const char *what)
 {
     ConvertArgs *a = p->a;
-    BlockDriver *drv = bdrv_find_format(a->dest.fmt);
+    BlockDriver *drv;
 
     if (!value || a->no_create) {
         return true;
     }
+    drv = bdrv_find_format(a->dest.fmt);
     if (drv && !qapi_member_find(drv->create_options, key)) {
         error_report("%s not supported for file format '%s'", what,
                      a->dest.fmt);
@@ -257,14 +258,14 @@ static bool merge_options(Parse *p)
     }
     a->backing = a->no_create ? p->backing
                               : qdict_get_try_str(a->options, "backing_file");
-    if (a->backing && !a->no_create &&
-        !qdict_haskey(a->options, "backing_fmt")) {
-        error_report("Use of backing file requires explicit backing format");
-        return false;
-    }
     if (a->backing && a->nb_sources > 1) {
         error_report("Having a backing file for the target makes no sense when "
                      "concatenating multiple input images");
+        return false;
+    }
+    if (a->backing && !a->no_create &&
+        !qdict_haskey(a->options, "backing_fmt")) {
+        error_report("Use of backing file requires explicit backing format");
         return false;
     }
     if (a->backing && a->target_is_zero) {

@@ -78,44 +78,38 @@ static bool same_kind(const Stretch *a, const Stretch *b)
     return !a->has_offset || a->offset + a->length == b->offset;
 }
 
-/* Depth counts from 0 for the image itself; 0 where nobody holds the range. */
-static int64_t printed_depth(BlockDriverState *bs, int status, int depth)
-{
-    if (!(status & BDRV_BLOCK_ALLOCATED)) {
-        /* The chain's last layer is where it was looked for last. */
-        int layers = 0;
-
-        for (bs = bdrv_skip_filters(bs); bs; bs = bdrv_backing_chain_next(bs)) {
-            layers++;
-        }
-        return MAX(layers - 1, 0);
-    }
-    return MAX(depth - 1, 0);
-}
-
-static int ask(BlockDriverState *bs, int64_t offset, int64_t bytes,
-               Stretch *e)
+/*
+ * Asks down the chain for the first layer that says more than "not here"; the
+ * range shrinks to what all layers asked have in common. Depth counts from 0.
+ */
+static int ask(BlockDriverState *bs, int64_t offset, int64_t bytes, Stretch *e)
 {
     BlockDriverState *file = NULL;
     int64_t map = 0, pnum;
-    int depth = 0;
-    int ret;
+    int depth = 0, ret;
 
-    ret = bdrv_block_status_above(bs, NULL, offset, bytes, &pnum, &map, &file,
-                                  &depth);
-    if (ret < 0) {
-        return ret;
+    for (bs = bdrv_skip_filters(bs);; depth++) {
+        ret = bdrv_block_status(bs, offset, bytes, &pnum, &map, &file);
+        if (ret < 0) {
+            return ret;
+        }
+        bytes = pnum ?: bytes;
+        if (!pnum || (ret & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO)) ||
+            !bdrv_backing_chain_next(bs)) {
+            break;
+        }
+        bs = bdrv_backing_chain_next(bs);
     }
     *e = (Stretch) {
         .start = offset,
-        .length = pnum,
+        .length = bytes,
         .data = ret & BDRV_BLOCK_DATA,
         .zero = ret & BDRV_BLOCK_ZERO,
         .compressed = ret & BDRV_BLOCK_COMPRESSED,
         .present = ret & BDRV_BLOCK_ALLOCATED,
         .has_offset = ret & BDRV_BLOCK_OFFSET_VALID,
         .offset = ret & BDRV_BLOCK_OFFSET_VALID ? map : 0,
-        .depth = printed_depth(bs, ret, depth),
+        .depth = depth,
     };
     if (e->has_offset && file) {
         bdrv_refresh_filename(file);

@@ -89,7 +89,7 @@ static bool parse(const ImgCmd *cmd, int argc, char **argv, ResizeArgs *a)
         return false;
     }
     if (optind + (size_like_option ? 1 : 2) > argc) {
-        img_usage_error(cmd, "Expecting image file name and size");
+        img_usage_error(cmd, "Not enough arguments");
     }
     a->filename = argv[optind++];
     if (!size_like_option) {

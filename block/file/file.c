@@ -147,7 +147,7 @@ static int check_file_type(BDRVFileState *s, const char *driver, bool device,
     return 0;
 }
 
-static int open_first(BDRVFileState *s, Error **errp)
+static int open_first(BDRVFileState *s, const char *driver, Error **errp)
 {
     int fd = open_by_name(s->filename, s->fd_flags);
     int fl;
@@ -155,6 +155,11 @@ static int open_first(BDRVFileState *s, Error **errp)
     if (fd == -EINVAL && (s->fd_flags & O_DIRECT)) {
         error_setg(errp, "Could not open '%s': filesystem does not support "
                    "O_DIRECT", s->filename);
+        return fd;
+    }
+    if (fd == -EISDIR) {
+        error_setg(errp, "'%s' driver requires '%s' to be a regular file",
+                   driver, s->filename);
         return fd;
     }
     if (fd < 0) {
@@ -191,7 +196,7 @@ int file_open_node(BlockDriverState *bs, const BlockdevOptionsFile *o,
     s->drop_cache = !o->has_drop_cache || o->drop_cache;
     s->fd_flags = file_fd_flags(flags, 0);
 
-    ret = open_first(s, errp);
+    ret = open_first(s, bs->drv->format_name, errp);
     if (ret == 0) {
         ret = check_file_type(s, bs->drv->format_name, device, errp);
     }
@@ -264,8 +269,9 @@ void file_refresh_filename(BlockDriverState *bs)
     const char *prefix = "";
     int n;
 
+    /* A relative path that would be taken for a protocol. */
     if (looks_like_protocol(s->filename)) {
-        prefix = s->is_device ? "host_device:" : "file:";
+        prefix = "./";
     }
     n = snprintf(bs->exact_filename, sizeof(bs->exact_filename), "%s%s",
                  prefix, s->filename);

@@ -154,9 +154,11 @@ bool blkdebug_add_set_state(BlkdebugRules *r, const BlkdebugSetStateOptions *o,
 
 static void arm_locked(BlkdebugRules *r, BlkdebugRule *rule, bool first)
 {
+    BlkdebugRule *old, *next;
+
     if (first) {
-        while (!QLIST_EMPTY(&r->armed)) {
-            QLIST_REMOVE(QLIST_FIRST(&r->armed), next_armed);
+        QLIST_FOREACH_SAFE(old, &r->armed, next_armed, next) {
+            QLIST_REMOVE(old, next_armed);
         }
     }
     QLIST_INSERT_HEAD(&r->armed, rule, next_armed);

@@ -98,6 +98,7 @@ static int coroutine_fn write_merged(BlockDriverState *bs, CowPlan *p,
     int ret;
 
     BLKDBG_EVENT(bs->file, BLKDBG_COW_WRITE);
+    BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
     if (qemu_iovec_subvec_niov(qiov, qiov_offset, bytes) + 2 > IOV_MAX) {
         ret = write_buf(bs, p->host, head_bytes(p), p->head);
         if (ret == 0) {

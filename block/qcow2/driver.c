@@ -41,6 +41,20 @@ static int coroutine_fn qcow2_co_get_info(BlockDriverState *bs,
     return 0;
 }
 
+/*
+ * Of an image that was just created: without clusters it reads as zeroes, and
+ * preallocated ones show what the file has there.
+ */
+static int qcow2_has_zero_init(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (s->l1.size && s->l1.entries[0]) {
+        return bdrv_has_zero_init(bs->file->bs);
+    }
+    return 1;
+}
+
 static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
                                        BdrvCheckResult *result,
                                        BdrvCheckMode fix)
@@ -61,6 +75,13 @@ static const char *const qcow2_weak_options[] = {
     "cache-clean-interval", NULL
 };
 
+static const char *const qcow2_reopen_options[] = {
+    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
+    "pass-discard-other", "discard-no-unref", "overlap-check", "cache-size",
+    "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
+    "cache-clean-interval", NULL
+};
+
 BlockDriver bdrv_qcow2 = {
     .format_name = "qcow2",
     .id = BLOCKDEV_DRIVER_QCOW2,
@@ -74,6 +95,7 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_reopen_prepare = qcow2_reopen_prepare,
     .bdrv_reopen_commit = qcow2_reopen_commit,
     .bdrv_reopen_abort = qcow2_reopen_abort,
+    .reopen_options = qcow2_reopen_options,
     .bdrv_child_perm = bdrv_default_perms,
     .bdrv_refresh_limits = qcow2_refresh_limits,
 
@@ -88,6 +110,7 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_co_truncate = qcow2_co_truncate,
     .bdrv_co_getlength = qcow2_co_getlength,
     .bdrv_co_get_info = qcow2_co_get_info,
+    .bdrv_has_zero_init = qcow2_has_zero_init,
     .bdrv_get_specific_info = qcow2_get_specific_info,
     .bdrv_snapshot_list = qcow2_snapshot_list,
     .bdrv_co_check = qcow2_co_check,

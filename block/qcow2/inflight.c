@@ -90,17 +90,21 @@ void coroutine_fn qcow2_request_begin(Qcow2Inflight *in, Qcow2Request *req,
 }
 
 /*
- * Requests that still wait do not stand in the way: they arrived later than
- * @req (an earlier one would have held @req up) and look at it again.
+ * Of those that arrived later only the ones at work are in the way: the others
+ * look at @req again before they start. Those that arrived earlier do not, so
+ * every one of them is.
  */
 static bool can_upgrade_locked(Qcow2Inflight *in, const Qcow2Request *req,
                                const Qcow2Request *wanted)
 {
     Qcow2Request *other;
+    bool earlier = true;
 
     QTAILQ_FOREACH(other, &in->requests, next) {
-        if (other != req && other->granted &&
-            request_conflicts(other, wanted)) {
+        if (other == req) {
+            earlier = false;
+        } else if ((earlier || other->granted) &&
+                   request_conflicts(other, wanted)) {
             return false;
         }
     }

@@ -85,6 +85,14 @@ static void ram_end(RamState *s)
     qatomic_dec(&s->running);
 }
 
+/* Requests of several threads come here: no write without need. */
+static void ram_grow(RamState *s, int64_t end)
+{
+    if (end > s->length) {
+        s->length = end;
+    }
+}
+
 /* -------------------------------------------------------------- requests */
 
 static void check_transfer(BlockDriverState *bs, int64_t offset,
@@ -111,7 +119,6 @@ static void check_transfer(BlockDriverState *bs, int64_t offset,
                                             bl->request_alignment));
     }
     qemu_iovec_destroy(&slice);
-    s->longest = MAX(s->longest, bytes);
 }
 
 static bool cluster_allocated(RamState *s, int64_t offset)
@@ -200,7 +207,7 @@ static int coroutine_fn ram_pwritev(BlockDriverState *bs, int64_t offset,
             qatomic_inc(&s->fua_writes);
         }
         qemu_iovec_to_buf(qiov, qiov_offset, s->data + offset, bytes);
-        s->length = MAX(s->length, offset + bytes);
+        ram_grow(s, offset + bytes);
     }
     ram_end(s);
     return ret;
@@ -232,7 +239,7 @@ static int coroutine_fn ram_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
             qatomic_inc(&s->unmaps);
         }
         memset(s->data + offset, 0, bytes);
-        s->length = MAX(s->length, offset + bytes);
+        ram_grow(s, offset + bytes);
     }
     ram_end(s);
     return ret;
@@ -292,7 +299,7 @@ static int coroutine_fn ram_copy_to(BlockDriverState *bs, BdrvChild *src,
         return -ENOTSUP;
     }
     memmove(to->data + dst_offset, from->data + src_offset, bytes);
-    to->length = MAX(to->length, dst_offset + bytes);
+    ram_grow(to, dst_offset + bytes);
     return 0;
 }
 

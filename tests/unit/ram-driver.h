@@ -42,7 +42,6 @@ typedef struct RamState {
     unsigned reads, writes, zeroes, discards, flushes, statuses;
     unsigned fua_writes, unmaps;
     unsigned running;       /* calls in the driver, held ones included */
-    int64_t longest;        /* bytes of the longest transfer */
 
     QemuMutex lock;         /* protects the rest */
     unsigned hold;          /* RamOp bits: these wait */
