@@ -14,7 +14,7 @@
 #include "qobject/qstring.h"
 #include "qapi/util.h"
 
-/* --- bdrv_create ------------------------------------------------------------ */
+/* --- bdrv_create ------------------------------------------------------ */
 
 static BlockDriver *find_creator(const char *filename, Error **errp)
 {
@@ -86,7 +86,7 @@ int bdrv_create(BlockDriver *drv, const char *filename, QDict *options,
     return ret;
 }
 
-/* --- options ------------------------------------------------------------------ */
+/* --- options ---------------------------------------------------------- */
 
 /* Tables that apply to @drv on @filename's protocol, NULL-terminated. */
 typedef struct OptionTables {
@@ -264,7 +264,7 @@ void bdrv_print_create_options(BlockDriver *drv, const char *filename)
     }
 }
 
-/* --- bdrv_img_create --------------------------------------------------------------- */
+/* --- bdrv_img_create -------------------------------------------------- */
 
 /* The backing options of the command line go into @options. */
 static bool merge_backing(const OptionTables *t, BlockDriver *drv,
