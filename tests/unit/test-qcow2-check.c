@@ -13,7 +13,7 @@
 #include "block/qcow2/qcow2.h"
 #include "util/bswap.h"
 
-/* --- counts ------------------------------------------------------------------ */
+/* --- counts ----------------------------------------------------------- */
 
 static uint64_t model_get(GHashTable *model, uint64_t cluster)
 {
@@ -113,7 +113,7 @@ static void test_counts_memory(void)
     g_assert_cmpuint(qcow2_check_counts_memory(counts), <, n / 4 + n / 16);
 }
 
-/* --- images ---------------------------------------------------------------- */
+/* --- images ----------------------------------------------------------- */
 
 #define CLUSTER 65536ULL
 #define DISK (2ULL << 30)

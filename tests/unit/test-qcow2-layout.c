@@ -9,7 +9,7 @@
 #include "block/qcow2/layout.h"
 #include "util/bswap.h"
 
-/* --- measure ------------------------------------------------------------------ */
+/* --- measure ---------------------------------------------------------- */
 
 typedef struct MeasureCase {
     const char *size;
@@ -126,7 +126,7 @@ static void test_measure_image(void)
     blk_unref(blk);
 }
 
-/* --- overlap ------------------------------------------------------------------ */
+/* --- overlap ---------------------------------------------------------- */
 
 typedef struct Overlap {
     BlockDriverState *bs;
