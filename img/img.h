@@ -65,7 +65,7 @@ typedef enum {
 /* False after a message. */
 bool img_parse_output(const char *text, ImgOutput *output);
 
-/* The value of an option called @what in the message, after which it is false. */
+/* A cache mode; @what is the option in the message. False after one. */
 bool img_parse_cache(const char *what, const char *mode, int *flags,
                      bool *writethrough);
 
