@@ -92,7 +92,7 @@ char *io_size_text(double bytes);
 /* Aligned for the file and filled with @pattern; io_free(). */
 void *io_alloc(Io *io, size_t bytes, int pattern);
 void io_free(Io *io, void *buf);
-/* The same filled with the content of a file, repeated; NULL after a message. */
+/* The same filled with a file's content, repeated; NULL after a message. */
 void *io_alloc_from_file(Io *io, size_t bytes, const char *filename);
 
 /*
