@@ -207,6 +207,11 @@ static void coroutine_fn count_snapshots(Qcow2Check *c)
         const QCowSnapshot *sn = &s->snapshots[i];
         uint64_t bytes = (uint64_t)sn->l1_size * L1E_SIZE;
 
+        if (s->qcow_version >= 3 &&
+            sn->extra_data_size < endof(QCowSnapshotExtraData, disk_size)) {
+            qcow2_check_corruption(c, 1, "ERROR snapshot table entry %u is "
+                                   "incomplete", i);
+        }
         if (offset_into_cluster(s, sn->l1_table_offset)) {
             qcow2_check_bad_reference(
                 c, 1, "ERROR snapshot %s (%s) l1_offset=0x%" PRIx64 ": L1 "

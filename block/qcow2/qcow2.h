@@ -540,10 +540,13 @@ int coroutine_fn qcow2_update_refcount(BlockDriverState *bs, uint64_t offset,
  * the refcount structures want rebuilding. [lock] */
 int coroutine_fn qcow2_set_refcount(BlockDriverState *bs,
                                     uint64_t cluster_index, uint64_t value);
-/* reftable.c: puts a block for @cluster_index, which is free, there (or the
- * table with it); -EAGAIN when it did. [lock] */
-int coroutine_fn qcow2_alloc_refcount_block(BlockDriverState *bs,
-                                            uint64_t cluster_index);
+/*
+ * reftable.c: makes the refcount blocks that free clusters [@start, @start +
+ * @n) want and, if there are some to make, takes the start of the run for
+ * them: -EAGAIN. 0 if none is missing. In clusters. [lock]
+ */
+int coroutine_fn qcow2_alloc_refcount_blocks(BlockDriverState *bs,
+                                             uint64_t start, uint64_t n);
 
 /* --- alloc.c -------------------------------------------------------------- */
 

@@ -270,7 +270,7 @@ static int coroutine_fn update_in_block(RefcountUpdate *u, uint64_t first,
 
     *done = 0;
     if (!block_offset) {
-        return u->decrease ? -EINVAL : qcow2_alloc_refcount_block(bs, first);
+        return -EINVAL;
     }
     ret = load_block(bs, block_offset, &block);
     if (ret < 0) {
@@ -355,6 +355,12 @@ int coroutine_fn qcow2_update_refcount(BlockDriverState *bs, uint64_t offset,
     }
     end = ((offset + bytes - 1) >> s->cluster_bits) + 1;
 
+    if (!decrease) {
+        ret = qcow2_alloc_refcount_blocks(bs, first, end - first);
+        if (ret < 0) {
+            return ret;
+        }
+    }
     while (cluster < end) {
         uint64_t block_end = ROUND_UP(cluster + 1,
                                       (uint64_t)s->refcount_block_size);

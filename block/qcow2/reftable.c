@@ -3,10 +3,12 @@
  * Making refcount blocks, and a longer refcount table when there is no entry
  * for a new block.
  *
- * A block is put into the range that it covers itself, at the very cluster
- * that somebody wanted to allocate: nothing in that range is in use, so no
- * second block is ever needed to account for the first one. The caller then
- * looks for another cluster (-EAGAIN).
+ * Somebody wants to allocate a run of free clusters, and some of them have no
+ * block. The missing blocks are put at the start of the run, one after the
+ * other; they are counted in whatever blocks cover that place, be they old or
+ * new. So no further block is ever needed to account for the first ones, and
+ * the rest of the run has all its blocks. The caller then looks for another
+ * run (-EAGAIN).
  *
  * A new table is put behind everything that the old one can cover, together
  * with the blocks that account for the table and for themselves. The header
@@ -157,34 +159,99 @@ fail:
     return ret;
 }
 
-int coroutine_fn qcow2_alloc_refcount_block(BlockDriverState *bs,
-                                            uint64_t cluster_index)
+/* Clusters of the blocks that are missing from @start on, for a run of @n
+ * clusters behind those blocks. */
+static uint64_t count_missing(const BDRVQcow2State *s, uint64_t start,
+                              uint64_t n)
+{
+    uint64_t missing = 0;
+
+    for (uint64_t i = start >> s->refcount_block_bits;
+         i <= (start + n + missing - 1) >> s->refcount_block_bits; i++) {
+        if (i >= s->reftable.size ||
+            !(s->reftable.entries[i] & REFT_OFFSET_MASK)) {
+            missing++;
+        }
+    }
+    return missing;
+}
+
+/* Forgets blocks that were put at [@start, @start + @n). */
+static void drop_blocks(BDRVQcow2State *s, uint64_t start, uint64_t n)
+{
+    uint64_t first = start << s->cluster_bits;
+    uint64_t bytes = n << s->cluster_bits;
+
+    for (uint32_t i = 0; i < s->reftable.size; i++) {
+        uint64_t offset = s->reftable.entries[i];
+
+        if (offset >= first && offset - first < bytes) {
+            qcow2_table_set(&s->reftable, i, 0);
+        }
+    }
+    qcow2_cache_discard_range(s->refcount_block_cache, first, bytes);
+}
+
+/* Puts blocks for the first @missing ranges without one at @start. */
+static int coroutine_fn make_blocks(BlockDriverState *bs, uint64_t start,
+                                    uint64_t missing)
 {
     BDRVQcow2State *s = bs->opaque;
-    uint64_t table_index = cluster_index >> s->refcount_block_bits;
-    uint64_t offset = cluster_index << s->cluster_bits;
+    uint64_t i = start >> s->refcount_block_bits;
+    uint64_t done = 0;
+    int ret = 0;
+
+    for (; done < missing; i++) {
+        uint64_t offset = (start + done) << s->cluster_bits;
+
+        if (s->reftable.entries[i] & REFT_OFFSET_MASK) {
+            continue;
+        }
+        ret = make_block(bs, offset, i, 0, 0);
+        if (ret < 0) {
+            break;
+        }
+        qcow2_table_set(&s->reftable, i, offset);
+        s->max_refcount_table_index = MAX(s->max_refcount_table_index, i);
+        done++;
+    }
+    if (ret == 0) {
+        ret = qcow2_update_refcount(bs, start << s->cluster_bits,
+                                    missing << s->cluster_bits, 1, false,
+                                    QCOW2_DISCARD_NEVER);
+    }
+    if (ret < 0) {
+        drop_blocks(s, start, done);
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_alloc_refcount_blocks(BlockDriverState *bs,
+                                             uint64_t start, uint64_t n)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t missing = count_missing(s, start, n);
+    uint64_t last = start + n + missing - 1;
     int ret;
 
+    if (!missing) {
+        return 0;
+    }
     BLKDBG_EVENT(bs->file, BLKDBG_REFBLOCK_ALLOC);
-    if (!cluster_index || offset >= QCOW_MAX_HOST_OFFSET) {
+    if (!start || last >= QCOW_MAX_HOST_OFFSET >> s->cluster_bits) {
         return -EFBIG;
     }
-    ret = qcow2_pre_write_overlap_check(bs, 0, offset, s->cluster_size);
-    if (ret < 0) {
-        return ret;
-    }
-    if (table_index >= s->reftable.size) {
-        ret = grow_reftable(bs, cluster_index);
+    if (last >> s->refcount_block_bits >= s->reftable.size) {
+        uint64_t covered = (uint64_t)s->reftable.size
+                           << s->refcount_block_bits;
+
+        ret = grow_reftable(bs, MAX(start, covered));
         return ret < 0 ? ret : -EAGAIN;
     }
-
-    ret = make_block(bs, offset, table_index, cluster_index,
-                     cluster_index + 1);
-    if (ret < 0) {
-        return ret;
+    ret = qcow2_pre_write_overlap_check(bs, 0, start << s->cluster_bits,
+                                        missing << s->cluster_bits);
+    if (ret == 0) {
+        ret = make_blocks(bs, start, missing);
     }
-    qcow2_table_set(&s->reftable, table_index, offset);
-    s->max_refcount_table_index = MAX(s->max_refcount_table_index,
-                                      table_index);
-    return -EAGAIN;
+    return ret < 0 ? ret : -EAGAIN;
 }
