@@ -71,9 +71,9 @@ static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
      * them yet would look like a leak.
      */
     qcow2_request_begin(&s->inflight, &req, 0, INT64_MAX, true);
-    WITH_QEMU_LOCK_GUARD(&s->lock) {
-        ret = qcow2_check_locked(bs, result, fix);
-    }
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_check_locked(bs, result, fix);
+    qemu_co_mutex_unlock(&s->lock);
     qcow2_request_end(&s->inflight, &req);
     return ret;
 }
