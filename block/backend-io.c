@@ -82,7 +82,7 @@ static inline int coroutine_fn enter(BlockBackend *blk)
             }
         }
         bdrv_graph_co_rdlock();
-        if (likely(qatomic_read(&blk->quiesce_counter) == 0)) {
+        if (likely(qatomic_load_acquire(&blk->quiesce_counter) == 0)) {
             break;
         }
         /* Drained while a change of the graph held us up. */
@@ -338,8 +338,8 @@ static int coroutine_fn enter_both(BlockBackend *in, BlockBackend *out)
             blk_inc_in_flight(in);
         } else {
             bdrv_graph_co_rdlock();
-            if (qatomic_read(&in->quiesce_counter) == 0 &&
-                qatomic_read(&out->quiesce_counter) == 0) {
+            if (qatomic_load_acquire(&in->quiesce_counter) == 0 &&
+                qatomic_load_acquire(&out->quiesce_counter) == 0) {
                 return 0;
             }
             bdrv_graph_co_rdunlock();

@@ -14,7 +14,7 @@
 #include "qobject/qstring.h"
 #include "qapi/util.h"
 
-/* --- bdrv_create ------------------------------------------------------------ */
+/* --- bdrv_create ------------------------------------------------------ */
 
 static BlockDriver *find_creator(const char *filename, Error **errp)
 {
@@ -26,13 +26,6 @@ static BlockDriver *find_creator(const char *filename, Error **errp)
         return NULL;
     }
     return drv;
-}
-
-int bdrv_create_file(const char *filename, QDict *options, Error **errp)
-{
-    BlockDriver *drv = find_creator(filename, errp);
-
-    return drv ? drv->bdrv_create(filename, options, errp) : -ENOTSUP;
 }
 
 /* The path if @filename is a plain file by name, else NULL. */
@@ -47,13 +40,36 @@ static const char *plain_path(const char *filename)
                                                : filename;
 }
 
+/*
+ * The new file of the bdrv_create() that is running, NULL if it made none: what
+ * was there before is never removed. Main thread.
+ */
+static char *new_file;
+
+int bdrv_create_file(const char *filename, QDict *options, Error **errp)
+{
+    BlockDriver *drv = find_creator(filename, errp);
+    const char *path = plain_path(filename);
+    struct stat st;
+    bool is_new;
+    int ret;
+
+    if (!drv) {
+        return -ENOTSUP;
+    }
+    /* A link that leads nowhere is there too. */
+    is_new = path && lstat(path, &st) < 0 && errno == ENOENT;
+    ret = drv->bdrv_create(filename, options, errp);
+    if (ret == 0 && is_new) {
+        g_free(new_file);
+        new_file = g_strdup(path);
+    }
+    return ret;
+}
+
 int bdrv_create(BlockDriver *drv, const char *filename, QDict *options,
                 Error **errp)
 {
-    const char *path = plain_path(filename);
-    struct stat st;
-    /* A link that leads nowhere is there too. */
-    bool existed = !path || lstat(path, &st) == 0;
     int ret;
 
     if (!drv->bdrv_create) {
@@ -61,14 +77,16 @@ int bdrv_create(BlockDriver *drv, const char *filename, QDict *options,
                    drv->format_name);
         return -ENOTSUP;
     }
+    g_clear_pointer(&new_file, g_free);
     ret = drv->bdrv_create(filename, options, errp);
-    if (ret < 0 && !existed) {
-        (void)unlink(path);
+    if (ret < 0 && new_file) {
+        (void)unlink(new_file);
     }
+    g_clear_pointer(&new_file, g_free);
     return ret;
 }
 
-/* --- options ------------------------------------------------------------------ */
+/* --- options ---------------------------------------------------------- */
 
 /* Tables that apply to @drv on @filename's protocol, NULL-terminated. */
 typedef struct OptionTables {
@@ -246,7 +264,7 @@ void bdrv_print_create_options(BlockDriver *drv, const char *filename)
     }
 }
 
-/* --- bdrv_img_create --------------------------------------------------------------- */
+/* --- bdrv_img_create -------------------------------------------------- */
 
 /* The backing options of the command line go into @options. */
 static bool merge_backing(const OptionTables *t, BlockDriver *drv,

@@ -196,7 +196,8 @@ static void append_backing(GString *out, BlockNodeInfo *info, int indentation)
         return;
     }
     if (!full) {
-        line(out, indentation, "backing file: %s (cannot determine actual path)",
+        line(out, indentation,
+             "backing file: %s (cannot determine actual path)",
              info->backing_filename);
     } else if (strcmp(info->backing_filename, full)) {
         line(out, indentation, "backing file: %s (actual path: %s)",

@@ -110,6 +110,11 @@ int coroutine_fn bdrv_co_write_prepare(BdrvChild *child,
         if (length < 0) {
             return length;
         }
+        /*
+         * Virtual disks consist of sectors of 512 bytes: a file of 1000 bytes
+         * is a raw disk of 1024, all of which can be written.
+         */
+        length = ROUND_UP(length, (int64_t)BDRV_SECTOR_SIZE);
         if (req->bytes > length || req->offset > length - req->bytes) {
             return -EIO;
         }

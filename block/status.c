@@ -159,6 +159,31 @@ static int coroutine_fn ask_driver(BlockDriverState *bs, bool want_zero,
 }
 
 /*
+ * @bs was asked for @wanted bytes at @offset and has ended before them, while
+ * the node above goes on: it reads as zeroes there. The rest of the last
+ * sector still has a place in @bs.
+ */
+static void coroutine_fn go_beyond_end(BlockDriverState *bs, int64_t offset,
+                                       int64_t wanted, Status *st)
+{
+    int64_t end = ROUND_UP(bdrv_co_getlength(bs), (int64_t)BDRV_SECTOR_SIZE);
+
+    if (st->flags & BDRV_BLOCK_ZERO) {
+        /* Zeroes to the end: more of the same. */
+        st->bytes = wanted;
+    } else if (st->bytes == 0) {
+        st->flags = BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
+        st->bytes = wanted;
+        if (offset < end) {
+            st->flags |= BDRV_BLOCK_OFFSET_VALID;
+            st->bytes = MIN(wanted, end - offset);
+            st->map = offset;
+            st->file = bs;
+        }
+    }
+}
+
+/*
  * The same with RAW followed. *@owner (may be NULL) is the node whose driver
  * gave the answer in the end.
  */
@@ -171,13 +196,12 @@ static int coroutine_fn ask_through(BlockDriverState *bs, bool want_zero,
     int eof = st->flags & BDRV_BLOCK_EOF;
 
     while (ret >= 0 && (st->flags & BDRV_BLOCK_RAW) && st->bytes > 0) {
+        int64_t map = st->map;
+
         bs = st->file;
-        ret = ask_driver(bs, want_zero, st->map, st->bytes, st);
-        if (ret >= 0 && st->bytes == 0) {
-            /* The node goes on where the one below has ended. */
-            st->flags = BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
-            st->bytes = total;
-            st->file = NULL;
+        ret = ask_driver(bs, want_zero, map, total, st);
+        if (ret >= 0 && (st->flags & BDRV_BLOCK_EOF)) {
+            go_beyond_end(bs, map, total, st);
         }
         /* The end of the node that was asked first is what counts. */
         st->flags &= ~BDRV_BLOCK_EOF;

@@ -102,7 +102,8 @@ static bool prepare_sources(Convert *c)
     if (c->a->snapshot) {
         error_report("Failed to load snapshot: Block format '%s' used by "
                      "device '' does not support temporarily loading internal "
-                     "snapshots", bdrv_get_format_name(blk_bs(c->sources->blk)));
+                     "snapshots",
+                     bdrv_get_format_name(blk_bs(c->sources->blk)));
         return false;
     }
     for (i = 0; i < c->a->nb_sources; i++) {
@@ -129,7 +130,7 @@ static bool prepare_sources(Convert *c)
 
 /* --- the target --- */
 
-/* The file behind a plain name, for removing it; NULL if it is something else. */
+/* The file behind a plain name, for removing it; NULL if it is no such name. */
 static const char *plain_path(const char *filename)
 {
     strstart(filename, "file:", &filename);

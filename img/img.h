@@ -44,7 +44,7 @@ enum {
 int img_getopt(const ImgCmd *cmd, int argc, char **argv, const char *optstring,
                const struct option *longopts, int object_error);
 
-/* "qemu-img: MESSAGE", "Try 'qemu-img CMD --help' …"; ends the program with 1. */
+/* The message and where to find help; ends the program with 1. */
 void img_usage_error(const ImgCmd *cmd, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
 
@@ -65,7 +65,7 @@ typedef enum {
 /* False after a message. */
 bool img_parse_output(const char *text, ImgOutput *output);
 
-/* --cache of the kind @what ("cache", "source cache"); false after a message. */
+/* A cache mode; @what is the option in the message. False after one. */
 bool img_parse_cache(const char *what, const char *mode, int *flags,
                      bool *writethrough);
 
@@ -136,7 +136,7 @@ void img_print_json(QObject *obj);
 
 /*
  * Percentages on stdout if @enabled, and on stderr after a SIGUSR1 otherwise.
- * One command at a time. @min_skip: points of percent that are not worth a line.
+ * One command at a time. @min_skip: points of percent not worth a line.
  */
 void img_progress_init(bool enabled, float min_skip);
 /* Now at @percent, 0 to 100. */

@@ -129,7 +129,8 @@ static void submit(AioRequest *r)
                      acct_type(r->kind));
     switch (r->kind) {
     case AIO_READ:
-        blk_aio_preadv(r->blk, r->offset, &r->qiov, r->flags, aio_done, r);
+        blk_aio_preadv(r->blk, r->offset, &r->qiov, io_read_flags(r->io),
+                       aio_done, r);
         break;
     case AIO_WRITE:
         blk_aio_pwritev(r->blk, r->offset, &r->qiov, r->flags, aio_done, r);

@@ -41,7 +41,8 @@ static int do_read(Io *io, const ReadArgs *a, QEMUIOVector *qiov)
     VmstateRead r = { blk_bs(io->blk), qiov, a->offset };
 
     return a->vmstate ? bdrv_run_co(load_vmstate, &r)
-                      : blk_preadv(io->blk, a->offset, qiov->size, qiov, 0);
+                      : blk_preadv(io->blk, a->offset, qiov->size, qiov,
+                                   io_read_flags(io));
 }
 
 /* Reads into @qiov over @buf, verifies, dumps, reports. */

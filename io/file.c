@@ -15,8 +15,8 @@ bool io_open_option(IoOpen *how, int c, const char *arg)
         how->writethrough = false;
         break;
     case 'C':
-        error_report("copy-on-read is not supported");
-        return false;
+        how->copy_on_read = true;
+        break;
     case 'k':
         how->flags = (how->flags & ~BDRV_O_AIO_MASK) | BDRV_O_NATIVE_AIO;
         break;
@@ -140,6 +140,11 @@ int io_open_file(Io *io, const char *filename, QDict *options,
         qdict_unref(options);
         return -EINVAL;
     }
+    if (how->copy_on_read && !(how->flags & BDRV_O_RDWR)) {
+        error_report("Can't use copy-on-read on read-only device");
+        qdict_unref(options);
+        return -EINVAL;
+    }
     io->blk = open_backend(filename, options, how, &err);
     if (!io->blk) {
         error_reportf_err(err, "can't open%s%s: ", filename ? " device " : "",
@@ -147,5 +152,16 @@ int io_open_file(Io *io, const char *filename, QDict *options,
         return -EINVAL;
     }
     blk_set_enable_write_cache(io->blk, !how->writethrough);
+    io->copy_on_read = how->copy_on_read;
     return 0;
+}
+
+BdrvRequestFlags io_read_flags(Io *io)
+{
+    uint64_t perm, shared;
+
+    /* Nothing is copied while the file is read-only after a reopen. */
+    blk_get_perm(io->blk, &perm, &shared);
+    return io->copy_on_read && (perm & BLK_PERM_WRITE) ? BDRV_REQ_COPY_ON_READ
+                                                       : 0;
 }

@@ -13,6 +13,7 @@
 typedef struct Io {
     BlockBackend *blk;      /* the open file or NULL */
     bool misalign;          /* -m: buffers at odd addresses */
+    bool copy_on_read;      /* -C: of the open file */
     bool quit;
     unsigned aio_in_flight; /* of aio_read, aio_write, aio_discard */
 } Io;
@@ -60,6 +61,7 @@ typedef struct IoOpen {
     bool writethrough;
     bool force_share;
     bool snapshot;          /* writes go to a temporary overlay */
+    bool copy_on_read;
 } IoOpen;
 
 #define IO_OPEN_DEFAULT                                 \
@@ -75,6 +77,8 @@ bool io_open_option(IoOpen *how, int c, const char *arg);
  */
 int io_open_file(Io *io, const char *filename, QDict *options,
                  const IoOpen *how);
+/* Flags that reads of the open file have. */
+BdrvRequestFlags io_read_flags(Io *io);
 
 /* --- util.c --- */
 
@@ -88,7 +92,7 @@ char *io_size_text(double bytes);
 /* Aligned for the file and filled with @pattern; io_free(). */
 void *io_alloc(Io *io, size_t bytes, int pattern);
 void io_free(Io *io, void *buf);
-/* The same filled with the content of a file, repeated; NULL after a message. */
+/* The same filled with a file's content, repeated; NULL after a message. */
 void *io_alloc_from_file(Io *io, size_t bytes, const char *filename);
 
 /*

@@ -8,6 +8,8 @@
  * is no /proc the name is used, and then the file found must be the same one.
  */
 #include "util/osdep.h"
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include "block/file/file-int.h"
 #include "util/fd.h"
 
@@ -23,6 +25,19 @@ int file_fd_flags(int bdrv_flags, uint64_t perm)
     }
     return (rw ? O_RDWR : O_RDONLY) |
            (bdrv_flags & BDRV_O_NOCACHE ? O_DIRECT : 0);
+}
+
+int file_check_writable(int fd, int fd_flags, Error **errp)
+{
+    int ro;
+
+    /* Fails for anything but block devices. */
+    if ((fd_flags & O_ACCMODE) == O_RDWR && ioctl(fd, BLKROGET, &ro) == 0 &&
+        ro) {
+        error_setg(errp, "The device is not writable");
+        return -EACCES;
+    }
+    return 0;
 }
 
 static int open_own_fd(BDRVFileState *s, int fd_flags)
@@ -70,6 +85,12 @@ int file_open_again(BDRVFileState *s, int fd_flags, Error **errp)
                    "O_DIRECT", s->filename);
     } else if (fd < 0) {
         error_setg_file_open(errp, -fd, s->filename);
+    } else {
+        ret = file_check_writable(fd, fd_flags, errp);
+        if (ret < 0) {
+            close(fd);
+            return ret;
+        }
     }
     /* To a user it is all the same why the file cannot be written. */
     return fd == -EROFS ? -EACCES : fd;

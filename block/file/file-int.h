@@ -123,7 +123,6 @@ typedef struct BDRVFileState {
     int fd;
     int fd_flags;               /* access mode and O_DIRECT of fd */
     FileEngine engine;
-    bool drop_cache;
 
     /* Main thread. */
     FileLocks locks;
@@ -154,6 +153,10 @@ typedef struct BDRVFileState {
 
 /* Flags for open(2) that suit @bdrv_flags when @perm is held. */
 int file_fd_flags(int bdrv_flags, uint64_t perm);
+
+/* -EACCES with @errp if @fd, open with @fd_flags for writing, is a device that
+ * cannot be written; else 0. */
+int file_check_writable(int fd, int fd_flags, Error **errp);
 
 /*
  * A second descriptor of the file behind @s->fd, with access mode and O_DIRECT

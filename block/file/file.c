@@ -31,6 +31,11 @@ static int engine_asked_for(const BlockdevOptionsFile *o, int bdrv_flags)
                                                   : BDRV_O_IO_URING;
 }
 
+/*
+ * "drop-cache" says what happens to cached pages when an image is handed over
+ * from another host while it is open. Nothing here does that, so there is
+ * nothing to do for either value.
+ */
 bool file_engine_from_options(const BlockdevOptionsFile *o, int bdrv_flags,
                               FileEngine *engine, Error **errp)
 {
@@ -115,7 +120,6 @@ static int check_file_type(BDRVFileState *s, const char *driver, bool device,
                            Error **errp)
 {
     struct stat st;
-    int ro;
 
     if (fstat(s->fd, &st) < 0) {
         int ret = -errno;
@@ -139,12 +143,7 @@ static int check_file_type(BDRVFileState *s, const char *driver, bool device,
     s->ino = st.st_ino;
     s->rdev = st.st_rdev;
 
-    if (s->is_block_device && (s->fd_flags & O_ACCMODE) == O_RDWR &&
-        ioctl(s->fd, BLKROGET, &ro) == 0 && ro) {
-        error_setg(errp, "The device is not writable");
-        return -EACCES;
-    }
-    return 0;
+    return file_check_writable(s->fd, s->fd_flags, errp);
 }
 
 static int open_first(BDRVFileState *s, const char *driver, Error **errp)
@@ -193,7 +192,6 @@ int file_open_node(BlockDriverState *bs, const BlockdevOptionsFile *o,
         return -EINVAL;
     }
     s->filename = g_strdup(o->filename);
-    s->drop_cache = !o->has_drop_cache || o->drop_cache;
     s->fd_flags = file_fd_flags(flags, 0);
 
     ret = open_first(s, bs->drv->format_name, errp);

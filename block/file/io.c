@@ -165,12 +165,12 @@ int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset,
 }
 
 /*
- * Remembers that dirty pages may have been lost. Errors that the kernel gives
- * before it starts writing pages back lose none.
+ * Remembers that dirty pages may have been lost. That a request could not even
+ * be made loses none, nor does anything that goes around the page cache.
  */
 static void note_lost_pages(BDRVFileState *s, int ret)
 {
-    if (!(s->fd_flags & O_DIRECT)) {
+    if (!(s->fd_flags & O_DIRECT) && ret != -ENOMEM && ret != -EAGAIN) {
         (void)qatomic_cmpxchg(&s->flush_error, 0, ret);
     }
 }

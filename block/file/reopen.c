@@ -16,7 +16,6 @@ typedef struct FileReopen {
     int fd;                     /* -1: the old one goes on */
     int fd_flags;
     FileEngine engine;
-    bool drop_cache;
 } FileReopen;
 
 static const BlockdevOptionsFile *options_of(const BlockdevOptions *o)
@@ -69,7 +68,6 @@ int file_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
     if (!file_engine_from_options(o, state->flags, &rs->engine, errp)) {
         return -EINVAL;
     }
-    rs->drop_cache = !o->has_drop_cache || o->drop_cache;
     rs->fd_flags = file_fd_flags(state->flags, s->locks.perm);
     if (!(state->flags & BDRV_O_RDWR)) {
         /* Writers of before are drained, and there are none after it. */
@@ -93,7 +91,6 @@ void file_reopen_commit(BDRVReopenState *state)
         file_install_fd(s, rs->fd, rs->fd_flags);
     }
     s->engine = rs->engine;
-    s->drop_cache = rs->drop_cache;
     if (s->flush_error) {
         /*
          * Whoever reopens after a failed flush starts over: pages that the

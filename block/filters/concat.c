@@ -375,6 +375,9 @@ concat_co_get_allocated_file_size(BlockDriverState *bs)
     return sum;
 }
 
+/* In file names the parts appear as the children that they are. */
+static const char *const concat_weak_options[] = { "files", NULL };
+
 BlockDriver bdrv_concat = {
     .format_name = "concat",
     .id = BLOCKDEV_DRIVER_CONCAT,
@@ -393,4 +396,5 @@ BlockDriver bdrv_concat = {
     .bdrv_co_block_status = concat_co_block_status,
     .bdrv_co_getlength = concat_co_getlength,
     .bdrv_co_get_allocated_file_size = concat_co_get_allocated_file_size,
+    .weak_options = concat_weak_options,
 };

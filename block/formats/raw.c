@@ -356,8 +356,12 @@ static int64_t coroutine_fn raw_co_getlength(BlockDriverState *bs)
     if (length < 0) {
         return length;
     }
-    /* The file may have become shorter than the offset. */
-    return MAX(length - s->offset, 0);
+    /*
+     * The file may have become shorter than the offset. Disks consist of
+     * sectors; what the file lacks of the last one reads as zeroes.
+     */
+    length = MAX(length - s->offset, 0);
+    return ROUND_UP(length, (int64_t)BDRV_SECTOR_SIZE);
 }
 
 static int coroutine_fn raw_co_get_info(BlockDriverState *bs,

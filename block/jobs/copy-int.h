@@ -32,7 +32,7 @@ typedef struct CopyExtents {
     unsigned size;
     unsigned head;
     unsigned count;
-    CopyExtent open;        /* open.end may be unaligned; empty if offset==end */
+    CopyExtent open;        /* its end may be unaligned; may be empty */
     int64_t known;          /* bytes of ZERO and DATA ever put in the queue */
 } CopyExtents;
 

@@ -13,7 +13,7 @@
 /* Bytes of a long table read at a time. */
 #define PIECE_BYTES (1024 * 1024)
 
-/* --- stored refcounts ---------------------------------------------------- */
+/* --- stored refcounts ------------------------------------------------- */
 
 typedef struct BlockRead {
     Qcow2CheckRead read;
@@ -94,7 +94,7 @@ int coroutine_fn qcow2_check_load_refcounts(Qcow2Check *c)
     return 0;
 }
 
-/* --- the refcount structure ------------------------------------------------ */
+/* --- the refcount structure ------------------------------------------- */
 
 static void note_structure(Qcow2Check *c, uint64_t offset, uint64_t bytes)
 {
@@ -159,7 +159,7 @@ void coroutine_fn qcow2_check_count_structure(Qcow2Check *c)
     c->bad_references = bad_references;
 }
 
-/* --- snapshots ---------------------------------------------------------------- */
+/* --- snapshots -------------------------------------------------------- */
 
 typedef struct L1Read {
     Qcow2CheckRead read;
@@ -207,6 +207,11 @@ static void coroutine_fn count_snapshots(Qcow2Check *c)
         const QCowSnapshot *sn = &s->snapshots[i];
         uint64_t bytes = (uint64_t)sn->l1_size * L1E_SIZE;
 
+        if (s->qcow_version >= 3 &&
+            sn->extra_data_size < endof(QCowSnapshotExtraData, disk_size)) {
+            qcow2_check_corruption(c, 1, "ERROR snapshot table entry %u is "
+                                   "incomplete", i);
+        }
         if (offset_into_cluster(s, sn->l1_table_offset)) {
             qcow2_check_bad_reference(
                 c, 1, "ERROR snapshot %s (%s) l1_offset=0x%" PRIx64 ": L1 "
@@ -229,7 +234,7 @@ static void coroutine_fn count_snapshots(Qcow2Check *c)
     qcow2_check_count(c, s->snapshots_offset, s->snapshots_size, 1);
 }
 
-/* --- bitmaps ------------------------------------------------------------------ */
+/* --- bitmaps ---------------------------------------------------------- */
 
 /* Entries of the table of one bitmap; data clusters are counted. */
 static void coroutine_fn count_bitmap_table(Qcow2Check *c, const char *name,
@@ -353,7 +358,7 @@ static void coroutine_fn count_bitmaps(Qcow2Check *c)
     }
 }
 
-/* --- encryption --------------------------------------------------------------- */
+/* --- encryption ------------------------------------------------------- */
 
 static void count_crypto_header(Qcow2Check *c)
 {

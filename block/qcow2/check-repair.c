@@ -228,7 +228,7 @@ static int coroutine_fn repair_refcounts(Qcow2Check *c,
     return ret;
 }
 
-/* --- single entries ------------------------------------------------------ */
+/* --- single entries --------------------------------------------------- */
 
 static int coroutine_fn apply_fixup(Qcow2Check *c, const Qcow2CheckFixup *f)
 {

@@ -184,7 +184,7 @@ void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
     }
 }
 
-/* --- L2 ---------------------------------------------------------------- */
+/* --- L2 --------------------------------------------------------------- */
 
 static void note_fixup(Qcow2Check *c, const Qcow2CheckL2 *table,
                        uint32_t index, bool drop_host)
@@ -307,7 +307,7 @@ void coroutine_fn qcow2_check_walk_l2(Qcow2Check *c)
                           sizeof(Qcow2CheckL2), walk_table);
 }
 
-/* --- COPIED flags, after refcounts were repaired ------------------------- */
+/* --- COPIED flags, after refcounts were repaired ---------------------- */
 
 typedef struct CopiedRun {
     Qcow2CheckL2 table;     /* first: it is what the reader hands on */

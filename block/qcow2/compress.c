@@ -73,7 +73,7 @@ static Codecs *get_codecs(void)
     return codecs;
 }
 
-/* --- deflate --------------------------------------------------------------- */
+/* --- deflate ---------------------------------------------------------- */
 
 static ssize_t deflate_compress(Codecs *codecs, void *dest, size_t dest_size,
                                 const void *src, size_t src_size)
@@ -146,7 +146,7 @@ static ssize_t deflate_decompress(Codecs *codecs, void *dest,
     return -EIO;
 }
 
-/* --- zstd -------------------------------------------------------------------- */
+/* --- zstd ------------------------------------------------------------- */
 
 #ifdef CONFIG_ZSTD
 static ssize_t zstd_compress(Codecs *codecs, void *dest, size_t dest_size,
@@ -209,7 +209,7 @@ static ssize_t zstd_decompress(Codecs *codecs, void *dest, size_t dest_size,
 }
 #endif
 
-/* --- jobs ---------------------------------------------------------------------- */
+/* --- jobs ------------------------------------------------------------- */
 
 static int run_job(void *opaque)
 {

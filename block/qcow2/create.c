@@ -170,7 +170,7 @@ static int write_image(NewImage *img, void *buf, const void *header)
     return ret == 0 ? write_cluster(img, 0, header) : ret;
 }
 
-/* --- preallocation ------------------------------------------------------- */
+/* --- preallocation ---------------------------------------------------- */
 
 typedef struct Prealloc {
     BlockDriverState *bs;
@@ -216,7 +216,7 @@ static int preallocate(const char *filename, const Qcow2CreateOptions *o,
     return ret;
 }
 
-/* --- the driver's hook ------------------------------------------------------ */
+/* --- the driver's hook ------------------------------------------------ */
 
 static int fill_file(const char *filename, NewImage *img, const void *header,
                      Error **errp)

@@ -60,12 +60,22 @@ static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
                                        BdrvCheckMode fix)
 {
     BDRVQcow2State *s = bs->opaque;
+    Qcow2Request req;
+    int ret;
 
     if (qatomic_read(&s->unusable)) {
         return -ENOMEDIUM;
     }
-    QEMU_LOCK_GUARD(&s->lock);
-    return qcow2_check_locked(bs, result, fix);
+    /*
+     * The whole disk: a write that has its clusters but does not refer to
+     * them yet would look like a leak.
+     */
+    qcow2_request_begin(&s->inflight, &req, 0, INT64_MAX, true);
+    qemu_co_mutex_lock(&s->lock);
+    ret = qcow2_check_locked(bs, result, fix);
+    qemu_co_mutex_unlock(&s->lock);
+    qcow2_request_end(&s->inflight, &req);
+    return ret;
 }
 
 static const char *const qcow2_weak_options[] = {

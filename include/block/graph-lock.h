@@ -33,7 +33,7 @@
 
 /* Coroutine, any thread; yields while a writer is active or waiting. */
 void coroutine_fn bdrv_graph_co_rdlock(void);
-/* Same thread as the matching rdlock; never yields. */
+/* By the same coroutine, wherever it runs by then; never yields. */
 void coroutine_fn bdrv_graph_co_rdunlock(void);
 
 /* Main thread, not in a coroutine; polls until all readers are gone. */

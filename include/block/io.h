@@ -7,7 +7,8 @@
  * node matters. Ranges are arbitrary bytes; the generic layer aligns, splits
  * and serialises for the driver. 0 or -errno. Reads beyond the end of the node
  * give zeroes. Writes beyond it extend the node if the edge has the RESIZE
- * permission, and fail with -EIO otherwise. (A BlockBackend lets neither pass.)
+ * permission; without it they may at most fill up the last sector of 512
+ * bytes, and fail with -EIO beyond. (A BlockBackend refuses both.)
  *
  * Names without _co_: main thread outside coroutines; they run the request in
  * a coroutine of their own (taking the graph lock) and poll until it is done.

@@ -139,12 +139,13 @@
 
 #define QLIST_REMOVE(elm, field)                                            \
     do {                                                                    \
-        if ((elm)->field.le_next) {                                         \
-            (elm)->field.le_next->field.le_prev = (elm)->field.le_prev;     \
+        __typeof__(elm) ql_elm_ = (elm);                                    \
+        if (ql_elm_->field.le_next) {                                       \
+            ql_elm_->field.le_next->field.le_prev = ql_elm_->field.le_prev; \
         }                                                                   \
-        *(elm)->field.le_prev = (elm)->field.le_next;                       \
-        (elm)->field.le_next = NULL;                                        \
-        (elm)->field.le_prev = NULL;                                        \
+        *ql_elm_->field.le_prev = ql_elm_->field.le_next;                   \
+        ql_elm_->field.le_next = NULL;                                      \
+        ql_elm_->field.le_prev = NULL;                                      \
     } while (0)
 
 /* Like QLIST_REMOVE, and nothing if the element is not linked. */

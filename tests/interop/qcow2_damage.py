@@ -87,6 +87,19 @@ def _leak_behind(i):
     i.set_refcount(end + 2, 1)
 
 
+def _shorten_snapshots(i):
+    """Takes the extra data out of all entries."""
+    at, table = i.snap_offset, b''
+    for _ in range(i.nb_snapshots):
+        header = i.read(at, 40)
+        extra = int.from_bytes(header[36:40], 'big')
+        names = sum(int.from_bytes(header[n:n + 2], 'big') for n in (12, 14))
+        entry = header[:36] + bytes(4) + i.read(at + 40 + extra, names)
+        table += entry + bytes(-len(entry) % 8)
+        at += 40 + extra + names + 7 & ~7
+    i.write(i.snap_offset, table.ljust(at - i.snap_offset, b'\0'))
+
+
 DAMAGE = {
     'none': Damage(lambda i: None),
     'v2': Damage(lambda i: None, opts='compat=0.10'),
@@ -201,6 +214,15 @@ DAMAGE = {
     'snapshot-low-refcounts': Damage(
         _all(lambda i: i.set_refcount(8, 2), lambda i: i.set_refcount(15, 1)),
         kind='snapshots'),
+
+    # Entries without the data that version 3 wants; nothing else is wrong,
+    # but the table would have to be written anew.
+    'snapshot-without-size': Damage(_shorten_snapshots, kind='snapshots',
+                                    repairable=False),
+    'snapshot-of-nothing': Damage(lambda i: i.set_u32(60, 3),
+                                  kind='snapshots', repairable=False),
+    'snapshot-table-outside': Damage(lambda i: i.set_u64(64, 1 << 40),
+                                     kind='snapshots', repairable=False),
 
     # bitmaps
     'bitmaps': Damage(lambda i: None, kind='bitmaps'),

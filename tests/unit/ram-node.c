@@ -164,8 +164,8 @@ RamNode *ram_node_new(const char *name, int64_t length, uint32_t zero_align)
     ram->map = g_malloc(DIV_ROUND_UP(length, RAM_SECTOR));
     memset(ram->map, 'd', DIV_ROUND_UP(length, RAM_SECTOR));
     ram->log = g_array_new(FALSE, FALSE, sizeof(RamRequest));
-    ram->bs = bdrv_new_open_driver(&ram_driver, name, BDRV_O_RDWR | BDRV_O_UNMAP,
-                                   &error_abort);
+    ram->bs = bdrv_new_open_driver(&ram_driver, name,
+                                   BDRV_O_RDWR | BDRV_O_UNMAP, &error_abort);
     *(RamNode **)ram->bs->opaque = ram;
     return ram;
 }

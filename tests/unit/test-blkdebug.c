@@ -159,6 +159,28 @@ static void test_delay(void)
 
 /* --- breakpoints --- */
 
+/*
+ * blkdebug tells on stdout what it suspends, where the lines of this test
+ * program do not belong. Returns what restores it.
+ */
+static int silence_stdout(void)
+{
+    int saved = dup(STDOUT_FILENO);
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    fflush(stdout);
+    g_assert_cmpint(dup2(null, STDOUT_FILENO), ==, STDOUT_FILENO);
+    close(null);
+    return saved;
+}
+
+static void restore_stdout(int saved)
+{
+    fflush(stdout);
+    g_assert_cmpint(dup2(saved, STDOUT_FILENO), ==, STDOUT_FILENO);
+    close(saved);
+}
+
 static void completed(void *opaque, int ret)
 {
     *(int *)opaque = ret;
@@ -172,6 +194,7 @@ static void test_breakpoint(void)
     uint8_t buf[512] = { 0 };
     QEMUIOVector qiov = QEMU_IOVEC_INIT_BUF(qiov, buf, sizeof(buf));
     int a = 1, b = 1;
+    int saved = silence_stdout();
 
     g_assert_cmpint(drv->bdrv_debug_breakpoint(bs, "nonsense", "A"), ==,
                     -ENOENT);
@@ -213,6 +236,7 @@ static void test_breakpoint(void)
     g_assert_cmpint(drv->bdrv_debug_breakpoint(bs, "pwritev", "D"), ==, 0);
     g_assert_cmpint(drv->bdrv_debug_remove_breakpoint(bs, "D"), ==, 0);
     g_assert_cmpint(do_write(blk, 0, 512), ==, 0);
+    restore_stdout(saved);
     blk_unref(blk);
 }
 

@@ -387,8 +387,8 @@ static void test_flush_coalescing(void)
     ram_hold(bs, RAM_FLUSH);
     blk_aio_flush(blk, ram_aio_cb, &aio[0]);
     ram_wait_held(bs, 1);
-    g_assert_cmpint(blk_pwrite(blk, 0, 1, buf, 0), ==, 0);
     for (int i = 1; i < 10; i++) {
+        g_assert_cmpint(blk_pwrite(blk, 0, 1, buf, 0), ==, 0);
         blk_aio_flush(blk, ram_aio_cb, &aio[i]);
     }
     ram_settle();
@@ -583,6 +583,31 @@ static void test_rmw_serialises(void)
     /* The whole block was written before or after @b, in one piece. */
     g_assert_true(s->data[0] == 0xc3 && s->data[511] == 0xc3);
     g_assert_true(s->data[512] == 0xc3);
+    blk_unref(blk);
+    bdrv_unref(bs);
+}
+
+/* So does zeroing part of a block. */
+static void test_zero_rmw_serialises(void)
+{
+    RamConfig cfg = { .length = LEN, .bl.request_alignment = 512 };
+    BlockDriverState *bs = ram_node("rmw", RW, &cfg);
+    BlockBackend *blk = ram_backend(bs);
+    uint8_t a[512];
+    QEMUIOVector qa = QEMU_IOVEC_INIT_BUF(qa, a, 512);
+    RamAio aio[2] = { 0 };
+
+    memset(a, 0xa1, sizeof(a));
+    ram_hold(bs, RAM_WRITE);
+    blk_aio_pwrite_zeroes(blk, 100, 10, 0, ram_aio_cb, &aio[0]);
+    ram_wait_held(bs, 1);
+    blk_aio_pwritev(blk, 0, &qa, 0, ram_aio_cb, &aio[1]);
+    ram_settle();
+    g_assert_cmpuint(ram_state(bs)->writes, ==, 1);
+    ram_release(bs);
+    g_assert_cmpint(ram_aio_wait(&aio[0]), ==, 0);
+    g_assert_cmpint(ram_aio_wait(&aio[1]), ==, 0);
+    g_assert_cmpmem(ram_state(bs)->data, 512, a, 512);
     blk_unref(blk);
     bdrv_unref(bs);
 }
@@ -999,6 +1024,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block-io/detect-zeroes", test_detect_zeroes);
     g_test_add_func("/block-io/discard", test_discard);
     g_test_add_func("/block-io/rmw-serialises", test_rmw_serialises);
+    g_test_add_func("/block-io/zero-rmw-serialises", test_zero_rmw_serialises);
     g_test_add_func("/block-io/aligned-do-not-wait", test_aligned_do_not_wait);
     g_test_add_func("/block-io/serialising-flag", test_serialising_flag);
     g_test_add_func("/block-io/rmw-threads", test_rmw_threads);

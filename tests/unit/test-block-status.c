@@ -255,7 +255,9 @@ static void test_raw(void)
     g_assert_cmpint(bdrv_getlength(one), ==, 7 * K);
     check(one, 0, 7 * K, DATA | ALLOC | VALID, 2 * K, file, 2 * K);
     check(one, 2 * K, 5 * K, ZERO | ALLOC | VALID, 2 * K, file, 4 * K);
-    check(one, 5 * K, 2 * K, ZERO | ALLOC | VALID, K, file, 7 * K);
+    /* The hole at the end of the file, and what is beyond it. */
+    check(one, 5 * K, 2 * K, ZERO | ALLOC | VALID | AT_EOF, 2 * K, file,
+          7 * K);
     /* Beyond what the file has. */
     check(one, 6 * K, K, ZERO | ALLOC | AT_EOF, K, NULL, 0);
     check(two, 0, 6 * K, ZERO | ALLOC | VALID, 2 * K, file, 4 * K);
@@ -263,6 +265,24 @@ static void test_raw(void)
     check(two, 5 * K, K, ZERO | ALLOC | AT_EOF, K, NULL, 0);
     bdrv_unref(two);
     bdrv_unref(one);
+    bdrv_unref(file);
+}
+
+/* The rest of the last sector has a place in the file. */
+static void test_raw_last_sector(void)
+{
+    RamConfig cfg = { .length = 3 * K + 1000, .cluster = K };
+    BlockDriverState *file = ram_node("file", 0, &cfg);
+    BlockDriverState *raw = on_file(&window_driver, "raw", file);
+
+    ram_state(file)->allocated[3] = 1;
+    check(raw, K, K, DATA | ALLOC | VALID, 1000, file, 3 * K);
+    check(raw, K + 1000, 100, ZERO | ALLOC | VALID, 24, file, 3 * K + 1000);
+    check(raw, K + 1024, K - 24, ZERO | ALLOC | AT_EOF, K - 24, NULL, 0);
+    ram_state(file)->allocated[3] = 0;
+    check(raw, K, K + 1000, ZERO | ALLOC | VALID | AT_EOF, K + 1000, file,
+          3 * K);
+    bdrv_unref(raw);
     bdrv_unref(file);
 }
 
@@ -394,6 +414,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block-status/filters", test_filters);
     g_test_add_func("/block-status/include-base", test_include_base);
     g_test_add_func("/block-status/raw", test_raw);
+    g_test_add_func("/block-status/raw-last-sector", test_raw_last_sector);
     g_test_add_func("/block-status/recurse", test_recurse);
     g_test_add_func("/block-status/alignment", test_alignment);
     g_test_add_func("/block-status/zero-fast", test_zero_fast);

@@ -42,9 +42,9 @@ static BlockDriverState *disk_open(const Disk *d, int flags, Error **errp)
         "{'driver': 'concat', 'discard': 'unmap', 'files': [");
 
     for (int i = 0; i < NB_PARTS; i++) {
-        g_string_append_printf(json, "%s{'driver': 'raw', 'file': {'driver':"
-                               " 'file', 'filename': '%s'}}", i ? ", " : "",
-                               d->paths[i]);
+        /* Not raw, which has no lengths within a sector. */
+        g_string_append_printf(json, "%s{'driver': 'file', 'filename': '%s'}",
+                               i ? ", " : "", d->paths[i]);
     }
     g_string_append(json, "]}");
     return file_test_open(flags, errp, "%s", json->str);
@@ -255,6 +255,28 @@ static void test_errors(void)
     g_assert_cmphex(file_test_locks(path), ==, 0);
 }
 
+/* The name of the whole opens the whole again, however it was given. */
+static void test_filename(void)
+{
+    g_autofree char *path = file_test_make("named", 4096);
+    BlockDriverState *part = file_test_open(
+        BDRV_O_RDWR, &error_abort, "{'driver': 'file', 'node-name': 'named',"
+        " 'filename': '%s'}", path);
+    BlockDriverState *bs = file_test_open(
+        BDRV_O_RDWR, &error_abort,
+        "{'driver': 'concat', 'files': ['named', {'driver': 'null-co',"
+        " 'size': 512}]}");
+    BlockDriverState *again;
+
+    g_assert_true(g_str_has_prefix(bs->filename, "json:"));
+    again = bdrv_open(bs->filename, NULL, NULL, 0, &error_abort);
+    g_assert_cmpint(bdrv_getlength(again), ==, 4096 + 512);
+    g_assert_cmpstr(again->filename, ==, bs->filename);
+    bdrv_unref(again);
+    bdrv_unref(bs);
+    bdrv_unref(part);
+}
+
 /* Read-only and back, parts by name included. */
 static void test_reopen(void)
 {
@@ -285,6 +307,7 @@ int main(int argc, char **argv)
     g_test_add_func("/concat/discard", test_discard);
     g_test_add_func("/concat/permissions", test_permissions);
     g_test_add_func("/concat/errors", test_errors);
+    g_test_add_func("/concat/filename", test_filename);
     g_test_add_func("/concat/reopen", test_reopen);
     return file_test_run();
 }

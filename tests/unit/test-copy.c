@@ -365,7 +365,8 @@ static void test_target_is_zero(void)
     g_assert_cmpint(ram_log_count(r->dst, RAM_ZERO), ==, 0);
     g_assert_cmpint(ram_log_count(r->dst, RAM_WRITE), ==, 2);
     /* Known zeroes are not read either. */
-    g_assert_cmpint(ram_log_count(r->src, RAM_READ), ==, (LEN - 256 * K) / CHUNK);
+    g_assert_cmpint(ram_log_count(r->src, RAM_READ), ==,
+                    (LEN - 256 * K) / CHUNK);
     run_free(r);
 }
 

@@ -4,7 +4,6 @@
  * goes on afterwards, in the thread where it began.
  */
 #include "util/osdep.h"
-#include <sys/resource.h>
 #include "ram-driver.h"
 #include "util/aio.h"
 #include "util/iothread.h"
@@ -174,19 +173,37 @@ static void test_diamond(void)
 }
 
 /*
- * A long chain on a small stack: nothing recurses over its length. 100 bytes a
- * node would be too much.
+ * The stop reaches the top of a long chain in a loop: the stack is no deeper
+ * there than a few calls.
  */
-#define CHAIN 2500
-#define STACK_BYTES (256 << 10)
+#define CHAIN 500
+#define DEPTH_MAX 2048
 
-static void limit_stack(rlim_t bytes)
+static uintptr_t stack_depth;   /* address of a variable of the callback's */
+
+static char *top_desc(BdrvChild *child)
 {
-    struct rlimit limit;
+    return g_strdup("the top");
+}
 
-    g_assert_cmpint(getrlimit(RLIMIT_STACK, &limit), ==, 0);
-    limit.rlim_cur = bytes;
-    g_assert_cmpint(setrlimit(RLIMIT_STACK, &limit), ==, 0);
+static QEMU_NOINLINE void top_note_depth(BdrvChild *child)
+{
+    stack_depth = (uintptr_t)__builtin_frame_address(0);
+}
+
+static const BdrvChildClass top_class = {
+    .get_parent_desc = top_desc,
+    .drained_begin = top_note_depth,
+    .drained_end = top_note_depth,
+};
+
+static void check_depth(void)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+    g_assert_cmpuint(stack_depth, !=, 0);
+    g_assert_cmpuint(here - stack_depth, <, DEPTH_MAX);
+    stack_depth = 0;
 }
 
 static void test_long_chain(void)
@@ -194,8 +211,7 @@ static void test_long_chain(void)
     RamConfig cfg = { .length = 4096 };
     BlockDriverState *base = ram_node("base", 0, &cfg), *top = base;
     g_autoptr(GPtrArray) nodes = g_ptr_array_new();
-    BlockBackend *blk;
-    Read read;
+    BdrvChild *edge;
 
     g_ptr_array_add(nodes, base);
     for (int i = 0; i < CHAIN; i++) {
@@ -204,18 +220,16 @@ static void test_long_chain(void)
         g_ptr_array_add(nodes, bs);
         top = bs;
     }
-    blk = blk_new_with_bs(top, 0, BLK_PERM_ALL, &error_abort);
-    limit_stack(STACK_BYTES);
+    edge = bdrv_root_attach_child(bdrv_ref(top), "top", &top_class,
+                                  BDRV_CHILD_FILTERED, 0, BLK_PERM_ALL, NULL,
+                                  &error_abort);
     bdrv_drained_begin(base);
     g_assert_cmpint(top->quiesce_counter, ==, 1);
-    blk_aio_flush(blk, ram_aio_cb, memset(&read.aio, 0, sizeof(read.aio)));
-    ram_settle();
-    g_assert_false(read.aio.done);
+    check_depth();
     bdrv_drained_end(base);
-    g_assert_cmpint(ram_aio_wait(&read.aio), ==, 0);
     g_assert_cmpint(top->quiesce_counter, ==, 0);
-    limit_stack(8 << 20);
-    blk_unref(blk);
+    check_depth();
+    bdrv_root_unref_child(edge);
     while (nodes->len) {
         bdrv_unref(g_ptr_array_steal_index(nodes, nodes->len - 1));
     }
@@ -257,6 +271,31 @@ static void test_drain_all(void)
     bdrv_unref(a);
 }
 
+/*
+ * A request is beyond the queue and waits for the graph lock when the node is
+ * drained: it goes back to the queue once it has the lock.
+ */
+static void test_drained_behind_writer(void)
+{
+    BlockDriverState *bs = ram_node("node", RW, &config);
+    BlockBackend *blk = ram_backend(bs);
+    Read read;
+
+    bdrv_graph_wrlock();
+    read_start(&read, blk);
+    bdrv_drained_begin_nopoll(bs);
+    bdrv_graph_wrunlock();
+    while (bdrv_drain_poll(bs)) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    g_assert_false(read.aio.done);
+    g_assert_cmpuint(ram_state(bs)->reads, ==, 0);
+    bdrv_drained_end(bs);
+    g_assert_cmpint(ram_aio_wait(&read.aio), ==, 0);
+    blk_unref(blk);
+    bdrv_unref(bs);
+}
+
 /* With queuing disabled requests fail instead, those that queue already too. */
 static void test_no_queuing(void)
 {
@@ -292,6 +331,7 @@ typedef struct Worker {
     IOThread *iothread;
     bool stop;
     unsigned running;
+    unsigned next_block;    /* each coroutine has its own */
     uint64_t done;
 } Worker;
 
@@ -299,13 +339,14 @@ static void coroutine_fn worker_run(void *opaque)
 {
     Worker *w = opaque;
     AioContext *ctx = qemu_get_current_aio_context();
-    uint8_t buf[512];
+    int64_t offset = qatomic_fetch_inc(&w->next_block) * 512;
+    uint8_t buf[512] = { 0 };
 
     while (!qatomic_read(&w->stop)) {
-        g_assert_cmpint(blk_co_pread(w->blk, 512, 512, buf, 0), ==, 0);
+        g_assert_cmpint(blk_co_pread(w->blk, offset, 512, buf, 0), ==, 0);
         /* Also after it was woken by the end of a drain. */
         g_assert_true(qemu_get_current_aio_context() == ctx);
-        g_assert_cmpint(blk_co_pwrite(w->blk, 1024, 512, buf, 0), ==, 0);
+        g_assert_cmpint(blk_co_pwrite(w->blk, offset, 512, buf, 0), ==, 0);
         g_assert_cmpint(blk_co_flush(w->blk), ==, 0);
         qatomic_inc(&w->done);
         qemu_co_yield_to_loop();
@@ -315,9 +356,10 @@ static void coroutine_fn worker_run(void *opaque)
     }
 }
 
-static void worker_start(Worker *w, BlockDriverState *bs)
+static void worker_start(Worker *w, BlockDriverState *bs, unsigned id)
 {
-    *w = (Worker) { .blk = ram_backend(bs), .running = COROUTINES };
+    *w = (Worker) { .blk = ram_backend(bs), .running = COROUTINES,
+                    .next_block = id * COROUTINES };
     w->iothread = iothread_new("drain", &error_abort);
     for (int i = 0; i < COROUTINES; i++) {
         aio_co_schedule(iothread_get_aio_context(w->iothread),
@@ -345,7 +387,7 @@ static void test_threads(void)
 
     for (int i = 0; i < THREADS; i++) {
         /* The threads' backends sit on both nodes. */
-        worker_start(&workers[i], i % 2 ? base : top);
+        worker_start(&workers[i], i % 2 ? base : top, i);
     }
     for (int i = 0; i < ROUNDS; i++) {
         RamState *s = ram_state(base);
@@ -417,6 +459,8 @@ int main(int argc, char **argv)
     g_test_add_func("/drain/diamond", test_diamond);
     g_test_add_func("/drain/long-chain", test_long_chain);
     g_test_add_func("/drain/all", test_drain_all);
+    g_test_add_func("/drain/drained-behind-writer",
+                    test_drained_behind_writer);
     g_test_add_func("/drain/no-queuing", test_no_queuing);
     g_test_add_func("/drain/threads", test_threads);
     g_test_add_func("/drain/unref-in-flight", test_unref_in_flight);

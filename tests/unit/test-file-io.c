@@ -302,6 +302,55 @@ static void test_discard(const void *opaque)
     blk_unref(blk);
 }
 
+/* --- copying in the kernel --- */
+
+typedef struct CopyArgs {
+    BlockBackend *in, *out;
+    int64_t from, to, bytes;
+} CopyArgs;
+
+static int coroutine_fn copy_entry(void *opaque)
+{
+    CopyArgs *a = opaque;
+
+    return bdrv_co_copy_range(blk_root(a->in), a->from, blk_root(a->out),
+                              a->to, a->bytes, 0, 0);
+}
+
+static void test_copy_range(const void *opaque)
+{
+    g_autofree char *path = file_test_make("copyin", MiB + 4096);
+    g_autofree char *path2 = file_test_make("copyout", MiB);
+    BlockBackend *in = open_setup(opaque, path);
+    BlockBackend *out = in ? open_setup(opaque, path2) : NULL;
+    CopyArgs a = { in, out, 64 * KiB, 128 * KiB, 512 * KiB };
+
+    if (!out) {
+        blk_unref(in);
+        return;
+    }
+    g_assert_cmpint(file_test_fill(in, 64 * KiB, 512 * KiB, 0x61), ==, 0);
+    g_assert_cmpint(file_test_fill(out, 0, MiB, 0x62), ==, 0);
+    if (bdrv_run_co(copy_entry, &a) == -ENOTSUP) {
+        g_test_skip("the file system cannot copy ranges");
+    } else {
+        g_assert_true(file_test_reads(out, 0, 128 * KiB, 0x62));
+        g_assert_true(file_test_reads(out, 128 * KiB, 512 * KiB, 0x61));
+        g_assert_true(file_test_reads(out, 640 * KiB, 384 * KiB, 0x62));
+        /* Holes are copied as what they read as. */
+        a = (CopyArgs) { in, out, 640 * KiB, 0, 64 * KiB };
+        g_assert_cmpint(bdrv_run_co(copy_entry, &a), ==, 0);
+        g_assert_true(file_test_reads(out, 0, 64 * KiB, 0));
+        /* Onto itself, overlapping, and beyond the end: by buffer. */
+        a = (CopyArgs) { in, in, 0, 4096, 64 * KiB };
+        g_assert_cmpint(bdrv_run_co(copy_entry, &a), ==, -ENOTSUP);
+        a = (CopyArgs) { in, out, MiB, 0, 64 * KiB };
+        g_assert_cmpint(bdrv_run_co(copy_entry, &a), ==, -ENOTSUP);
+    }
+    blk_unref(in);
+    blk_unref(out);
+}
+
 /* --- flush --- */
 
 /* Pages that could not be written are gone: no later flush may hide that. */
@@ -464,6 +513,7 @@ int main(int argc, char **argv)
         { "short-write", test_short_write },
         { "truncate", test_truncate },
         { "discard", test_discard },
+        { "copy-range", test_copy_range },
     };
 
     file_test_init(&argc, &argv);

@@ -206,6 +206,47 @@ static void test_request_under_writer(void)
 
 /* --------------------------------------------------------------- threads */
 
+typedef struct Mover {
+    AioContext *to;
+    bool moved, ended;
+    bool unlocking;     /* under the lock */
+} Mover;
+
+static void coroutine_fn mover_run(void *opaque)
+{
+    Mover *m = opaque;
+
+    bdrv_graph_co_rdlock();
+    aio_co_reschedule_self(m->to);
+    qatomic_store_release(&m->moved, true);
+    aio_wait_kick();
+    qemu_co_yield_to_loop();
+    m->unlocking = true;
+    bdrv_graph_co_rdunlock();
+    qatomic_store_release(&m->ended, true);
+    aio_wait_kick();
+}
+
+/* Readers that leave the thread in which they came; and that thread ends. */
+static void test_moving_reader(void)
+{
+    IOThread *a = iothread_new("a", &error_abort);
+    IOThread *b = iothread_new("b", &error_abort);
+    Mover m = { .to = iothread_get_aio_context(b) };
+
+    aio_co_schedule(iothread_get_aio_context(a),
+                    qemu_coroutine_create(mover_run, &m));
+    AIO_WAIT_WHILE(NULL, !qatomic_load_acquire(&m.moved));
+    iothread_free(a);
+    bdrv_graph_wrlock();
+    g_assert_true(m.unlocking);
+    bdrv_graph_wrunlock();
+    AIO_WAIT_WHILE(NULL, !qatomic_load_acquire(&m.ended));
+    iothread_free(b);
+    bdrv_graph_wrlock();
+    bdrv_graph_wrunlock();
+}
+
 /*
  * The lock is all that protects two plain integers that must be equal. Reader
  * coroutines come and go in threads that come and go, and some move to another
@@ -318,6 +359,7 @@ int main(int argc, char **argv)
                     test_writer_while_writer_waits);
     g_test_add_func("/graph-lock/request-under-writer",
                     test_request_under_writer);
+    g_test_add_func("/graph-lock/moving-reader", test_moving_reader);
     g_test_add_func("/graph-lock/threads", test_threads);
     return g_test_run();
 }

@@ -4,6 +4,7 @@
  * the test may make one.
  */
 #include "util/osdep.h"
+#include <linux/fs.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include "file-fixture.h"
@@ -132,6 +133,34 @@ static void test_open(void)
     loop_clear(&l);
 }
 
+/* A device that cannot be written is no surprise at the first write. */
+static void test_read_only(void)
+{
+    Loop l;
+    BlockDriverState *bs;
+    int on = 1, off = 0;
+    Error *err = NULL;
+
+    if (!loop_make(&l, "ro", MiB)) {
+        return;
+    }
+    g_assert_cmpint(ioctl(l.fd, BLKROSET, &on), ==, 0);
+    g_assert_null(file_test_open(BDRV_O_RDWR, &err, "{'driver':"
+                                 " 'host_device', 'filename': '%s'}",
+                                 l.device));
+    error_free_or_abort(&err);
+    bs = file_test_open(BDRV_O_RDWR, &error_abort, "{'driver': 'host_device',"
+                        " 'filename': '%s', 'auto-read-only': true}",
+                        l.device);
+    g_assert_null(blk_new_with_bs(bs, BLK_PERM_WRITE, BLK_PERM_ALL, &err));
+    error_free_or_abort(&err);
+    blk_unref(file_test_user(bs, READ, BLK_PERM_ALL));
+    bdrv_unref(bs);
+    /* It outlives the file behind the device. */
+    g_assert_cmpint(ioctl(l.fd, BLKROSET, &off), ==, 0);
+    loop_clear(&l);
+}
+
 static void test_resize(void)
 {
     Loop l;
@@ -244,6 +273,7 @@ int main(int argc, char **argv)
     g_test_add_func("/host-device/io", test_io);
     g_test_add_func("/host-device/io-direct", test_io_direct);
     g_test_add_func("/host-device/open", test_open);
+    g_test_add_func("/host-device/read-only", test_read_only);
     g_test_add_func("/host-device/resize", test_resize);
     g_test_add_func("/host-device/create", test_create);
     g_test_add_func("/host-device/full", test_full);

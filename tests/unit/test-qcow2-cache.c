@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The metadata cache: finding, evicting, writing, forgetting. */
+#include "util/osdep.h"
 #include "qcow2-fixture.h"
 
 #define CLUSTER 4096

@@ -8,6 +8,7 @@
  * without corruption, in which every sector reads as it did at the last flush
  * that had completed, or as something that was written to it since.
  */
+#include "util/osdep.h"
 #include "qcow2-fixture.h"
 #include "util/aio.h"
 #include "util/bswap.h"

@@ -6,6 +6,7 @@
  * that succeeded reads back, one that failed may have done anything to its own
  * range, and the image is never corrupt.
  */
+#include "util/osdep.h"
 #include "qcow2-fixture.h"
 
 #define SECTOR 512

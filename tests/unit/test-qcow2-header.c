@@ -4,6 +4,7 @@
  * no image whatsoever makes the driver crash. What is unknown but allowed is
  * kept.
  */
+#include "util/osdep.h"
 #include "qcow2-fixture.h"
 #include "util/bswap.h"
 

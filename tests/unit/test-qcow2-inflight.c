@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Order of requests by guest cluster. */
+#include "util/osdep.h"
 #include "qcow2-fixture.h"
 #include "util/aio.h"
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import unittest
 
 from . import tap, tools
@@ -127,6 +128,18 @@ class TestCase(unittest.TestCase):
         fmt = self.fmt if fmt == '' else fmt
         return self._run(self._io_args(tools.ref_io(), image, commands, fmt,
                                        options), rc)
+
+    def wait_unlocked(self, image, seconds=10):
+        """After a kill: the kernel takes a ring of io_uring down, and with it
+        its references to files, some time after the process is gone."""
+        inode = f':{os.stat(self.path(image)).st_ino} '
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with open('/proc/locks', encoding='utf-8') as f:
+                if not any(inode in line for line in f):
+                    return
+            time.sleep(.005)
+        self.fail(f'{image} is still locked after {seconds} s')
 
     # --- assertions ---
 

@@ -146,6 +146,7 @@ class Check(iotests.TestCase):
         process.cmd('write -P 3 0 1M')
         process.cmd('flush')
         process.kill()
+        self.wait_unlocked('a')
         self.assertIs(self.img_json('info', 'a')['dirty-flag'], True)
         self.io('a', 'read -P 3 0 1M')
         self.assertIs(self.img_json('info', 'a')['dirty-flag'], False)

@@ -118,6 +118,7 @@ class Locks(iotests.TestCase):
     def test_a_killed_holder_leaves_nothing(self):
         process = self.opened()
         process.kill()
+        self.wait_unlocked('a')
         self.assertEqual(self.held(), set())
         self.io('a', 'write 0 512')
 
