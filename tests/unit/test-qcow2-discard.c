@@ -3,6 +3,7 @@
  * Discards, zero writes, and what the clusters are afterwards; the order
  * between them and writes; resize; reopen.
  */
+#include "util/osdep.h"
 #include "qcow2-fixture.h"
 #include "qobject/qdict.h"
 #include "util/aio.h"
