@@ -10,6 +10,9 @@
 #include "qobject/qstring.h"
 #include "util/cutils.h"
 
+/* A level of a json: name has more than twenty characters. */
+#define TREE_DEPTH_MAX (PATH_MAX / 20)
+
 char *bdrv_get_full_backing_filename_from_filename(const char *backed,
                                                    const char *backing,
                                                    Error **errp)
@@ -28,10 +31,21 @@ char *bdrv_get_full_backing_filename_from_filename(const char *backed,
     return path_combine(backed, backing);
 }
 
+/* The name of what stores @bs: of the file, for a format on a file. */
+static const char *storage_filename(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    while ((c = bdrv_primary_child(bs))) {
+        bs = c->bs;
+    }
+    bdrv_refresh_filename(bs);
+    return bs->filename;
+}
+
 char *bdrv_get_full_backing_filename(BlockDriverState *bs, Error **errp)
 {
-    bdrv_refresh_filename(bs);
-    return bdrv_get_full_backing_filename_from_filename(bs->filename,
+    return bdrv_get_full_backing_filename_from_filename(storage_filename(bs),
                                                         bs->backing_file,
                                                         errp);
 }
@@ -66,8 +80,9 @@ static bool names_a_child(BlockDriverState *bs, const char *name)
 static bool backing_overridden(BlockDriverState *bs)
 {
     if (!bs->backing) {
-        return bs->explicit_options && bs->auto_backing_file[0] &&
-               qdict_haskey(bs->explicit_options, "backing");
+        /* With these flags nobody meant to say anything by leaving it out. */
+        return bs->auto_backing_file[0] &&
+               !(bs->open_flags & (BDRV_O_NO_IO | BDRV_O_NO_BACKING));
     }
     return strcmp(bs->backing->bs->filename, bs->auto_backing_file);
 }
@@ -90,8 +105,12 @@ static bool has_significant_options(BlockDriverState *bs)
     return bs->drv->supports_backing && backing_overridden(bs);
 }
 
-/* The json: tree: significant options, children by their own trees. */
-static QDict *filename_tree(BlockDriverState *bs)
+/*
+ * The json: tree: significant options, children by their own trees. Whatever is
+ * further down than @depth would be cut off with the rest of a name of that
+ * length anyway.
+ */
+static QDict *filename_tree(BlockDriverState *bs, unsigned depth)
 {
     QDict *tree = qdict_new();
     const QDictEntry *e;
@@ -100,26 +119,20 @@ static QDict *filename_tree(BlockDriverState *bs)
     qdict_put_str(tree, "driver", bs->drv->format_name);
     for (e = bs->explicit_options ? qdict_first(bs->explicit_options) : NULL;
          e; e = qdict_next(bs->explicit_options, e)) {
-        if ((!option_is_weak(bs, qdict_entry_key(e)) ||
-             !strcmp(qdict_entry_key(e), "filename")) &&
-            !names_a_child(bs, qdict_entry_key(e))) {
-            qdict_put_obj(tree, qdict_entry_key(e),
-                          qobject_ref(qdict_entry_value(e)));
+        const char *key = qdict_entry_key(e);
+
+        if ((!option_is_weak(bs, key) || !strcmp(key, "filename")) &&
+            strcmp(key, "backing") && !names_a_child(bs, key)) {
+            qdict_put_obj(tree, key, qobject_ref(qdict_entry_value(e)));
         }
     }
     QTAILQ_FOREACH(c, &bs->children, next) {
-        if (c == bs->backing && !backing_overridden(bs)) {
-            continue;
+        if (depth && (c != bs->backing || backing_overridden(bs))) {
+            qdict_put(tree, c->name, filename_tree(c->bs, depth - 1));
         }
-        if (c == bs->backing && c->bs->exact_filename[0]) {
-            /* A chain may be long; its plain name says all of the rest. */
-            QDict *backing = qdict_new();
-            qdict_put_str(backing, "driver", c->bs->drv->format_name);
-            qdict_put_str(backing, "file.filename", c->bs->exact_filename);
-            qdict_put(tree, c->name, backing);
-        } else {
-            qdict_put(tree, c->name, filename_tree(c->bs));
-        }
+    }
+    if (!bs->backing && backing_overridden(bs)) {
+        qdict_put_null(tree, "backing");
     }
     return tree;
 }
@@ -139,7 +152,7 @@ static void refresh_one(BlockDriverState *bs)
     if (bs->exact_filename[0]) {
         pstrcpy(bs->filename, sizeof(bs->filename), bs->exact_filename);
     } else {
-        g_autoptr(QDict) tree = filename_tree(bs);
+        g_autoptr(QDict) tree = filename_tree(bs, TREE_DEPTH_MAX);
         g_autoptr(GString) json = qobject_to_json(QOBJECT(tree));
         g_autofree char *name = g_strdup_printf("json:%s", json->str);
 

@@ -49,18 +49,43 @@ void bdrv_edge_guard_tran(BlockDriverState *bs, uint64_t perm, uint64_t shared,
  */
 void bdrv_relax_perms(BlockDriverState *bs);
 
-/* --- open.c --- */
+/* --- describe.c --- */
 
-/* Bits of open_flags an inline child takes from its parent's. */
-int bdrv_inherited_flags(BdrvChildRole role, int parent_flags);
+/* What is being opened, and for whom. */
+typedef struct OpenRequest {
+    const char *filename;       /* borrowed; may be NULL */
+    QDict *options;             /* owned; nested once described */
+    int flags;                  /* BDRV_O_*; options win over them */
+    BlockDriverState *parent;   /* inline child of it, or NULL */
+    BlockDriver *drv;           /* found by bdrv_describe() */
+    bool probed;                /* it was guessed from the first bytes */
+    QObject *backing;           /* taken out of options; owned; may be NULL */
+    GPtrArray *helpers;         /* nodes found on the way; owned references */
+    GPtrArray *adopted;         /* those of them opened for this description */
+} OpenRequest;
 
 /*
- * Reads the options common to all nodes into *@flags and *@detect_zeroes;
- * what is left out keeps its value there.
+ * Completes the description in @req: driver and options of the node, drivers
+ * of inline children. Whatever has to be opened for that goes to helpers. On
+ * failure the caller frees what is in @req as after success.
  */
-bool bdrv_common_options(BlockdevOptions *options, int *flags,
-                         BlockdevDetectZeroesOptions *detect_zeroes,
-                         Error **errp);
+bool bdrv_describe(OpenRequest *req, Error **errp);
+
+/*
+ * Flags an inline child in @role starts from: its parent, of driver @drv (NULL:
+ * some format), has @flags. BDRV_O_PROTOCOL says that it is a file, not
+ * something to be probed, unless it names a driver.
+ */
+int bdrv_child_flags(const BlockDriver *drv, BdrvChildRole role, int flags);
+
+/* --- open.c --- */
+
+/*
+ * Opens a node with all below it, for bdrv_open() and for children without
+ * parent yet. As bdrv_open(); @options is taken over.
+ */
+BlockDriverState *bdrv_open_tree(const char *filename, const char *reference,
+                                 QDict *options, int flags, Error **errp);
 
 /* --- options.c --- */
 
@@ -70,6 +95,18 @@ bool bdrv_common_options(BlockdevOptions *options, int *flags,
  */
 BlockdevOptions *bdrv_options_from_qdict(QDict *dict, Error **errp);
 QDict *bdrv_options_to_qdict(BlockdevOptions *options);
+/*
+ * @flags as the options common to all nodes in @dict (nested) change them.
+ * Values that make no sense are left for bdrv_options_from_qdict() to refuse.
+ */
+int bdrv_options_peek_flags(QDict *dict, int flags);
+/*
+ * Reads the options common to all nodes into *@flags and *@detect_zeroes;
+ * what is left out keeps its value there.
+ */
+bool bdrv_common_options(BlockdevOptions *options, int *flags,
+                         BlockdevDetectZeroesOptions *detect_zeroes,
+                         Error **errp);
 /* Dotted keys become nested dictionaries and lists; @dict is taken over. */
 QDict *bdrv_options_nest(QDict *dict, Error **errp);
 

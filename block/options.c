@@ -10,6 +10,7 @@
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-input-visitor.h"
 #include "qapi/qobject-output-visitor.h"
+#include "qapi/util.h"
 #include "qobject/qbool.h"
 #include "qobject/qlist.h"
 #include "qobject/qnum.h"
@@ -98,6 +99,35 @@ QDict *bdrv_options_to_qdict(BlockdevOptions *options)
     visit_complete(v, &obj);
     visit_free(v);
     return qobject_to(QDict, obj);
+}
+
+static void peek_bool(QDict *dict, const char *key, int bits, bool invert,
+                      int *flags)
+{
+    const char *text = qdict_get_try_str(dict, key);
+    bool value;
+
+    if (text && qapi_bool_parse(key, text, &value, NULL)) {
+        *flags = value != invert ? *flags | bits : *flags & ~bits;
+    }
+}
+
+int bdrv_options_peek_flags(QDict *dict, int flags)
+{
+    QDict *cache = qobject_to(QDict, qdict_get(dict, "cache"));
+    const char *discard = qdict_get_try_str(dict, "discard");
+
+    peek_bool(dict, "read-only", BDRV_O_RDWR, true, &flags);
+    peek_bool(dict, "auto-read-only", BDRV_O_AUTO_RDONLY, false, &flags);
+    peek_bool(dict, "force-share", BDRV_O_FORCE_SHARE, false, &flags);
+    if (cache) {
+        peek_bool(cache, "direct", BDRV_O_NOCACHE, false, &flags);
+        peek_bool(cache, "no-flush", BDRV_O_NO_FLUSH, false, &flags);
+    }
+    if (discard) {
+        bdrv_parse_discard_flags(discard, &flags);
+    }
+    return flags;
 }
 
 bool bdrv_common_options(BlockdevOptions *options, int *flags,

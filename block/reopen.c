@@ -294,8 +294,8 @@ static int default_flags(BlockReopenQueue *queue, ReopenEntry *e)
 
         QTAILQ_FOREACH(c, &parent->children, next) {
             if (c->bs == bs) {
-                int inherited = bdrv_inherited_flags(
-                    c->role, bdrv_reopen_flags(queue, parent));
+                int inherited = bdrv_child_flags(
+                    parent->drv, c->role, bdrv_reopen_flags(queue, parent));
                 return (flags & ~OPTION_FLAGS) | (inherited & OPTION_FLAGS);
             }
         }
