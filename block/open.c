@@ -171,6 +171,8 @@ static BlockDriverState *open_described(OpenRequest *req, Error **errp)
         qdict_put_obj(bs->explicit_options, "backing",
                       qobject_ref(req->backing));
     }
+    /* Whether the header is followed is decided by open_backing_one(). */
+    bs->auto_backing_file[0] = '\0';
     adopt_helpers(req);
     return bs;
 }
@@ -307,7 +309,7 @@ static bool open_backing_one(BlockDriverState *bs, QObject *option,
 
     *next = NULL;
     *next_option = NULL;
-    /* Not earlier: the node must show its plain name until here. */
+    /* The node shows its plain name until here. */
     pstrcpy(bs->auto_backing_file, sizeof(bs->auto_backing_file),
             bs->backing_file);
     if (!wants_backing(bs, option)) {
