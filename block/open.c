@@ -304,14 +304,16 @@ static bool open_backing_one(BlockDriverState *bs, QObject *option,
                              QObject **next_option, Error **errp)
 {
     ERRP_GUARD();
+    g_autofree char *header_name = NULL;
     BlockDriverState *backing;
     bool opened;
 
     *next = NULL;
     *next_option = NULL;
     /* The node shows its plain name until here. */
+    header_name = bdrv_get_full_backing_filename(bs, NULL);
     pstrcpy(bs->auto_backing_file, sizeof(bs->auto_backing_file),
-            bs->backing_file);
+            header_name ?: bs->backing_file);
     if (!wants_backing(bs, option)) {
         return true;
     }
