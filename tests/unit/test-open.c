@@ -383,8 +383,8 @@ static void test_inline_children(void)
     static const char *const forms[] = {
         "{'file': {'node-name': 'below', 'filename': '%s'}}",
         "{'driver': 'raw', 'file': {'node-name': 'below', 'filename': '%s'}}",
-        "{'driver': 'concat', 'files': [{'node-name': 'below',"
-        " 'file.filename': '%s'}]}",
+        ("{'driver': 'concat', 'files': [{'node-name': 'below',"
+         " 'file.filename': '%s'}]}"),
     };
     g_autofree char *path = file_test_make("inline", MIB);
 
@@ -565,7 +565,7 @@ static void test_backing_refused(void)
 static void test_loop(void)
 {
     g_autofree char *a = make_qcow2("loop-a", "loop-b", "qcow2");
-    g_autofree char *b = make_qcow2("loop-b", "loop-a", "qcow2");
+    g_autofree char *b = make_qcow2("loop-b", base_of(a), "qcow2");
     g_autofree char *self = make_qcow2("loop-self", "loop-self", "qcow2");
     g_autofree char *with_self = g_strdup_printf("Could not open backing file: "
         "Backing file '%s' creates an infinite loop", self);
@@ -588,9 +588,9 @@ static void test_loop(void)
 
     bs = file_test_open(0, &error_abort, "{'driver': 'qcow2',"
                         " 'file.filename': '%s',"
-                        " 'backing.backing.backing.backing': null}", a);
+                        " 'backing.backing.backing.backing': null}", b);
     names = chain_names(bs);
-    g_assert_cmpstr(names, ==, "qcow2:loop-b qcow2:loop-a qcow2:loop-b");
+    g_assert_cmpstr(names, ==, "qcow2:loop-a qcow2:loop-b qcow2:loop-a");
     bdrv_unref(bs);
     check_empty();
 }
@@ -601,14 +601,14 @@ static void test_relative(void)
     static const char *const forms[] = {
         "{'driver': 'qcow2', 'file.filename': '%s'}",
         "{'driver': 'qcow2', 'lazy-refcounts': true, 'file.filename': '%s'}",
-        "{'driver': 'qcow2', 'file.driver': 'raw',"
-        " 'file.file.filename': '%s'}",
-        "{'driver': 'qcow2', 'file.driver': 'raw', 'file.offset': 0,"
-        " 'file.file.filename': '%s'}",
-        "{'driver': 'qcow2', 'file.driver': 'blkdebug',"
-        " 'file.image.filename': '%s'}",
-        "{'driver': 'qcow2', 'backing.node-name': 'b',"
-        " 'file.filename': '%s'}",
+        ("{'driver': 'qcow2', 'file.driver': 'raw',"
+         " 'file.file.filename': '%s'}"),
+        ("{'driver': 'qcow2', 'file.driver': 'raw', 'file.offset': 0,"
+         " 'file.file.filename': '%s'}"),
+        ("{'driver': 'qcow2', 'file.driver': 'blkdebug',"
+         " 'file.image.filename': '%s'}"),
+        ("{'driver': 'qcow2', 'backing.node-name': 'b',"
+         " 'file.filename': '%s'}"),
     };
     g_autofree char *base = make_qcow2("rel-base", NULL, NULL);
     g_autofree char *top = make_qcow2("rel-top", "rel-base", "qcow2");
