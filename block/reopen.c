@@ -400,12 +400,18 @@ static BlockDriverState *named_node(QObject *value, const char *what,
                                     Error **errp)
 {
     QString *name = qobject_to(QString, value);
+    BlockDriverState *bs;
 
     if (!name) {
         error_setg(errp, "A new '%s' child must be given by node name", what);
         return NULL;
     }
-    return bdrv_lookup_node(qstring_get_str(name), errp);
+    bs = bdrv_find_node(qstring_get_str(name));
+    if (!bs) {
+        error_setg(errp, "Cannot find device='' nor node-name='%s'",
+                   qstring_get_str(name));
+    }
+    return bs;
 }
 
 static bool swap_backing(BlockReopenQueue *queue, ReopenEntry *e,
