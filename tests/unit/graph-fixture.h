@@ -44,6 +44,8 @@ static inline TestNode *test_node(BlockDriverState *bs)
 BlockDriverState *test_leaf(const char *name, int flags);
 BlockDriverState *test_filter(const char *name, BlockDriverState *below,
                               int flags);
+/* For a filter whose child comes later. */
+BlockDriver *test_filter_driver(void);
 /* @file is a leaf made for it; @backing may be NULL. */
 BlockDriverState *test_overlay(const char *name, BlockDriverState *backing,
                                int flags);

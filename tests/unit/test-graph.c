@@ -320,7 +320,7 @@ static void test_drop_fails(void)
     for (int step = 0; step < 5; step++) {
         Drop d = drop_new();
         BlockDriverState *leaf = d.base->file->bs;
-        g_autofree char *before = test_graph_dump();
+        g_autofree char *before = NULL;
         g_autofree char *after = NULL;
         BdrvClaimOwner *job = bdrv_claim_owner_new("job 'drop'");
         Error *err = NULL;
@@ -342,6 +342,7 @@ static void test_drop_fails(void)
             test_node(d.two->file->bs)->fail_check = 1;
             break;
         }
+        before = test_graph_dump();
         g_assert_false(bdrv_drop_intermediate(d.mid, d.base, "new", NULL,
                                               &err));
         g_assert_nonnull(err);
