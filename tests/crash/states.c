@@ -462,7 +462,7 @@ static int64_t size_index(const Epoch *epoch, guint i)
 }
 
 /* A sector that was written, rather than cut off, is in the file. */
-static int64_t state_size(const Epoch *epoch, const CrashState *s)
+int64_t crash_state_size(const Epoch *epoch, const CrashState *s)
 {
     int64_t size = size_index(epoch, s->size);
 
@@ -492,7 +492,7 @@ uint8_t *crash_state_build(const Epoch *epoch, const CrashState *s,
     int64_t n, keep;
     uint8_t *data;
 
-    *size = state_size(epoch, s);
+    *size = crash_state_size(epoch, s);
     n = ROUND_UP(*size, CRASH_SECTOR);
     keep = MIN(n, ROUND_UP(epoch->base_size, CRASH_SECTOR));
     data = g_malloc(MAX(n, 1));
@@ -514,7 +514,7 @@ uint8_t *crash_state_build(const Epoch *epoch, const CrashState *s,
 uint64_t crash_state_hash(const Epoch *epoch, const CrashState *s)
 {
     uint64_t h = epoch->durable_hash;
-    int64_t size = state_size(epoch, s);
+    int64_t size = crash_state_size(epoch, s);
 
     if (size < epoch->base_size || size % CRASH_SECTOR) {
         g_autofree uint8_t *data = crash_state_build(epoch, s, &size);
