@@ -291,8 +291,12 @@ int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
     int ret;
 
     if (s->writable) {
-        /* The tables are read past the caches. */
+        /* The tables are read past the caches; a flush may leave refcounts
+         * there. */
         ret = qcow2_flush_metadata(bs);
+        if (ret == 0) {
+            ret = qcow2_write_refcounts(bs);
+        }
         if (ret < 0) {
             return ret;
         }
