@@ -122,7 +122,13 @@ static void node_close(BlockDriverState *bs)
     bs->closing = true;
     bdrv_drained_begin(bs);
     if (bs->drv) {
-        bdrv_flush(bs);
+        int ret = bdrv_flush(bs);
+
+        /* A later flush may succeed without what this one has lost. */
+        if (ret < 0 && ret != -ENOMEDIUM) {
+            error_report("Failed to flush node '%s' when closing it: %s",
+                         bdrv_get_device_or_node_name(bs), strerror(-ret));
+        }
         if (bs->drv->bdrv_close) {
             bs->drv->bdrv_close(bs);
         }

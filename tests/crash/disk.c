@@ -202,6 +202,25 @@ static int coroutine_fn disk_preadv(BlockDriverState *bs, int64_t offset,
     return 0;
 }
 
+/* Whole sectors of it. */
+static void apply_half(CrashDisk *disk, DiskOp *op)
+{
+    int64_t end = ROUND_DOWN(op->offset + op->bytes / 2, CRASH_SECTOR);
+
+    if (end > op->offset) {
+        op->bytes = end - op->offset;
+        apply(disk, op, op->bytes);
+        op->applied = tick(disk);
+    }
+}
+
+/* Whether a failure may go unnoticed; the guest's data is compared anyway. */
+static bool is_minor(const CrashDisk *disk, DiskOpKind kind, int64_t bytes)
+{
+    return kind == DISK_DISCARD || disk->fault.once ||
+           (kind == DISK_TRUNCATE && bytes < disk->size);
+}
+
 /* Takes over @data. */
 static int coroutine_fn change(CrashDisk *disk, DiskOpKind kind,
                                int64_t offset, int64_t bytes, uint8_t *data)
@@ -210,14 +229,13 @@ static int coroutine_fn change(CrashDisk *disk, DiskOpKind kind,
     DiskOp *op = op_start(disk, kind, offset, bytes, data);
     int ret = take_fault(disk, false, end > disk->size);
 
+    disk->failed_minor += ret < 0 && is_minor(disk, kind, bytes);
     delay(disk);
     if (ret == 0) {
         apply(disk, op, bytes);
         op->applied = tick(disk);
     } else if (kind == DISK_WRITE && disk->fault.partial) {
-        apply(disk, op, bytes / 2);
-        op->bytes = bytes / 2;
-        op->applied = tick(disk);
+        apply_half(disk, op);
     }
     delay(disk);
     return op_end(disk, op, ret);

@@ -68,6 +68,9 @@ typedef struct CrashDisk {
     DiskFault fault;
     int seen;               /* requests that the fault could have hit */
     int failed;
+    int failed_minor;       /* of them those that nobody need be told of:
+                             * discards and cuts of free space, and single
+                             * writes, which may be repeated */
 } CrashDisk;
 
 /* A node called @name; @data and everything else are set by the caller. */
