@@ -719,12 +719,21 @@ bool qcow2_cache_sizes(const BDRVQcow2State *s,
 
 extern BlockDriver bdrv_qcow2;
 
+/* --- file-end.c ------------------------------------------------------------- */
+
+/* Whether the file has all of [@offset, @offset + @bytes). */
+bool coroutine_fn qcow2_table_is_in_file(BlockDriverState *bs, uint64_t offset,
+                                         uint64_t bytes);
+/* How many of the @n (not 0) host clusters from @offset on begin in the file. */
+uint64_t coroutine_fn qcow2_clusters_in_file(BlockDriverState *bs,
+                                             uint64_t offset, uint64_t n);
+
 /* --- corrupt.c -------------------------------------------------------------- */
 
 /*
  * Metadata that cannot be: says so once, and, if @fatal and the image is
  * writable, sets the corrupt bit and makes the node unusable. @offset, @size:
- * what is concerned, or -1. The caller returns -EIO. [lock]
+ * what is concerned, or -1. The caller returns -EIO. [lock], if @fatal
  */
 void coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, bool fatal,
                                           int64_t offset, int64_t size,
