@@ -127,13 +127,13 @@ QDict *options_random(Rng *rng, const Geometry *g, bool reopen)
 {
     QDict *d = qdict_new();
     static const char *const flags[] = {
-        "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
-        "pass-discard-other", "discard-no-unref",
+        "lazy-refcounts", "discard-no-unref", /* version 3 only */
+        "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
     };
     int64_t cluster = 1 << g->cluster_bits;
 
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-        if (rng_chance(rng, 40) && (i || g->version >= 3)) {
+        if (rng_chance(rng, 40) && (i >= 2 || g->version >= 3)) {
             qdict_put_str(d, flags[i], rng_chance(rng, 50) ? "on" : "off");
         }
     }
