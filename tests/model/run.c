@@ -262,6 +262,7 @@ static void tell_oracle(Run *run, Io *io)
         .bytes = op->bytes,
         .value = writes_data(op->type) ? op->value : 0,
         .index = op->index,
+        .is_discard = op->type == OP_DISCARD,
         .strong_start = op->offset,
         .strong_end = op->offset + op->bytes,
     };
@@ -322,7 +323,8 @@ static void do_reopen(Run *run)
 {
     BlockDriverState *bs = blk_bs(run->chain.blk);
     const Layer *top = &run->chain.layers[run->chain.nr_layers - 1];
-    QDict *options = options_random(&run->rng, &top->g, true);
+    QDict *options = options_random(&run->rng, &top->g, run->cfg.flags,
+                                    true);
     Error *err = NULL;
 
     if (bdrv_reopen(bs, options, true, &err) < 0) {
@@ -336,7 +338,8 @@ static void do_open(Run *run)
     Error *err = NULL;
 
     if (!chain_open(&run->chain, run->cfg.flags,
-                    options_random(&run->rng, &top->g, false), &err)) {
+                    options_random(&run->rng, &top->g, run->cfg.flags, false),
+                    &err)) {
         run_fail("open: %s", error_get_pretty(err));
     }
 }
@@ -388,8 +391,11 @@ static void do_snapshot(Run *run)
         return;
     }
     geometry_random(&g, &run->rng);
+    /* Those that wait for the end of the drain go to the overlay. */
+    oracle_weaken_discards(run->oracle);
     if (!chain_append(c, &g, run->cfg.flags,
-                      options_random(&run->rng, &g, false), &err)) {
+                      options_random(&run->rng, &g, run->cfg.flags, false),
+                      &err)) {
         run_fail("append: %s", error_get_pretty(err));
     }
     freeze(run, below, &run->frozen[c->nr_layers - 2]);
