@@ -38,6 +38,7 @@ typedef struct Io {
     OracleOp oracle;
     uint8_t *buf;
     int64_t new_size;
+    unsigned nr_layers;     /* when it started */
 } Io;
 
 static bool writes_data(OpType type)
@@ -121,9 +122,10 @@ static bool failure_is_explained(Io *io, int ret)
     if (ret == -EIO && oracle_may_fail(o, &io->oracle)) {
         return true;
     }
-    /* The end of the disk, up to which part of a cluster may be written. */
+    /* It was made for another end of the disk, or other clusters. */
     return ret == -EINVAL && io->op.type == OP_COMPRESSED &&
-           io->oracle.saw_truncate;
+           (io->oracle.saw_truncate ||
+            io->nr_layers != io->run->chain.nr_layers);
 }
 
 static void io_ended(Io *io, int ret)
@@ -283,6 +285,7 @@ static void start_io(Run *run, const Op *op)
 
     io->run = run;
     io->op = *op;
+    io->nr_layers = run->chain.nr_layers;
     if (op->type == OP_TRUNCATE) {
         if (qatomic_load_acquire(&run->truncating)) {
             g_free(io);
