@@ -433,11 +433,6 @@ bool qcow2_cache_contains(Qcow2Cache *c, uint64_t offset)
     return offset && hash_find(c, offset) != NONE;
 }
 
-int qcow2_cache_num_tables(const Qcow2Cache *c)
-{
-    return c->num;
-}
-
 /* --- giving up --- */
 
 static void drop_entry(Qcow2Cache *c, uint32_t i)

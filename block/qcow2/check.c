@@ -291,8 +291,7 @@ int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
     int ret;
 
     if (s->writable) {
-        /* The tables are read past the caches; a flush may leave refcounts
-         * there. */
+        /* The tables are read past the caches; lazy refcounts, too. */
         ret = qcow2_flush_metadata(bs);
         if (ret == 0) {
             ret = qcow2_write_refcounts(bs);

@@ -17,18 +17,36 @@
 #include "util/lockable.h"
 #include "block/qcow2/qcow2.h"
 
+/*
+ * The flushes, by what must not come before them. The meson option
+ * break_ordering makes a build that leaves out one of them: for tests of the
+ * tests (tests/crash), never for use.
+ */
+typedef enum {
+    FLUSH_BEFORE_REFTABLE = 1,
+    FLUSH_BEFORE_L2,
+    FLUSH_BEFORE_L1,
+    FLUSH_BEFORE_FREE,
+} FlushRule;
+
+#ifdef QCOW2_BREAK_ORDERING
+#define IS_BROKEN(rule) ((rule) == QCOW2_BREAK_ORDERING)
+#else
+#define IS_BROKEN(rule) false
+#endif
+
 static bool refcounts_are_lazy(const BDRVQcow2State *s)
 {
     return s->use_lazy_refcounts &&
            (s->incompatible_features & QCOW2_INCOMPAT_DIRTY);
 }
 
-static int coroutine_fn flush_file(BlockDriverState *bs)
+static int coroutine_fn flush_file(BlockDriverState *bs, FlushRule rule)
 {
     BDRVQcow2State *s = bs->opaque;
     int ret;
 
-    if (!s->unflushed) {
+    if (!s->unflushed || IS_BROKEN(rule)) {
         return 0;
     }
     ret = bdrv_co_flush(bs->file->bs);
@@ -47,7 +65,7 @@ int coroutine_fn qcow2_write_refcounts(BlockDriverState *bs)
     if (ret < 0 || !s->reftable.any_dirty) {
         return ret;
     }
-    ret = flush_file(bs);
+    ret = flush_file(bs, FLUSH_BEFORE_REFTABLE);
     if (ret < 0) {
         return ret;
     }
@@ -56,7 +74,8 @@ int coroutine_fn qcow2_write_refcounts(BlockDriverState *bs)
     return ret;
 }
 
-int coroutine_fn qcow2_flush_before_l2(BlockDriverState *bs)
+/* Everything that L2 tables refer to, and after them L1, is on disk. */
+static int coroutine_fn flush_before(BlockDriverState *bs, FlushRule rule)
 {
     int ret;
 
@@ -66,7 +85,12 @@ int coroutine_fn qcow2_flush_before_l2(BlockDriverState *bs)
             return ret;
         }
     }
-    return flush_file(bs);
+    return flush_file(bs, rule);
+}
+
+int coroutine_fn qcow2_flush_before_l2(BlockDriverState *bs)
+{
+    return flush_before(bs, FLUSH_BEFORE_L2);
 }
 
 static int coroutine_fn write_l2(BlockDriverState *bs)
@@ -91,7 +115,7 @@ static int coroutine_fn write_l1(BlockDriverState *bs)
     }
     /* The refcounts of new L2 tables are out: write_l2() saw to it, unless
      * the tables themselves were evicted before. */
-    ret = qcow2_flush_before_l2(bs);
+    ret = flush_before(bs, FLUSH_BEFORE_L1);
     return ret < 0 ? ret : qcow2_l1_write(bs);
 }
 
@@ -109,7 +133,7 @@ int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs)
         return ret;
     }
     if (s->pending_frees->len) {
-        ret = flush_file(bs);
+        ret = flush_file(bs, FLUSH_BEFORE_FREE);
         if (ret < 0) {
             return ret;
         }

@@ -438,7 +438,6 @@ void qcow2_cache_empty(Qcow2Cache *c);
 void qcow2_cache_clean_unused(Qcow2Cache *c);
 /* Host offset if it is cached, for the overlap check; no I/O. [lock] */
 bool qcow2_cache_contains(Qcow2Cache *c, uint64_t offset);
-int qcow2_cache_num_tables(const Qcow2Cache *c);
 
 /* --- flush.c -------------------------------------------------------------- */
 

@@ -234,6 +234,10 @@ static int coroutine_fn set_size(BlockDriverState *bs, uint64_t size,
     QEMU_LOCK_GUARD(&s->lock);
     ret = qcow2_flush_metadata(bs);
     if (ret == 0) {
+        /* Zeroes that the new size shows must not come after it. */
+        ret = bdrv_co_flush(bs->file->bs);
+    }
+    if (ret == 0) {
         ret = qcow2_header_write_size(bs, size);
     }
     if (ret < 0) {

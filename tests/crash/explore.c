@@ -8,19 +8,11 @@
  */
 #include "util/osdep.h"
 #include <getopt.h>
+#include "explorer.h"
 #include "failure.h"
-#include "judge.h"
-#include "states.h"
-#include "workload.h"
 #include "util/aio.h"
 #include "util/error.h"
 
-/* In a round, tried in an epoch. */
-#define EPOCH_EXHAUSTIVE 96
-#define EPOCH_SAMPLES 48
-#define GO_ON_EVERY 8
-/* Rounds without a state that was not seen before: there are no more. */
-#define MAX_DULL_ROUNDS 20
 #define QUICK_STATES 400
 #define QUICK_SECONDS 40
 #define LONG_STATES 18000
@@ -28,129 +20,11 @@
 typedef struct Options {
     uint32_t seed;
     uint64_t states;        /* distinct ones, for each workload */
-    double seconds;         /* for all; 0: no limit */
+    unsigned seconds;       /* for all; 0: no limit */
     const char *workload;   /* NULL: all */
     const char *replay;
     const char *save;
 } Options;
-
-typedef struct Explorer {
-    const Options *o;
-    const Workload *w;
-    gint64 deadline;
-    Judge judge;
-    GHashTable *seen;       /* hashes of all states of the workload */
-    /* Of content and legal contents: what has been judged in this round. */
-    GHashTable *judged;
-    uint64_t tried, distinct, checked;
-    unsigned rounds, epochs, exhausted;
-    char *failure;
-} Explorer;
-
-static uint32_t mix_seed(uint32_t seed, const char *name, unsigned round)
-{
-    return (seed * 2654435761u ^ g_str_hash(name)) + round * 40503u;
-}
-
-static bool add_hash(GHashTable *set, uint64_t hash)
-{
-    if (g_hash_table_contains(set, &hash)) {
-        return false;
-    }
-    return g_hash_table_add(set, g_memdup2(&hash, sizeof(hash)));
-}
-
-static GHashTable *hash_set(void)
-{
-    return g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-}
-
-static bool finished(const Explorer *x)
-{
-    return x->failure || x->distinct >= x->o->states ||
-           (x->deadline && g_get_monotonic_time() > x->deadline);
-}
-
-static void try_state(Explorer *x, Run *run, const Epoch *epoch,
-                      const CrashState *s)
-{
-    uint64_t hash = crash_state_hash(epoch, s);
-    g_autofree uint8_t *data = NULL;
-    g_autofree char *wrong = NULL;
-    int64_t size;
-
-    x->tried++;
-    x->distinct += add_hash(x->seen, hash);
-    /* The same bytes may be legal before a guest's flush and not after it. */
-    if (!add_hash(x->judged, hash + run->guest->generation *
-                             0x9e3779b97f4a7c15ULL)) {
-        return;
-    }
-    x->judge.go_on = x->checked++ % GO_ON_EVERY == 0;
-    data = crash_state_build(epoch, s, &size);
-    crash_disk_load(run->disk, data, size);
-    wrong = judge_image(&x->judge, run);
-    if (wrong) {
-        x->failure = failure_report(run, epoch, s, x->judge.go_on,
-                                    x->o->save);
-    }
-}
-
-static void try_epoch(Explorer *x, Run *run, const Epoch *epoch, GRand *rand)
-{
-    CrashState *s = crash_state_new(epoch);
-    uint64_t limit = epoch->combinations <= EPOCH_EXHAUSTIVE
-                         ? EPOCH_EXHAUSTIVE
-                         : EPOCH_SAMPLES + 3 * ((uint64_t)epoch->ops->len + 1);
-
-    x->epochs++;
-    x->exhausted += epoch->combinations <= EPOCH_EXHAUSTIVE;
-    for (uint64_t n = 0; n < limit && !finished(x); n++) {
-        if (!crash_state_pick(epoch, s, n, EPOCH_EXHAUSTIVE, rand)) {
-            break;
-        }
-        try_state(x, run, epoch, s);
-    }
-    crash_state_free(s);
-}
-
-static void one_round(Explorer *x, const Geometry *g, uint32_t seed)
-{
-    Run *run = run_new(x->w, g, seed);
-    GRand *rand = g_rand_new_with_seed(seed + 1);
-    Epochs *epochs;
-    const Epoch *epoch;
-
-    run_record(run, &error_abort);
-    epochs = epochs_new(run->start, run->start_size, run->log, run->clock);
-    x->judged = hash_set();
-    while (!finished(x) && (epoch = epochs_next(epochs))) {
-        guest_walk_to(run->guest, epoch->end);
-        try_epoch(x, run, epoch, rand);
-    }
-    x->rounds++;
-    g_hash_table_unref(x->judged);
-    epochs_free(epochs);
-    run_free(run);
-    g_rand_free(rand);
-}
-
-static void explore(Explorer *x)
-{
-    unsigned dull = 0;
-
-    x->seen = hash_set();
-    for (unsigned i = 0; !finished(x) && dull < MAX_DULL_ROUNDS; i++) {
-        uint64_t before = x->distinct;
-        Geometry g = workload_geometry(x->w, i + x->o->seed % 1024);
-
-        one_round(x, &g, mix_seed(x->o->seed, x->w->name, i));
-        dull = x->distinct > before ? 0 : dull + 1;
-    }
-    g_hash_table_unref(x->seen);
-}
-
-/* --- command line --- */
 
 static void list_workloads(void)
 {
@@ -165,10 +39,10 @@ static void G_GNUC_NORETURN usage(int status)
            "[--workload NAME] [--save DIR]\n"
            "       explore --replay FILE\n"
            "       explore --list\n"
-           "Tries what power cuts may leave of a qcow2 image, at least "
-           "--states different\nthings for each workload, until --seconds have "
-           "passed. A bad state is saved in\n--save (default: the current "
-           "directory).\n");
+           "Tries what power cuts may leave of a qcow2 image: --states "
+           "different things for\neach workload, but no longer than --seconds. "
+           "A bad state is saved in --save (the\ncurrent directory unless "
+           "given), for --replay.\n");
     exit(status);
 }
 
@@ -232,35 +106,17 @@ static void parse(Options *o, int argc, char **argv)
     }
 }
 
-static void defaults(Options *o)
+static void report(const Workload *w, const ExplorerResult *r, unsigned number,
+                   double seconds)
 {
-    const char *seed = getenv("SEED");
-    bool full = getenv("LONG") && *getenv("LONG");
-
-    *o = (Options) {
-        .seed = seed && *seed ? number(seed) : g_random_int(),
-        .states = full ? LONG_STATES : QUICK_STATES,
-        .seconds = full ? 0 : QUICK_SECONDS,
-        .save = ".",
-    };
-}
-
-static void report(const Explorer *x, unsigned number, gint64 start)
-{
-    printf("%sok %u - %s\n", x->failure ? "not " : "", number, x->w->name);
-    printf("# %" PRIu64 " states tried, %" PRIu64 " distinct, %" PRIu64
-           " judged, in %u rounds, %u epochs (%u exhausted); %" PRIu64
-           " with leaks, %" PRIu64 " repaired, %" PRIu64
-           " used on; %.1f s\n", x->tried, x->distinct, x->checked, x->rounds,
-           x->epochs, x->exhausted, x->judge.leaks, x->judge.repaired,
-           x->judge.continued,
-           (g_get_monotonic_time() - start) / 1e6);
-    if (x->failure) {
-        g_auto(GStrv) lines = g_strsplit(x->failure, "\n", -1);
-
-        for (int i = 0; lines[i]; i++) {
-            printf("# %s\n", lines[i]);
-        }
+    printf("%sok %u - %s\n", r->failure ? "not " : "", number, w->name);
+    printf("# %" PRIu64 " states, %" PRIu64 " distinct, %" PRIu64
+           " judged; %u runs, %u epochs (%u exhausted); %" PRIu64 " leak, %"
+           PRIu64 " repaired, %" PRIu64 " used on; %.1f s\n", r->tried,
+           r->distinct, r->judged, r->rounds, r->epochs, r->exhausted,
+           r->judge.leaks, r->judge.repaired, r->judge.continued, seconds);
+    if (r->failure) {
+        tap_comment(r->failure);
     }
     fflush(stdout);
 }
@@ -270,14 +126,53 @@ static bool is_chosen(const Options *o, const Workload *w)
     return !o->workload || !strcmp(o->workload, w->name);
 }
 
+/* Returns whether nothing bad was found. */
+static bool explore_all(const Options *o, unsigned count)
+{
+    gint64 start = g_get_monotonic_time();
+    unsigned number = 0, failures = 0;
+    uint64_t all = 0;
+
+    printf("1..%u\n# seed %" PRIu32 "\n", count, o->seed);
+    for (const Workload *w = workloads; w->name; w++) {
+        gint64 now = g_get_monotonic_time();
+        ExplorerLimits limits = {
+            .seed = o->seed, .states = o->states, .save = o->save,
+        };
+        ExplorerResult r;
+
+        if (!is_chosen(o, w)) {
+            continue;
+        }
+        if (o->seconds) {
+            /* What is left, shared by those that are left. */
+            gint64 left = start + o->seconds * G_USEC_PER_SEC - now;
+
+            limits.deadline = now + MAX(left, 0) / (count - number) + 1;
+        }
+        explore(w, &limits, &r);
+        report(w, &r, ++number, (g_get_monotonic_time() - now) / 1e6);
+        failures += !!r.failure;
+        all += r.distinct;
+        g_free(r.failure);
+    }
+    printf("# seed %" PRIu32 ": %" PRIu64 " distinct states in %.0f s\n",
+           o->seed, all, (g_get_monotonic_time() - start) / 1e6);
+    return !failures;
+}
+
 int main(int argc, char **argv)
 {
-    Options o;
-    unsigned count = 0, number = 0, failures = 0;
-    uint64_t all = 0;
-    gint64 start = g_get_monotonic_time();
+    bool full = getenv("LONG") && *getenv("LONG");
+    Options o = {
+        .seed = tap_seed(),
+        .states = full ? LONG_STATES : QUICK_STATES,
+        .seconds = full ? 0 : QUICK_SECONDS,
+        .save = ".",
+    };
+    unsigned count = 0;
+    bool good;
 
-    defaults(&o);
     parse(&o, argc, argv);
     qemu_init_main_loop(&error_fatal);
     bdrv_init();
@@ -291,28 +186,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "explore: there is no workload '%s'\n", o.workload);
         return 2;
     }
-    printf("1..%u\n# seed %" PRIu32 "\n", count, o.seed);
-    for (const Workload *w = workloads; w->name; w++) {
-        Explorer x = { .o = &o, .w = w };
-        gint64 now = g_get_monotonic_time();
-
-        if (!is_chosen(&o, w)) {
-            continue;
-        }
-        if (o.seconds) {
-            /* What is left, shared by those that are left. */
-            gint64 left = start + o.seconds * 1e6 - now;
-
-            x.deadline = now + MAX(left, 0) / (count - number) + 1;
-        }
-        explore(&x);
-        report(&x, ++number, now);
-        failures += !!x.failure;
-        all += x.distinct;
-        g_free(x.failure);
-    }
-    printf("# seed %" PRIu32 ": %" PRIu64 " distinct states in %.0f s\n",
-           o.seed, all, (g_get_monotonic_time() - start) / 1e6);
+    good = explore_all(&o, count);
     bdrv_close_all();
-    return failures > 0;
+    return good ? 0 : 1;
 }

@@ -3,7 +3,6 @@
 #include "failure.h"
 #include "util/error.h"
 
-#define MAX_LOG_LINES 60
 #define GROUP "crash state"
 
 static char *judge_state(Run *run, const Epoch *epoch, const CrashState *s,
@@ -104,27 +103,26 @@ static bool simplest(Run *run, const Epoch *epoch, const CrashState *state,
 
 /* --- telling --- */
 
-/* How much of an op is in the state. */
-static char *op_presence(const Epoch *epoch, const CrashState *s, guint op)
+/* How much of an op is in the state, in sectors that it changes. */
+typedef struct Presence {
+    unsigned there, all;
+} Presence;
+
+static Presence op_presence(const Epoch *epoch, const CrashState *s, guint op)
 {
-    unsigned there = 0, all = 0;
+    Presence p = { 0 };
 
     for (guint i = 0; i < epoch->changed->len; i++) {
         const ChangedSector *c = changed(epoch, i);
 
         for (uint8_t v = 1; v <= c->n; v++) {
             if (c->op[v - 1] == op) {
-                all++;
-                there += s->versions->data[i] >= v;
+                p.all++;
+                p.there += s->versions->data[i] >= v;
             }
         }
     }
-    if (!all) {
-        return g_strdup("no change");
-    }
-    return there == 0 ? g_strdup("missing")
-         : there == all ? g_strdup("THERE")
-         : g_strdup_printf("%u of %u changed sectors there", there, all);
+    return p;
 }
 
 typedef struct Line {
@@ -146,37 +144,52 @@ static int compare_lines(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
+/* The changes that make the state what it is: those that are there, or, of one
+ * in which nearly everything is, those that are not. */
 static void add_disk_lines(GArray *lines, const Run *run, const Epoch *epoch,
-                           const CrashState *s, CrashTime since)
+                           const CrashState *s, bool all)
 {
+    CrashTime first = epoch->end, last_flush = 0;
+
     for (guint i = 0; i < epoch->ops->len; i++) {
         const DiskOp *op = epoch->ops->pdata[i];
         g_autofree char *what = disk_op_describe(op);
-        g_autofree char *presence = op_presence(epoch, s, i);
+        Presence p = op_presence(epoch, s, i);
 
+        if (p.there == (all ? p.all : 0)) {
+            continue;
+        }
+        first = MIN(first, op->started);
         add_line(lines, op->started,
-                 g_strdup_printf("    disk %u-%u: %s: %s", op->started,
-                                 op->ended, what, presence));
+                 g_strdup_printf("    disk %u-%u: %s: %u of %u changed sectors "
+                                 "there", op->started, op->ended, what,
+                                 p.there, p.all));
     }
     for (guint i = 0; i < run->log->len; i++) {
         const DiskOp *op = run->log->pdata[i];
 
-        if (op->kind == DISK_FLUSH && op->started >= since &&
-            op->started <= epoch->end) {
+        if (op->kind != DISK_FLUSH || op->started > epoch->end) {
+            continue;
+        }
+        if (op->started > first) {
             add_line(lines, op->started,
                      g_strdup_printf("    disk %u-%u: flush", op->started,
                                      op->ended));
+        } else if (op->ended <= epoch->end) {
+            last_flush = op->started;
         }
+    }
+    if (last_flush) {
+        add_line(lines, last_flush,
+                 g_strdup_printf("    disk %u: flush, the last one that ended "
+                                 "before", last_flush));
     }
 }
 
-/* Guest and disk from the start of the guest's last flush on, in order. */
-static char *tell_log(const Run *run, const Epoch *epoch, const CrashState *s)
+/* When the guest's last flush began that had ended. */
+static CrashTime last_guest_flush(const Run *run, const Epoch *epoch)
 {
-    g_autoptr(GArray) lines = g_array_new(false, false, sizeof(Line));
-    GString *str = g_string_new(NULL);
     CrashTime since = 0;
-    guint first;
 
     for (guint i = 0; i < run->guest->ops->len; i++) {
         const GuestOp *op = run->guest->ops->pdata[i];
@@ -185,32 +198,39 @@ static char *tell_log(const Run *run, const Epoch *epoch, const CrashState *s)
             since = MAX(since, op->started);
         }
     }
+    return since;
+}
+
+/* From the guest's last flush on, in order. */
+static char *tell_log(const Run *run, const Epoch *epoch, const CrashState *s,
+                      bool all)
+{
+    g_autoptr(GArray) lines = g_array_new(false, false, sizeof(Line));
+    GString *str = g_string_new(NULL);
+    CrashTime since = last_guest_flush(run, epoch);
+
     for (guint i = 0; i < run->guest->ops->len; i++) {
         const GuestOp *op = run->guest->ops->pdata[i];
         g_autofree char *what = guest_op_describe(op);
 
-        if (op->started <= epoch->end && op->ended >= since) {
-            bool open = op->ended == CRASH_NEVER;
-
-            add_line(lines, op->started,
-                     g_strdup_printf("guest %u-%d: %s", op->started,
-                                     open ? -1 : (int)op->ended, what));
+        if (op->started > epoch->end || op->ended < since) {
+            continue;
         }
+        add_line(lines, op->started,
+                 op->ended > epoch->end
+                     ? g_strdup_printf("guest %u-: %s", op->started, what)
+                     : g_strdup_printf("guest %u-%u: %s", op->started,
+                                       op->ended, what));
     }
-    add_disk_lines(lines, run, epoch, s, since);
+    add_disk_lines(lines, run, epoch, s, all);
     g_array_sort(lines, compare_lines);
-    first = lines->len > MAX_LOG_LINES ? lines->len - MAX_LOG_LINES : 0;
-    if (first) {
-        g_string_append_printf(str, "  (%u earlier lines)\n", first);
-    }
     for (guint i = 0; i < lines->len; i++) {
         char *text = g_array_index(lines, Line, i).text;
 
-        if (i >= first) {
-            g_string_append_printf(str, "  %s\n", text);
-        }
+        g_string_append_printf(str, "  %s\n", text);
         g_free(text);
     }
+    g_string_append_printf(str, "  %u: power cut\n", epoch->end);
     return g_string_free(str, false);
 }
 
@@ -281,24 +301,29 @@ char *failure_report(Run *run, const Epoch *epoch, const CrashState *state,
     g_autofree char *log = NULL;
     g_autofree char *wrong = NULL;
     g_autofree char *path = NULL;
-    char *text;
+    g_autofree char *text = NULL;
+    char *full;
     bool all = simplest(run, epoch, state, &go_on, s);
     unsigned n = distance(epoch, s, all);
+    int64_t size;
 
     wrong = judge_state(run, epoch, s, go_on);
-    log = tell_log(run, epoch, s);
+    size = crash_state_size(epoch, s);
+    log = tell_log(run, epoch, s, all);
     text = g_strdup_printf(
-        "%s\nimage: %s%s, node options '%s'\n"
-        "power cut at %u, in epoch %u; of what was not durable %s%u sectors "
-        "%s there:\n%s", wrong, geometry, run->base ? ", backing file" : "",
-        run->options, epoch->end, epoch->index, all ? "all but " : "", n,
-        n == 1 ? "is" : "are", log);
-    path = save(run, epoch, s, go_on, dir, text);
+        "%s\nimage: %s%s%s\n"
+        "the file has %" PRId64 " bytes; of what was not durable %s %u "
+        "sectors are there:\n%s", wrong, geometry,
+        run->base ? ", backing file" : "", run->options, size,
+        all ? "all but" : "only", n, log);
+    path = dir ? save(run, epoch, s, go_on, dir, text) : NULL;
     crash_state_free(s);
-    wrong = (g_free(wrong), text);
-    text = g_strdup_printf("%simage saved as %s.qcow2; replay with: "
-                           "explore --replay %s", wrong, path, path);
-    return text;
+    if (!path) {
+        return g_steal_pointer(&text);
+    }
+    full = g_strdup_printf("%simage saved as %s.qcow2; replay with: "
+                           "explore --replay %s", text, path, path);
+    return full;
 }
 
 /* --- replaying --- */
@@ -351,7 +376,8 @@ static int replay_state(Run *run, const Epoch *epoch, GKeyFile *k)
     guest_walk_to(run->guest, epoch->end);
     wrong = judge_state(run, epoch, s,
                         g_key_file_get_boolean(k, GROUP, "go-on", NULL));
-    log = tell_log(run, epoch, s);
+    log = tell_log(run, epoch, s, distance(epoch, s, true) <
+                                  distance(epoch, s, false));
     printf("%s%s\n", log, wrong ?: "This state is fine");
     crash_state_free(s);
     return wrong ? 1 : 0;

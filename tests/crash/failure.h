@@ -11,8 +11,8 @@
 
 /*
  * Looks for a simpler state of @epoch that is bad, too, writes it to files in
- * @dir (image, backing file, and a text that says how to replay it), and
- * returns the text; caller frees. @go_on: how it was found (judge.h).
+ * @dir (image, backing file, and a text that says how to replay it; none if it
+ * is NULL), and returns the text; caller frees. @go_on: how it was found (judge.h).
  */
 char *failure_report(Run *run, const Epoch *epoch, const CrashState *state,
                      bool go_on, const char *dir);

@@ -40,6 +40,7 @@ Guest *guest_new(CrashTime *clock, int64_t size, int64_t backing_sectors,
     *g = (Guest) {
         .clock = clock,
         .size = size,
+        .first_size = size,
         .nb_sectors = size,
         .has_backing = has_backing,
         .backing_sectors = backing_sectors,
@@ -136,6 +137,7 @@ void guest_walk_start(Guest *g)
 {
     free_sectors(g);
     g->sectors = g_new0(GuestSector, MAX(1, g->nb_sectors));
+    add_version(&g->sizes, g->first_size, 0, 0);
     for (int64_t i = 0; i < g->nb_sectors; i++) {
         bool backing = g->has_backing && i < g->backing_sectors;
 
@@ -226,9 +228,6 @@ static void start_op(Guest *g, const GuestOp *op)
         }
     }
     if (op->kind == GUEST_RESIZE) {
-        if (!g->sizes.n) {
-            add_version(&g->sizes, op->first, 0, 0);
-        }
         add_version(&g->sizes, op->nb, op->started, CRASH_NEVER);
     }
 }
@@ -246,9 +245,7 @@ static void prune_all(Guest *g, CrashTime flushed)
         }
     }
     g_array_set_size(g->several, n);
-    if (g->sizes.n) {
-        sector_prune(&g->sizes, flushed);
-    }
+    sector_prune(&g->sizes, flushed);
     g->generation++;
 }
 
@@ -307,7 +304,7 @@ static bool is_legal(const GuestSector *s, uint32_t value)
 
 bool guest_size_legal(const Guest *g, int64_t sectors)
 {
-    return g->sizes.n ? is_legal(&g->sizes, sectors) : sectors == g->size;
+    return is_legal(&g->sizes, sectors);
 }
 
 static char *complain(const GuestSector *s, const uint64_t *p, int64_t sector)

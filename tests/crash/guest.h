@@ -54,6 +54,7 @@ typedef struct GuestSector {
 typedef struct Guest {
     CrashTime *clock;
     int64_t size;               /* sectors, as the guest sees it */
+    int64_t first_size;         /* in the beginning */
     bool has_backing;
     int64_t backing_sectors;
     uint32_t next_id;

@@ -18,6 +18,7 @@ struct Epochs {
     /* For each sector, when the last durable change of it was applied. */
     CrashTime *durable_at;
     GHashTable *durable;    /* set of DiskOp */
+    GPtrArray *applied;     /* DiskOp that were, in that order */
     Epoch epoch;
 };
 
@@ -130,6 +131,35 @@ static int64_t size_after(const DiskOp *op, int64_t size)
                                      : MAX(size, op->offset + op->bytes);
 }
 
+static bool covers_sector(const DiskOp *op, int64_t sector)
+{
+    int64_t from, bytes;
+
+    return op_in_sector(op, sector, &from, &bytes) && bytes == CRASH_SECTOR;
+}
+
+/* The sector as it was in the file when @op had been applied: what others
+ * wrote to the rest of it went to the disk with it. */
+static void sector_durable(Epochs *e, const DiskOp *op, int64_t sector)
+{
+    uint8_t *p = e->base + sector * CRASH_SECTOR;
+
+    e->hash -= sector_hash(sector, p);
+    for (guint i = 0; !covers_sector(op, sector) && i < e->applied->len; i++) {
+        const DiskOp *earlier = e->applied->pdata[i];
+
+        if (earlier->applied >= op->applied) {
+            break;
+        }
+        if (earlier->applied > e->durable_at[sector]) {
+            op_overlay(earlier, sector, p);
+        }
+    }
+    op_overlay(op, sector, p);
+    e->hash += sector_hash(sector, p);
+    e->durable_at[sector] = op->applied;
+}
+
 static void make_durable(Epochs *e, const DiskOp *op)
 {
     int64_t first, end;
@@ -137,15 +167,9 @@ static void make_durable(Epochs *e, const DiskOp *op)
     reserve(e, MAX(e->base_size, op->offset + op->bytes));
     op_sectors(op, e->base_size, &first, &end);
     for (int64_t i = first; i < end; i++) {
-        uint8_t *p = e->base + i * CRASH_SECTOR;
-
-        if (op->applied < e->durable_at[i]) {
-            continue;
+        if (op->applied > e->durable_at[i]) {
+            sector_durable(e, op, i);
         }
-        e->hash -= sector_hash(i, p);
-        op_overlay(op, i, p);
-        e->hash += sector_hash(i, p);
-        e->durable_at[i] = op->applied;
     }
     e->base_size = size_after(op, e->base_size);
 }
@@ -203,6 +227,15 @@ Epochs *epochs_new(const uint8_t *data, int64_t size, const GPtrArray *log,
         }
     }
     g_array_sort(e->ends, compare_ended);
+    e->applied = g_ptr_array_new();
+    for (guint i = 0; i < log->len; i++) {
+        DiskOp *op = log->pdata[i];
+
+        if (op->applied) {
+            g_ptr_array_add(e->applied, op);
+        }
+    }
+    g_ptr_array_sort(e->applied, compare_applied);
     return e;
 }
 
@@ -229,6 +262,7 @@ void epochs_free(Epochs *e)
     epoch_clear(&e->epoch);
     g_array_unref(e->ends);
     g_hash_table_unref(e->durable);
+    g_ptr_array_unref(e->applied);
     g_free(e->base);
     g_free(e->durable_at);
     g_free(e);
@@ -428,7 +462,7 @@ static int64_t size_index(const Epoch *epoch, guint i)
 }
 
 /* A sector that was written, rather than cut off, is in the file. */
-static int64_t state_size(const Epoch *epoch, const CrashState *s)
+int64_t crash_state_size(const Epoch *epoch, const CrashState *s)
 {
     int64_t size = size_index(epoch, s->size);
 
@@ -458,7 +492,7 @@ uint8_t *crash_state_build(const Epoch *epoch, const CrashState *s,
     int64_t n, keep;
     uint8_t *data;
 
-    *size = state_size(epoch, s);
+    *size = crash_state_size(epoch, s);
     n = ROUND_UP(*size, CRASH_SECTOR);
     keep = MIN(n, ROUND_UP(epoch->base_size, CRASH_SECTOR));
     data = g_malloc(MAX(n, 1));
@@ -480,7 +514,7 @@ uint8_t *crash_state_build(const Epoch *epoch, const CrashState *s,
 uint64_t crash_state_hash(const Epoch *epoch, const CrashState *s)
 {
     uint64_t h = epoch->durable_hash;
-    int64_t size = state_size(epoch, s);
+    int64_t size = crash_state_size(epoch, s);
 
     if (size < epoch->base_size || size % CRASH_SECTOR) {
         g_autofree uint8_t *data = crash_state_build(epoch, s, &size);

@@ -63,6 +63,8 @@ CrashState *crash_state_new(const Epoch *epoch);
 void crash_state_free(CrashState *s);
 void crash_state_copy(CrashState *to, const CrashState *from);
 uint64_t crash_state_hash(const Epoch *epoch, const CrashState *s);
+/* Bytes of the file. */
+int64_t crash_state_size(const Epoch *epoch, const CrashState *s);
 /* The file as it would be: *@size bytes; caller frees. */
 uint8_t *crash_state_build(const Epoch *epoch, const CrashState *s,
                            int64_t *size);

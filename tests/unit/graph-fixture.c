@@ -102,6 +102,21 @@ static int coroutine_fn fixture_pwritev(BlockDriverState *bs, int64_t offset,
              : 0;
 }
 
+static int fixture_change_backing_file(BlockDriverState *bs,
+                                       const char *backing_file,
+                                       const char *backing_fmt)
+{
+    TestNode *t = test_node(bs);
+
+    g_assert_true(bs->open_flags & BDRV_O_RDWR);
+    if (t->fail_header) {
+        t->fail_header--;
+        return -EIO;
+    }
+    g_strlcpy(t->header, backing_file ? backing_file : "", sizeof(t->header));
+    return 0;
+}
+
 #define FIXTURE_OPS                                                          \
     .instance_size = sizeof(TestNode),                                       \
     .bdrv_reopen_prepare = fixture_reopen_prepare,                           \
@@ -128,6 +143,7 @@ static BlockDriver overlay_driver = {
     .format_name = "qcow2",
     .is_format = true,
     .supports_backing = true,
+    .bdrv_change_backing_file = fixture_change_backing_file,
     FIXTURE_OPS,
 };
 

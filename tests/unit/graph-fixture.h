@@ -19,13 +19,15 @@ typedef struct TestNode {
     int fail_check;
     int fail_set;
     int fail_prepare;
+    int fail_header;
     /* Seen. */
     int check_calls;
     int set_calls;
     int prepare_calls;
     int commit_calls;
     int abort_calls;
-    bool closed_flag;
+    /* The backing file name "on disk". */
+    char header[32];
     /* Permissions on the edge to the first child while prepare ran. */
     uint64_t prepare_perm;
     uint64_t prepare_shared;
