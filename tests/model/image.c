@@ -123,18 +123,18 @@ void chain_add_raw(Chain *c, const uint8_t *data, int64_t size)
 
 /* ---------------------------------------------------------------- opening */
 
-QDict *options_random(Rng *rng, const Geometry *g, bool reopen)
+QDict *options_random(Rng *rng, const Geometry *g, int flags, bool reopen)
 {
     QDict *d = qdict_new();
-    static const char *const flags[] = {
-        "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
-        "pass-discard-other", "discard-no-unref",
+    static const char *const bools[] = {
+        "lazy-refcounts", "discard-no-unref", /* from version 3 on */
+        "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
     };
     int64_t cluster = 1 << g->cluster_bits;
 
-    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-        if (rng_chance(rng, 40) && (i || g->version >= 3)) {
-            qdict_put_str(d, flags[i], rng_chance(rng, 50) ? "on" : "off");
+    for (size_t i = 0; i < ARRAY_SIZE(bools); i++) {
+        if (rng_chance(rng, 40) && (i >= 2 || g->version >= 3)) {
+            qdict_put_str(d, bools[i], rng_chance(rng, 50) ? "on" : "off");
         }
     }
     if (rng_chance(rng, 60)) {
@@ -161,8 +161,9 @@ QDict *options_random(Rng *rng, const Geometry *g, bool reopen)
                       checks[rng_below(rng, ARRAY_SIZE(checks))]);
     }
     if (!reopen && rng_chance(rng, 30)) {
-        qdict_put_str(d, "detect-zeroes",
-                      rng_chance(rng, 50) ? "on" : "unmap");
+        bool unmap = rng_chance(rng, 50) && (flags & BDRV_O_UNMAP);
+
+        qdict_put_str(d, "detect-zeroes", unmap ? "unmap" : "on");
     }
     qdict_put_str(d, "cache-clean-interval", "0");
     return d;

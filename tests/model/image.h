@@ -58,9 +58,9 @@ void chain_add_raw(Chain *c, const uint8_t *data, int64_t size);
 
 /*
  * Random driver options of the kind that a reopen may change (only these) or
- * that are given at open.
+ * that are given at open. @flags: BDRV_O_* of the node.
  */
-QDict *options_random(Rng *rng, const Geometry *g, bool reopen);
+QDict *options_random(Rng *rng, const Geometry *g, int flags, bool reopen);
 
 /*
  * Opens layers up to @top_index (0 is the base) with @flags and returns the

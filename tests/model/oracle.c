@@ -252,6 +252,22 @@ void oracle_write_end(Oracle *o, OracleOp *op, bool done)
     }
 }
 
+void oracle_weaken_discards(Oracle *o)
+{
+    OracleOp *op;
+
+    QEMU_LOCK_GUARD(&o->lock);
+    QLIST_FOREACH(op, &o->ops, next) {
+        if (!op->is_discard) {
+            continue;
+        }
+        for (int64_t pos = op->offset; pos < op->offset + op->bytes;
+             pos += o->cell) {
+            value_of(cell_at(o, pos), op)->weak = true;
+        }
+    }
+}
+
 void oracle_read_begin(Oracle *o, OracleOp *op)
 {
     QEMU_LOCK_GUARD(&o->lock);

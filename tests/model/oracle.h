@@ -31,6 +31,7 @@ typedef struct OracleOp {
     int64_t bytes;
     uint32_t value;
     bool is_read;
+    bool is_discard;
     int64_t strong_start;   /* outside [strong_start, strong_end) it is weak */
     int64_t strong_end;
     uint64_t start;         /* time */
@@ -52,11 +53,12 @@ void oracle_fill(const Oracle *o, uint8_t *buf, int64_t offset, int64_t bytes,
 /* [@offset, @offset + @bytes) holds @value, and nothing is in flight. */
 void oracle_set(Oracle *o, int64_t offset, int64_t bytes, uint32_t value);
 
-/* @op: offset, bytes, value, strong_* are set. All cells of it are strong
- * unless @weak. */
+/* @op: offset, bytes, value, strong_*, is_discard, index are set. */
 void oracle_write_begin(Oracle *o, OracleOp *op);
 /* @done false: it failed, and must not have had any effect. */
 void oracle_write_end(Oracle *o, OracleOp *op, bool done);
+/* Discards in flight may come out another way: all of them are weak. */
+void oracle_weaken_discards(Oracle *o);
 void oracle_read_begin(Oracle *o, OracleOp *op);
 /* NULL, or what is wrong with @buf; caller frees. */
 char *oracle_read_end(Oracle *o, OracleOp *op, const uint8_t *buf);

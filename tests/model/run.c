@@ -38,6 +38,7 @@ typedef struct Io {
     OracleOp oracle;
     uint8_t *buf;
     int64_t new_size;
+    unsigned nr_layers;     /* when it started */
 } Io;
 
 static bool writes_data(OpType type)
@@ -121,9 +122,10 @@ static bool failure_is_explained(Io *io, int ret)
     if (ret == -EIO && oracle_may_fail(o, &io->oracle)) {
         return true;
     }
-    /* The end of the disk, up to which part of a cluster may be written. */
+    /* It was made for another end of the disk, or other clusters. */
     return ret == -EINVAL && io->op.type == OP_COMPRESSED &&
-           io->oracle.saw_truncate;
+           (io->oracle.saw_truncate ||
+            io->nr_layers != io->run->chain.nr_layers);
 }
 
 static void io_ended(Io *io, int ret)
@@ -262,6 +264,7 @@ static void tell_oracle(Run *run, Io *io)
         .bytes = op->bytes,
         .value = writes_data(op->type) ? op->value : 0,
         .index = op->index,
+        .is_discard = op->type == OP_DISCARD,
         .strong_start = op->offset,
         .strong_end = op->offset + op->bytes,
     };
@@ -282,6 +285,7 @@ static void start_io(Run *run, const Op *op)
 
     io->run = run;
     io->op = *op;
+    io->nr_layers = run->chain.nr_layers;
     if (op->type == OP_TRUNCATE) {
         if (qatomic_load_acquire(&run->truncating)) {
             g_free(io);
@@ -322,7 +326,8 @@ static void do_reopen(Run *run)
 {
     BlockDriverState *bs = blk_bs(run->chain.blk);
     const Layer *top = &run->chain.layers[run->chain.nr_layers - 1];
-    QDict *options = options_random(&run->rng, &top->g, true);
+    QDict *options = options_random(&run->rng, &top->g, run->cfg.flags,
+                                    true);
     Error *err = NULL;
 
     if (bdrv_reopen(bs, options, true, &err) < 0) {
@@ -336,7 +341,8 @@ static void do_open(Run *run)
     Error *err = NULL;
 
     if (!chain_open(&run->chain, run->cfg.flags,
-                    options_random(&run->rng, &top->g, false), &err)) {
+                    options_random(&run->rng, &top->g, run->cfg.flags, false),
+                    &err)) {
         run_fail("open: %s", error_get_pretty(err));
     }
 }
@@ -388,8 +394,11 @@ static void do_snapshot(Run *run)
         return;
     }
     geometry_random(&g, &run->rng);
+    /* Those that wait for the end of the drain go to the overlay. */
+    oracle_weaken_discards(run->oracle);
     if (!chain_append(c, &g, run->cfg.flags,
-                      options_random(&run->rng, &g, false), &err)) {
+                      options_random(&run->rng, &g, run->cfg.flags, false),
+                      &err)) {
         run_fail("append: %s", error_get_pretty(err));
     }
     freeze(run, below, &run->frozen[c->nr_layers - 2]);
