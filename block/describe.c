@@ -28,12 +28,11 @@
 
 int bdrv_child_flags(const BlockDriver *drv, BdrvChildRole role, int flags)
 {
-    flags &= ~(BDRV_O_SNAPSHOT | BDRV_O_NO_BACKING);
+    flags &= ~(BDRV_O_SNAPSHOT | BDRV_O_NO_BACKING | BDRV_O_COPY_ON_READ);
     /* The parent has filtered discards already. */
     flags |= BDRV_O_UNMAP;
     if (role & BDRV_CHILD_COW) {
-        return flags & ~(BDRV_O_RDWR | BDRV_O_AUTO_RDONLY |
-                         BDRV_O_COPY_ON_READ | BDRV_O_PROTOCOL);
+        return flags & ~(BDRV_O_RDWR | BDRV_O_AUTO_RDONLY | BDRV_O_PROTOCOL);
     }
     if (!drv || drv->is_format) {
         flags |= BDRV_O_PROTOCOL;
@@ -337,12 +336,17 @@ static bool complete_child(OpenRequest *req, const Described *parent,
                            QDict *holder, const char *key, GArray *todo,
                            Error **errp)
 {
-    QDict *dict = qobject_to(QDict, qdict_get(holder, key));
+    QObject *value = qdict_get(holder, key);
+    QDict *dict = value ? qobject_to(QDict, value) : NULL;
     const char *filename;
     BlockDriverState *bs;
     BlockDriver *drv;
     int flags;
 
+    if (value && qobject_to(QNull, value)) {
+        /* The same as saying nothing. */
+        qdict_del(holder, key);
+    }
     if (!dict) {
         return true;
     }
@@ -389,6 +393,10 @@ static bool complete_children_list(OpenRequest *req, const Described *parent,
     QLIST_FOREACH_ENTRY(list, e) {
         g_autoptr(QDict) holder = qdict_new();
 
+        if (!qobject_to(QDict, qlist_entry_obj(e))) {
+            qlist_append_obj(done, qobject_ref(qlist_entry_obj(e)));
+            continue;
+        }
         qdict_put_obj(holder, key, qobject_ref(qlist_entry_obj(e)));
         if (!complete_child(req, parent, holder, key, todo, errp)) {
             qobject_unref(done);

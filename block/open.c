@@ -205,13 +205,6 @@ static BlockDriverState *open_node(const char *filename, QDict *options,
 
 /* --- backing files --- */
 
-static bool attach_backing(BlockDriverState *bs, BlockDriverState *backing,
-                           Error **errp)
-{
-    return bdrv_attach_child(bs, backing, "backing", BDRV_CHILD_COW, errp) &&
-           bdrv_refresh_limits(bs, errp);
-}
-
 /*
  * Name and format as the header of @bs has them, the latter into @dict. A name
  * that comes again and is followed by its header again would go on for ever.
@@ -322,7 +315,7 @@ static bool open_backing_one(BlockDriverState *bs, QObject *option,
         error_prepend(errp, "Could not open backing file: ");
         return false;
     }
-    if (!attach_backing(bs, backing, errp)) {
+    if (!bdrv_attach_child(bs, backing, "backing", BDRV_CHILD_COW, errp)) {
         return false;
     }
     if (opened) {
@@ -336,12 +329,25 @@ static bool open_backing_one(BlockDriverState *bs, QObject *option,
     return true;
 }
 
+/* What is merged from children has to go up through the whole of a chain that
+ * was opened downwards. */
+static bool refresh_chain_limits(GPtrArray *chain, Error **errp)
+{
+    for (guint i = chain->len; i-- > 0; ) {
+        if (!bdrv_refresh_limits(chain->pdata[i], errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* @option (owned) is the "backing" option of @top. */
 static bool open_backing_chain(BlockDriverState *top, QObject *option,
                                Error **errp)
 {
     g_autoptr(GHashTable) seen =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GPtrArray) chain = g_ptr_array_new();
     BlockDriverState *bs = top;
     bool ok = true;
 
@@ -352,13 +358,14 @@ static bool open_backing_chain(BlockDriverState *top, QObject *option,
         BlockDriverState *next;
         QObject *next_option;
 
+        g_ptr_array_add(chain, bs);
         ok = open_backing_one(bs, option, seen, &next, &next_option, errp);
         qobject_unref(option);
         option = next_option;
         bs = next;
     }
     qobject_unref(option);
-    return ok;
+    return ok && refresh_chain_limits(chain, errp);
 }
 
 static BlockDriverState *open_tree(const char *filename, const char *reference,

@@ -51,7 +51,8 @@ struct BlockDriver {
     int (*bdrv_probe_device)(const char *filename);
 
     /*
-     * Turns a file name (with or without the driver's prefix) into options.
+     * Turns a file name (with or without the driver's prefix) into options;
+     * they are nested, not dotted, and others may be in @options already.
      * NULL: the name becomes the option "filename".
      */
     bool (*bdrv_parse_filename)(const char *filename, QDict *options,
