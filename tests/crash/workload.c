@@ -420,7 +420,7 @@ static void resize(Run *run)
 static void close_image(Run *run)
 {
     int failed = run->disk->failed;
-    GuestOp *op = guest_start(run->guest, GUEST_FLUSH, 0, 0, "close");
+    GuestOp *op = guest_start(run->guest, GUEST_CLOSE, 0, 0, NULL);
     /* An image that gave up writes nothing, which succeeds. */
     int ret = run->may_fail ? blk_flush(run->blk) : 0;
 
