@@ -52,6 +52,10 @@ check-tsan:
 	@BUILD_DIR=$(BUILD)-tsan scripts/check --part unit
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-clang
+	@for dir in $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-clang; do \
+	    if [ -d "$$dir/meson-private" ]; then \
+	        rm -rf --one-file-system "$$dir"; \
+	    fi; \
+	done
 
 .PHONY: all build demo check check-long bench install check-asan check-tsan clean

@@ -138,8 +138,16 @@ static int coroutine_fn do_preadv(const BlkRequest *r)
 
 static BdrvRequestFlags write_flags(const BlkRequest *r)
 {
-    return qatomic_read(&r->blk->enable_write_cache)
-           ? r->flags : r->flags | BDRV_REQ_FUA;
+    BdrvRequestFlags flags = r->flags;
+
+    if (!qatomic_read(&r->blk->enable_write_cache)) {
+        flags |= BDRV_REQ_FUA;
+    }
+    /* A truncate may come between the check of the range and the write. */
+    if (!qatomic_read(&r->blk->allow_write_beyond_eof)) {
+        flags |= BDRV_REQ_NO_EXTEND;
+    }
+    return flags;
 }
 
 static int coroutine_fn do_pwritev(const BlkRequest *r)

@@ -5,6 +5,7 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/graph-internal.h"
 
 static BdrvChild *child_with_role(BlockDriverState *bs, BdrvChildRole role)
 {
@@ -111,4 +112,34 @@ bool bdrv_reaches(BlockDriverState *from, BlockDriverState *to)
         }
     }
     return false;
+}
+
+GPtrArray *bdrv_nodes_above(BlockDriverState *bs)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
+    g_autoptr(GPtrArray) stack = g_ptr_array_new();
+    GPtrArray *order = g_ptr_array_new();
+
+    /* Depth first: a node is finished after all above it. */
+    g_ptr_array_add(stack, bs);
+    while (stack->len) {
+        BlockDriverState *node = stack->pdata[stack->len - 1];
+        BdrvChild *c;
+
+        if (g_hash_table_add(seen, node)) {
+            QLIST_FOREACH(c, &node->parents, next_parent) {
+                if (c->klass->parent_is_bds &&
+                    !g_hash_table_contains(seen, c->opaque)) {
+                    g_ptr_array_add(stack, c->opaque);
+                }
+            }
+            continue;
+        }
+        g_ptr_array_set_size(stack, stack->len - 1);
+        if (g_hash_table_add(done, node)) {
+            g_ptr_array_insert(order, 0, node);
+        }
+    }
+    return order;
 }

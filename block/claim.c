@@ -13,6 +13,7 @@
 #include "util/osdep.h"
 #include "block/block_int.h"
 #include "block/claim.h"
+#include "block/graph-internal.h"
 
 struct BdrvClaimOwner {
     char *name;
@@ -130,9 +131,10 @@ static char *claim_edge_desc(BdrvChild *child)
                            bdrv_get_node_name(child->bs));
 }
 
-static const char *claim_state(const BdrvClaim *c)
+/* As an obstacle for @owner: its own CHANGE is none. */
+static const char *claim_state(const BdrvClaim *c, BdrvClaimOwner *owner)
 {
-    return c->change ? "claimed for a change" : "frozen";
+    return c->change && c->owner != owner ? "claimed for a change" : "frozen";
 }
 
 bool bdrv_claim(BdrvClaimOwner *owner, BdrvChild *child, BdrvClaimType type,
@@ -145,7 +147,7 @@ bool bdrv_claim(BdrvClaimOwner *owner, BdrvChild *child, BdrvClaimType type,
         g_autofree char *edge = claim_edge_desc(child);
         error_setg(errp, "Cannot %s %s for %s: %s by %s",
                    type == BDRV_CLAIM_CHANGE ? "claim" : "freeze", edge,
-                   owner->name, claim_state(other), other->owner->name);
+                   owner->name, claim_state(other, owner), other->owner->name);
         return false;
     }
     if (own && type == BDRV_CLAIM_CHANGE && own->freeze) {
@@ -194,7 +196,7 @@ bool bdrv_claim_upgrade(BdrvClaimOwner *owner, BdrvChild *child, Error **errp)
     if (other) {
         g_autofree char *edge = claim_edge_desc(child);
         error_setg(errp, "Cannot upgrade the claim of %s on %s: %s by %s",
-                   owner->name, edge, claim_state(other),
+                   owner->name, edge, claim_state(other, owner),
                    other->owner->name);
         return false;
     }
@@ -286,15 +288,18 @@ bool bdrv_claim_incoming(BdrvClaimOwner *owner, BlockDriverState *bs,
 
 void bdrv_claim_incoming_release(BdrvClaimOwner *owner, BlockDriverState *bs)
 {
-    BdrvChild *c, *next;
+    BdrvChild *c;
 
     assert(bs->incoming_owner == owner);
     bs->incoming_owner = NULL;
-    QLIST_FOREACH_SAFE(c, &bs->parents, next_parent, next) {
+    /* Parents that nobody else keeps are closed after the loop over them. */
+    bdrv_graph_change_begin();
+    QLIST_FOREACH(c, &bs->parents, next_parent) {
         bdrv_claim_release(owner, c, BDRV_CLAIM_CHANGE);
     }
     g_ptr_array_remove(owner->incoming, bs);
     bdrv_unref(bs);
+    bdrv_graph_change_end();
 }
 
 void bdrv_claim_owner_free(BdrvClaimOwner *owner)
@@ -327,7 +332,7 @@ bool bdrv_claim_may_change(BdrvChild *child, BdrvClaimOwner *owner,
     if (obstacle) {
         g_autofree char *edge = claim_edge_desc(child);
         error_setg(errp, "Cannot change %s: %s by %s", edge,
-                   claim_state(obstacle), obstacle->owner->name);
+                   claim_state(obstacle, owner), obstacle->owner->name);
         return false;
     }
     return true;

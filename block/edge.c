@@ -92,27 +92,34 @@ static void edge_leave_parent(BdrvChild *child)
 
 /* --- linking to the node below --- */
 
+/* The parent stops and goes on with the node; if the edge leads from one
+ * quiesced node to another, it must not go on in between. */
+static void edge_follow_quiesce(BdrvChild *child, bool linked)
+{
+    if (linked && qatomic_read(&child->bs->quiesce_counter)) {
+        bdrv_parent_drained_begin_single(child);
+    } else {
+        bdrv_parent_drained_end_single(child);
+    }
+}
+
 static void edge_link(BdrvChild *child, BlockDriverState *bs)
 {
     child->bs = bs;
     QLIST_INSERT_HEAD(&bs->parents, child, next_parent);
-    if (qatomic_read(&bs->quiesce_counter)) {
-        bdrv_parent_drained_begin_single(child);
-    }
+    edge_follow_quiesce(child, true);
     if (child->klass->attach) {
         child->klass->attach(child);
     }
 }
 
+/* The caller links it again or calls edge_follow_quiesce(). */
 static void edge_unlink(BdrvChild *child)
 {
     if (child->klass->detach) {
         child->klass->detach(child);
     }
     QLIST_REMOVE(child, next_parent);
-    if (child->quiesced_parent) {
-        bdrv_parent_drained_end_single(child);
-    }
 }
 
 static void edge_free(BdrvChild *child)
@@ -152,6 +159,7 @@ static void edge_add_abort(void *opaque)
         edge_leave_parent(child);
     }
     edge_unlink(child);
+    edge_follow_quiesce(child, false);
     edge_free(child);
     bdrv_unref(bs);
 }
@@ -214,6 +222,7 @@ void bdrv_edge_remove_tran(BdrvChild *child, Transaction *tran)
         edge_leave_parent(child);
     }
     edge_unlink(child);
+    edge_follow_quiesce(child, false);
     tran_add(tran, &edge_remove_drv, child);
 }
 
@@ -288,6 +297,7 @@ static void edge_guard_end(void *opaque)
     BlockDriverState *bs = guard->bs;
 
     edge_unlink(guard);
+    edge_follow_quiesce(guard, false);
     edge_free(guard);
     bdrv_unref(bs);
 }

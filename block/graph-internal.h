@@ -41,11 +41,45 @@ void bdrv_edge_redirect_tran(BdrvChild *child, BlockDriverState *new_bs,
 void bdrv_edge_guard_tran(BlockDriverState *bs, uint64_t perm, uint64_t shared,
                           Transaction *tran);
 
+/* --- chain.c --- */
+
+/* @bs and all nodes above it, every child before its parents; borrowed
+ * pointers. The caller frees the array. */
+GPtrArray *bdrv_nodes_above(BlockDriverState *bs);
+
+/* --- graph.c --- */
+
+/* One public change of the graph, from graph_change_init() to
+ * graph_change_end(). */
+typedef struct GraphChange {
+    Transaction *tran;
+    GPtrArray *drained;         /* kept quiet and alive */
+    GPtrArray *limits;          /* borrowed: nodes whose limits may change */
+} GraphChange;
+
+void graph_change_init(GraphChange *change);
+/* NULL is fine. */
+void graph_change_add_node(GraphChange *change, BlockDriverState *bs);
+/* Takes the write lock, after all nodes were added. */
+void graph_change_lock(GraphChange *change);
+/*
+ * Children of @bs, or of nodes above it, are about to change: limits follow in
+ * graph_change_settle(), in the order of these calls, or go back on abort.
+ */
+void graph_change_keep_limits(GraphChange *change, BlockDriverState *bs);
+/* After the changes: permissions from @a and @b (one may be NULL) downwards,
+ * and limits. */
+bool graph_change_settle(GraphChange *change, BlockDriverState *a,
+                         BlockDriverState *b, Error **errp);
+/* Commits or aborts by @ok, which is returned, and undoes the rest. */
+bool graph_change_end(GraphChange *change, bool ok);
+
 /* --- permission.c --- */
 
 /*
- * As bdrv_refresh_perms_tran() but outside a transaction and never failing:
- * for edges that went away. What cannot be relaxed stays.
+ * Gives up whatever @bs and the nodes below it can do without, for edges that
+ * went away. Asks nobody and cannot fail; a driver that cannot give up
+ * something is asked again at the node's next permission change.
  */
 void bdrv_relax_perms(BlockDriverState *bs);
 

@@ -13,13 +13,14 @@
 
 /* --- bracket of a change --- */
 
-/* Nodes to keep quiet and alive from begin to end of one change. */
-typedef struct GraphChange {
-    Transaction *tran;
-    GPtrArray *drained;
-} GraphChange;
+void graph_change_init(GraphChange *change)
+{
+    change->drained = g_ptr_array_new();
+    change->limits = g_ptr_array_new();
+    change->tran = tran_new();
+}
 
-static void change_add_node(GraphChange *change, BlockDriverState *bs)
+void graph_change_add_node(GraphChange *change, BlockDriverState *bs)
 {
     if (bs) {
         g_ptr_array_add(change->drained, bdrv_ref(bs));
@@ -27,19 +28,64 @@ static void change_add_node(GraphChange *change, BlockDriverState *bs)
     }
 }
 
-static void change_init(GraphChange *change)
-{
-    change->drained = g_ptr_array_new();
-    change->tran = tran_new();
-}
-
-static void change_lock(GraphChange *change)
+void graph_change_lock(GraphChange *change)
 {
     bdrv_graph_change_begin();
 }
 
-/* Decides by @ok; returns it. */
-static bool change_end(GraphChange *change, bool ok)
+static void limits_abort(void *opaque)
+{
+    GPtrArray *nodes = opaque;
+
+    /* They were fine with the former children. */
+    for (guint i = 0; i < nodes->len; i++) {
+        bdrv_refresh_limits(nodes->pdata[i], NULL);
+    }
+}
+
+static void limits_clean(void *opaque)
+{
+    g_ptr_array_free(opaque, true);
+}
+
+static TransactionActionDrv limits_drv = {
+    .abort = limits_abort,
+    .clean = limits_clean,
+};
+
+void graph_change_keep_limits(GraphChange *change, BlockDriverState *bs)
+{
+    GPtrArray *nodes = bdrv_nodes_above(bs);
+
+    /* Before the edges change, so that an abort comes here after them. */
+    tran_add(change->tran, &limits_drv, nodes);
+    g_ptr_array_extend(change->limits, nodes, NULL, NULL);
+}
+
+bool graph_change_settle(GraphChange *change, BlockDriverState *a,
+                         BlockDriverState *b, Error **errp)
+{
+    g_autoptr(GSList) nodes = NULL;
+
+    for (guint i = 0; i < change->limits->len; i++) {
+        BlockDriverState *bs = change->limits->pdata[i];
+
+        if (!bdrv_refresh_limits(bs, errp)) {
+            return false;
+        }
+        /* What it wants of its child depends on that child, too. */
+        nodes = g_slist_prepend(nodes, bs);
+    }
+    if (a) {
+        nodes = g_slist_prepend(nodes, a);
+    }
+    if (b) {
+        nodes = g_slist_prepend(nodes, b);
+    }
+    return bdrv_refresh_perms_tran(nodes, NULL, change->tran, errp);
+}
+
+bool graph_change_end(GraphChange *change, bool ok)
 {
     tran_finalize(change->tran, ok ? 0 : -EPERM);
     bdrv_graph_wrunlock();
@@ -48,36 +94,9 @@ static bool change_end(GraphChange *change, bool ok)
         bdrv_unref(change->drained->pdata[i]);
     }
     g_ptr_array_free(change->drained, true);
+    g_ptr_array_free(change->limits, true);
     bdrv_process_unrefs();
     return ok;
-}
-
-static bool refresh_two(BlockDriverState *a, BlockDriverState *b,
-                        Transaction *tran, Error **errp)
-{
-    GSList second = { .data = b };
-    GSList first = { .data = a, .next = b ? &second : NULL };
-
-    return bdrv_refresh_perms_tran(a ? &first : &second, NULL, tran, errp);
-}
-
-static void limits_abort(void *opaque)
-{
-    /* They were fine with the former children. */
-    bdrv_refresh_limits(opaque, NULL);
-}
-
-static TransactionActionDrv limits_drv = {
-    .abort = limits_abort,
-};
-
-/*
- * To be called before the children of @bs change, so that an abort comes here
- * last. After the change, bdrv_refresh_limits() brings them up to date.
- */
-static void keep_limits_tran(BlockDriverState *bs, Transaction *tran)
-{
-    tran_add(tran, &limits_drv, bs);
 }
 
 static bool refuse_cycle(BlockDriverState *parent, BlockDriverState *child,
@@ -115,13 +134,13 @@ BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child,
     BdrvChild *edge;
     bool ok;
 
-    change_init(&change);
-    change_add_node(&change, child);
-    change_lock(&change);
+    graph_change_init(&change);
+    graph_change_add_node(&change, child);
+    graph_change_lock(&change);
     edge = bdrv_attach_child_tran(parent, child, name, role, change.tran,
                                   errp);
-    ok = edge && refresh_two(parent, NULL, change.tran, errp);
-    ok = change_end(&change, ok);
+    ok = edge && graph_change_settle(&change, parent, NULL, errp);
+    ok = graph_change_end(&change, ok);
     bdrv_unref(child);
     return ok ? edge : NULL;
 }
@@ -136,12 +155,13 @@ BdrvChild *bdrv_root_attach_child(BlockDriverState *child, const char *name,
     bool ok;
 
     assert(!klass->parent_is_bds);
-    change_init(&change);
-    change_add_node(&change, child);
-    change_lock(&change);
+    graph_change_init(&change);
+    graph_change_add_node(&change, child);
+    graph_change_lock(&change);
     edge = bdrv_edge_add_tran(child, name, klass, role, perm, shared, opaque,
                               change.tran);
-    ok = change_end(&change, refresh_two(child, NULL, change.tran, errp));
+    ok = graph_change_settle(&change, child, NULL, errp);
+    ok = graph_change_end(&change, ok);
     bdrv_unref(child);
     return ok ? edge : NULL;
 }
@@ -187,98 +207,16 @@ bool bdrv_unref_child(BlockDriverState *parent, BdrvChild *child,
     bool ok;
 
     assert(child->opaque == parent);
-    change_init(&change);
-    change_add_node(&change, parent);
-    change_add_node(&change, below);
-    change_lock(&change);
+    graph_change_init(&change);
+    graph_change_add_node(&change, parent);
+    graph_change_add_node(&change, below);
+    graph_change_lock(&change);
     ok = bdrv_unref_child_tran(child, owner, change.tran, errp) &&
-         refresh_two(parent, below, change.tran, errp);
-    return change_end(&change, ok);
+         graph_change_settle(&change, parent, below, errp);
+    return graph_change_end(&change, ok);
 }
 
-/* --- redirect --- */
-
-static bool redirect_allowed(BdrvChild *child, BlockDriverState *new_bs,
-                             BdrvClaimOwner *owner, Error **errp)
-{
-    if (!bdrv_claim_may_change(child, owner, errp)) {
-        return false;
-    }
-    if (new_bs->incoming_owner && new_bs->incoming_owner != owner &&
-        owner && bdrv_claim_count(child, owner, BDRV_CLAIM_CHANGE)) {
-        error_setg(errp, "Cannot redirect '%s' edge of %s to '%s': claimed "
-                   "for a change by %s", child->name,
-                   bdrv_claim_owner_name(owner), bdrv_get_node_name(new_bs),
-                   bdrv_claim_owner_name(new_bs->incoming_owner));
-        return false;
-    }
-    return !child->klass->parent_is_bds ||
-           refuse_cycle(child->opaque, new_bs, child->name, errp);
-}
-
-bool bdrv_replace_child_tran(BdrvChild *child, BlockDriverState *new_bs,
-                             BdrvClaimOwner *owner, Transaction *tran,
-                             Error **errp)
-{
-    if (!redirect_allowed(child, new_bs, owner, errp)) {
-        return false;
-    }
-    bdrv_edge_redirect_tran(child, new_bs, tran);
-    return true;
-}
-
-bool bdrv_replace_child_bs(BdrvChild *child, BlockDriverState *new_bs,
-                           BdrvClaimOwner *owner, Error **errp)
-{
-    GraphChange change;
-    BlockDriverState *old_bs = child->bs;
-    BlockDriverState *parent = child->klass->parent_is_bds ? child->opaque
-                                                           : NULL;
-    bool ok;
-
-    change_init(&change);
-    change_add_node(&change, old_bs);
-    change_add_node(&change, new_bs);
-    change_lock(&change);
-    ok = bdrv_replace_child_tran(child, new_bs, owner, change.tran, errp) &&
-         refresh_two(old_bs, parent ? parent : new_bs, change.tran, errp);
-    return change_end(&change, ok);
-}
-
-bool bdrv_replace_node_tran(BlockDriverState *from, BlockDriverState *to,
-                            BdrvClaimOwner *owner, Transaction *tran,
-                            Error **errp)
-{
-    BdrvChild *c, *next;
-
-    QLIST_FOREACH_SAFE(c, &from->parents, next_parent, next) {
-        /* Whatever @to stands on keeps leading to @from. */
-        if (c->klass->parent_is_bds && bdrv_reaches(to, c->opaque)) {
-            continue;
-        }
-        if (!bdrv_replace_child_tran(c, to, owner, tran, errp)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool bdrv_replace_node(BlockDriverState *from, BlockDriverState *to,
-                       BdrvClaimOwner *owner, Error **errp)
-{
-    GraphChange change;
-    bool ok;
-
-    change_init(&change);
-    change_add_node(&change, from);
-    change_add_node(&change, to);
-    change_lock(&change);
-    ok = bdrv_replace_node_tran(from, to, owner, change.tran, errp) &&
-         refresh_two(from, to, change.tran, errp);
-    return change_end(&change, ok);
-}
-
-/* --- backing --- */
+/* --- what a node says of its backing file, in memory --- */
 
 typedef struct BackingNames {
     BlockDriverState *bs;
@@ -326,6 +264,97 @@ static void backing_names_tran(BlockDriverState *bs, BlockDriverState *backing,
               sizeof(bs->backing_format));
 }
 
+/* --- redirect --- */
+
+static bool redirect_allowed(BdrvChild *child, BlockDriverState *new_bs,
+                             BdrvClaimOwner *owner, Error **errp)
+{
+    if (!bdrv_claim_may_change(child, owner, errp)) {
+        return false;
+    }
+    if (new_bs->incoming_owner && new_bs->incoming_owner != owner &&
+        owner && bdrv_claim_count(child, owner, BDRV_CLAIM_CHANGE)) {
+        error_setg(errp, "Cannot redirect '%s' edge of %s to '%s': claimed "
+                   "for a change by %s", child->name,
+                   bdrv_claim_owner_name(owner), bdrv_get_node_name(new_bs),
+                   bdrv_claim_owner_name(new_bs->incoming_owner));
+        return false;
+    }
+    return !child->klass->parent_is_bds ||
+           refuse_cycle(child->opaque, new_bs, child->name, errp);
+}
+
+bool bdrv_replace_child_tran(BdrvChild *child, BlockDriverState *new_bs,
+                             BdrvClaimOwner *owner, Transaction *tran,
+                             Error **errp)
+{
+    if (!redirect_allowed(child, new_bs, owner, errp)) {
+        return false;
+    }
+    bdrv_edge_redirect_tran(child, new_bs, tran);
+    if (child->klass->parent_is_bds && (child->role & BDRV_CHILD_COW)) {
+        backing_names_tran(child->opaque, new_bs, tran);
+    }
+    return true;
+}
+
+bool bdrv_replace_child_bs(BdrvChild *child, BlockDriverState *new_bs,
+                           BdrvClaimOwner *owner, Error **errp)
+{
+    GraphChange change;
+    BlockDriverState *old_bs = child->bs;
+    BlockDriverState *parent = child->klass->parent_is_bds ? child->opaque
+                                                           : NULL;
+    bool ok;
+
+    graph_change_init(&change);
+    graph_change_add_node(&change, old_bs);
+    graph_change_add_node(&change, new_bs);
+    graph_change_lock(&change);
+    if (parent) {
+        graph_change_keep_limits(&change, parent);
+    }
+    ok = bdrv_replace_child_tran(child, new_bs, owner, change.tran, errp) &&
+         graph_change_settle(&change, old_bs, parent ? parent : new_bs, errp);
+    return graph_change_end(&change, ok);
+}
+
+bool bdrv_replace_node_tran(BlockDriverState *from, BlockDriverState *to,
+                            BdrvClaimOwner *owner, Transaction *tran,
+                            Error **errp)
+{
+    BdrvChild *c, *next;
+
+    QLIST_FOREACH_SAFE(c, &from->parents, next_parent, next) {
+        /* Whatever @to stands on keeps leading to @from. */
+        if (c->klass->parent_is_bds && bdrv_reaches(to, c->opaque)) {
+            continue;
+        }
+        if (!bdrv_replace_child_tran(c, to, owner, tran, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool bdrv_replace_node(BlockDriverState *from, BlockDriverState *to,
+                       BdrvClaimOwner *owner, Error **errp)
+{
+    GraphChange change;
+    bool ok;
+
+    graph_change_init(&change);
+    graph_change_add_node(&change, from);
+    graph_change_add_node(&change, to);
+    graph_change_lock(&change);
+    graph_change_keep_limits(&change, from);
+    ok = bdrv_replace_node_tran(from, to, owner, change.tran, errp) &&
+         graph_change_settle(&change, from, to, errp);
+    return graph_change_end(&change, ok);
+}
+
+/* --- backing --- */
+
 bool bdrv_set_backing_hd_tran(BlockDriverState *bs, BlockDriverState *backing,
                               BdrvClaimOwner *owner, Transaction *tran,
                               Error **errp)
@@ -341,14 +370,10 @@ bool bdrv_set_backing_hd_tran(BlockDriverState *bs, BlockDriverState *backing,
         return false;
     }
     if (edge && backing) {
-        if (!bdrv_replace_child_tran(edge, backing, owner, tran, errp)) {
-            return false;
-        }
-    } else if (edge) {
-        if (!bdrv_unref_child_tran(edge, owner, tran, errp)) {
-            return false;
-        }
-    } else if (!bdrv_attach_child_tran(bs, backing, "backing", BDRV_CHILD_COW,
+        return bdrv_replace_child_tran(edge, backing, owner, tran, errp);
+    }
+    if (edge ? !bdrv_unref_child_tran(edge, owner, tran, errp)
+             : !bdrv_attach_child_tran(bs, backing, "backing", BDRV_CHILD_COW,
                                        tran, errp)) {
         return false;
     }
@@ -363,16 +388,15 @@ bool bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
     BlockDriverState *old = bdrv_cow_bs(bs);
     bool ok;
 
-    change_init(&change);
-    change_add_node(&change, bs);
-    change_add_node(&change, old);
-    change_add_node(&change, backing);
-    change_lock(&change);
-    keep_limits_tran(bs, change.tran);
+    graph_change_init(&change);
+    graph_change_add_node(&change, bs);
+    graph_change_add_node(&change, old);
+    graph_change_add_node(&change, backing);
+    graph_change_lock(&change);
+    graph_change_keep_limits(&change, bs);
     ok = bdrv_set_backing_hd_tran(bs, backing, owner, change.tran, errp) &&
-         refresh_two(bs, old, change.tran, errp) &&
-         bdrv_refresh_limits(bs, errp);
-    return change_end(&change, ok);
+         graph_change_settle(&change, bs, old, errp);
+    return graph_change_end(&change, ok);
 }
 
 bool bdrv_append(BlockDriverState *overlay, BlockDriverState *bs,
@@ -386,16 +410,16 @@ bool bdrv_append(BlockDriverState *overlay, BlockDriverState *bs,
                    bdrv_get_node_name(overlay));
         return false;
     }
-    change_init(&change);
-    change_add_node(&change, overlay);
-    change_add_node(&change, bs);
-    change_lock(&change);
-    keep_limits_tran(overlay, change.tran);
+    graph_change_init(&change);
+    graph_change_add_node(&change, overlay);
+    graph_change_add_node(&change, bs);
+    graph_change_lock(&change);
+    graph_change_keep_limits(&change, overlay);
+    graph_change_keep_limits(&change, bs);
     ok = bdrv_set_backing_hd_tran(overlay, bs, owner, change.tran, errp) &&
          bdrv_replace_node_tran(bs, overlay, owner, change.tran, errp) &&
-         refresh_two(overlay, bs, change.tran, errp) &&
-         bdrv_refresh_limits(overlay, errp);
-    return change_end(&change, ok);
+         graph_change_settle(&change, overlay, bs, errp);
+    return graph_change_end(&change, ok);
 }
 
 /* --- filters --- */
@@ -422,6 +446,18 @@ BlockDriverState *bdrv_insert_node(BlockDriverState *bs, QDict *options,
     return filter;
 }
 
+/* Of the nodes above @bs, which itself is about to lose its children. */
+static void keep_limits_above(GraphChange *change, BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    QLIST_FOREACH(c, &bs->parents, next_parent) {
+        if (c->klass->parent_is_bds) {
+            graph_change_keep_limits(change, c->opaque);
+        }
+    }
+}
+
 bool bdrv_drop_filter(BlockDriverState *filter, BdrvClaimOwner *owner,
                       Error **errp)
 {
@@ -432,70 +468,13 @@ bool bdrv_drop_filter(BlockDriverState *filter, BdrvClaimOwner *owner,
 
     assert(edge);
     below = edge->bs;
-    change_init(&change);
-    change_add_node(&change, filter);
-    change_add_node(&change, below);
-    change_lock(&change);
+    graph_change_init(&change);
+    graph_change_add_node(&change, filter);
+    graph_change_add_node(&change, below);
+    graph_change_lock(&change);
+    keep_limits_above(&change, filter);
     ok = bdrv_replace_node_tran(filter, below, owner, change.tran, errp) &&
          bdrv_unref_child_tran(edge, owner, change.tran, errp) &&
-         refresh_two(filter, below, change.tran, errp);
-    return change_end(&change, ok);
-}
-
-/* --- dropping part of a chain --- */
-
-/* Overlays whose header has to name @base; all are tried, the first error
- * stops. */
-static bool rewrite_overlay_headers(BlockDriverState *top,
-                                    BlockDriverState *base, const char *name,
-                                    Error **errp)
-{
-    BdrvChild *c;
-
-    QLIST_FOREACH(c, &top->parents, next_parent) {
-        BlockDriverState *overlay = c->opaque;
-        int ret;
-
-        if (!c->klass->parent_is_bds || !(c->role & BDRV_CHILD_COW)) {
-            continue;
-        }
-        ret = bdrv_change_backing_file(overlay, name,
-                                       base->drv->format_name);
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Could not update the backing file "
-                             "of '%s'", bdrv_get_node_name(overlay));
-            return false;
-        }
-    }
-    return true;
-}
-
-bool bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base,
-                            const char *backing_file_str,
-                            BdrvClaimOwner *owner, Error **errp)
-{
-    GraphChange change;
-    BdrvChild *last = NULL;
-    bool ok;
-
-    assert(top != base && bdrv_chain_contains(top, base));
-    for (BlockDriverState *bs = top; bs != base; bs = last->bs) {
-        last = bdrv_filter_or_cow_child(bs);
-        /* The dropped part goes away with its edges: nobody else may rely on
-         * them. */
-        if (!bdrv_claim_may_change(last, owner, errp)) {
-            return false;
-        }
-    }
-    if (backing_file_str &&
-        !rewrite_overlay_headers(top, base, backing_file_str, errp)) {
-        return false;
-    }
-    change_init(&change);
-    change_add_node(&change, top);
-    change_add_node(&change, base);
-    change_lock(&change);
-    ok = bdrv_replace_node_tran(top, base, owner, change.tran, errp) &&
-         refresh_two(top, base, change.tran, errp);
-    return change_end(&change, ok);
+         graph_change_settle(&change, filter, below, errp);
+    return graph_change_end(&change, ok);
 }

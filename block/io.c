@@ -105,7 +105,7 @@ int coroutine_fn bdrv_co_write_prepare(BdrvChild *child,
     } else {
         assert(child->perm & BLK_PERM_WRITE);
     }
-    if (!(child->perm & BLK_PERM_RESIZE)) {
+    if (!(child->perm & BLK_PERM_RESIZE) || (flags & BDRV_REQ_NO_EXTEND)) {
         length = bdrv_co_getlength(bs);
         if (length < 0) {
             return length;

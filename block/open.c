@@ -171,6 +171,8 @@ static BlockDriverState *open_described(OpenRequest *req, Error **errp)
         qdict_put_obj(bs->explicit_options, "backing",
                       qobject_ref(req->backing));
     }
+    /* Whether the header is followed is decided by open_backing_one(). */
+    bs->auto_backing_file[0] = '\0';
     adopt_helpers(req);
     return bs;
 }
@@ -302,14 +304,16 @@ static bool open_backing_one(BlockDriverState *bs, QObject *option,
                              QObject **next_option, Error **errp)
 {
     ERRP_GUARD();
+    g_autofree char *header_name = NULL;
     BlockDriverState *backing;
     bool opened;
 
     *next = NULL;
     *next_option = NULL;
-    /* Not earlier: the node must show its plain name until here. */
+    /* The node shows its plain name until here. */
+    header_name = bdrv_get_full_backing_filename(bs, NULL);
     pstrcpy(bs->auto_backing_file, sizeof(bs->auto_backing_file),
-            bs->backing_file);
+            header_name ?: bs->backing_file);
     if (!wants_backing(bs, option)) {
         return true;
     }

@@ -14,8 +14,11 @@
  * In a reopen the edges keep the union of wanted and the intersection of
  * shared permissions between prepare and commit, since drivers do I/O then.
  * Those edges are marked 'reopening'. Two of them conflict only if they do in
- * the state after. Widening cannot create a conflict with an edge outside the
- * reopen: both the old and the new state are compatible with it, bit by bit.
+ * the state after. Against an edge outside the reopen the widened permissions
+ * count; that matters only where a reopen moved an edge to another node, since
+ * for an edge that stays both states are compatible with it, bit by bit.
+ *
+ * Relaxing only ever takes away: it asks nobody and cannot fail.
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
@@ -186,6 +189,7 @@ static bool node_can_serve(BlockDriverState *bs, BlockReopenQueue *queue,
                            uint64_t perm, Error **errp)
 {
     const uint64_t writing = BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED;
+    int64_t length = qatomic_read(&bs->total_bytes);
 
     if ((perm & writing) && !(bdrv_reopen_flags(queue, bs) & BDRV_O_RDWR)) {
         if (bs->open_flags & BDRV_O_RDWR) {
@@ -197,11 +201,36 @@ static bool node_can_serve(BlockDriverState *bs, BlockReopenQueue *queue,
         return false;
     }
     if ((perm & writing) && !(perm & BLK_PERM_RESIZE) &&
-        bs->total_bytes % bs->bl.request_alignment) {
-        /* The last request of the image would have to grow it. */
+        ROUND_UP(length, BDRV_SECTOR_SIZE) % bs->bl.request_alignment) {
+        /* The last request of the image would have to grow it. Within the last
+         * sector it may not reach the end, as nobody relies on that. */
         error_setg(errp, "Cannot get 'write' permission without 'resize': "
                    "Image size is not a multiple of request alignment");
         return false;
+    }
+    return true;
+}
+
+/* The same for what edges hold while drivers prepare a reopen. */
+static bool node_can_be_wide(BlockDriverState *bs, BlockReopenQueue *queue,
+                             Error **errp)
+{
+    int flags = bs->open_flags | bdrv_reopen_flags(queue, bs);
+    BdrvChild *a, *b;
+
+    QLIST_FOREACH(a, &bs->parents, next_parent) {
+        if (a->reopening && !a->reopen_guard && !(flags & BDRV_O_RDWR) &&
+            (a->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED))) {
+            error_setg(errp, "Block node '%s' is read-only, but its new user "
+                       "may write until it is reopened",
+                       bdrv_get_node_name(bs));
+            return false;
+        }
+        QLIST_FOREACH(b, &bs->parents, next_parent) {
+            if (a->reopening != b->reopening && a->perm & ~b->shared_perm) {
+                return report_conflict(bs, a, b, errp);
+            }
+        }
     }
     return true;
 }
@@ -280,6 +309,7 @@ static bool node_take_tran(BlockDriverState *bs, BlockReopenQueue *queue,
 {
     NodeTake *t;
     uint64_t perm, shared;
+    bool more;
 
     cumulative_perm(bs, true, &perm, &shared);
     /* In a reopen the edges are wide until commit, which relaxes them. */
@@ -289,7 +319,8 @@ static bool node_take_tran(BlockDriverState *bs, BlockReopenQueue *queue,
     }
     perm |= bs->taken_perm;
     shared &= bs->taken_shared;
-    if (bs->drv && bs->drv->bdrv_check_perm &&
+    more = perm != bs->taken_perm || shared != bs->taken_shared;
+    if (more && bs->drv && bs->drv->bdrv_check_perm &&
         bs->drv->bdrv_check_perm(bs, perm, shared, errp) < 0) {
         return false;
     }
@@ -402,27 +433,38 @@ static GPtrArray *nodes_top_down(GSList *nodes)
     return order;
 }
 
-/* Decides the state after for the edges below @bs; records go to @edges. */
+/* In relaxing nobody is asked, so that an edge must not come to want more. */
+static void only_less(BdrvChild *c, uint64_t *perm, uint64_t *shared)
+{
+    *perm &= c->perm;
+    *shared |= c->shared_perm;
+}
+
+/* Decides the state after for the edges below @bs; records go to @edges, which
+ * is NULL in relaxing. */
 static bool node_compute(BlockDriverState *bs, BlockReopenQueue *queue,
                          Transaction *tran, GPtrArray *edges, Error **errp)
 {
     uint64_t perm, shared;
     BdrvChild *c;
 
-    if (!parents_agree(bs, errp)) {
+    if (edges && !parents_agree(bs, errp)) {
         return false;
     }
     cumulative_perm(bs, false, &perm, &shared);
     if (!bs->drv) {
         return true;
     }
-    if (!node_can_serve(bs, queue, perm, errp)) {
+    if (edges && !node_can_serve(bs, queue, perm, errp)) {
         return false;
     }
     QTAILQ_FOREACH(c, &bs->children, next) {
         uint64_t nperm, nshared;
 
         node_child_perm(bs, c, queue, perm, shared, &nperm, &nshared);
+        if (!edges) {
+            only_less(c, &nperm, &nshared);
+        }
         if (queue || nperm != c->perm || nshared != c->shared_perm) {
             EdgePerm *e = edge_set_perm_tran(c, nperm, nshared, tran);
 
@@ -430,6 +472,25 @@ static bool node_compute(BlockDriverState *bs, BlockReopenQueue *queue,
                 c->reopening = true;
                 g_ptr_array_add(edges, e);
             }
+        }
+    }
+    return true;
+}
+
+static bool widen(GPtrArray *edges, BlockReopenQueue *queue, Error **errp)
+{
+    for (guint i = 0; i < edges->len; i++) {
+        EdgePerm *e = edges->pdata[i];
+
+        e->widened = true;
+        e->child->perm = e->old_perm | e->new_perm;
+        e->child->shared_perm = e->old_shared & e->new_shared;
+    }
+    for (guint i = 0; i < edges->len; i++) {
+        EdgePerm *e = edges->pdata[i];
+
+        if (!node_can_be_wide(e->child->bs, queue, errp)) {
+            return false;
         }
     }
     return true;
@@ -447,12 +508,8 @@ bool bdrv_refresh_perms_tran(GSList *nodes, BlockReopenQueue *queue,
             return false;
         }
     }
-    for (guint i = 0; i < edges->len; i++) {
-        EdgePerm *e = edges->pdata[i];
-
-        e->widened = true;
-        e->child->perm = e->old_perm | e->new_perm;
-        e->child->shared_perm = e->old_shared & e->new_shared;
+    if (!widen(edges, queue, errp)) {
+        return false;
     }
     for (guint i = 0; i < order->len; i++) {
         if (!node_take_tran(order->pdata[i], queue, tran, errp)) {
@@ -462,22 +519,27 @@ bool bdrv_refresh_perms_tran(GSList *nodes, BlockReopenQueue *queue,
     return true;
 }
 
+/* Adds to @tran whatever @bs and all below it can do without. */
+static void relax_tran(BlockDriverState *bs, Transaction *tran)
+{
+    GSList nodes = { .data = bs };
+    g_autoptr(GPtrArray) order = nodes_top_down(&nodes);
+
+    assert(bdrv_graph_is_write_locked());
+    for (guint i = 0; i < order->len; i++) {
+        node_compute(order->pdata[i], NULL, tran, NULL, &error_abort);
+    }
+    for (guint i = 0; i < order->len; i++) {
+        node_take_tran(order->pdata[i], NULL, tran, &error_abort);
+    }
+}
+
 void bdrv_relax_perms(BlockDriverState *bs)
 {
     Transaction *tran = tran_new();
-    GSList nodes = { .data = bs };
-    Error *err = NULL;
 
-    if (bdrv_refresh_perms_tran(&nodes, NULL, tran, &err)) {
-        tran_commit(tran);
-    } else {
-        /* Fewer users cannot conflict; a driver that fails to confirm what it
-         * already holds is no reason to keep the user that left. */
-        trace_bdrv_relax_failed(bs->node_name, error_get_pretty(err));
-        bs->relax_errors++;
-        tran_abort(tran);
-        error_free(err);
-    }
+    relax_tran(bs, tran);
+    tran_commit(tran);
 }
 
 bool bdrv_child_refresh_perms(BlockDriverState *bs, Error **errp)
@@ -498,11 +560,16 @@ bool bdrv_child_try_set_perm(BdrvChild *child, uint64_t perm, uint64_t shared,
 {
     Transaction *tran = tran_new();
     GSList nodes = { .data = child->bs };
-    bool ok;
+    bool less = !(perm & ~child->perm) && !(child->shared_perm & ~shared);
+    bool ok = true;
 
     bdrv_graph_change_begin();
     edge_set_perm_tran(child, perm, shared, tran);
-    ok = bdrv_refresh_perms_tran(&nodes, NULL, tran, errp);
+    if (less) {
+        relax_tran(child->bs, tran);
+    } else {
+        ok = bdrv_refresh_perms_tran(&nodes, NULL, tran, errp);
+    }
     tran_finalize(tran, ok ? 0 : -EPERM);
     bdrv_graph_change_end();
     return ok;

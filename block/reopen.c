@@ -18,7 +18,7 @@ typedef struct ReopenEntry {
     QDict *given;               /* as queued; nested after step 2 */
     QObject *backing;           /* the backing option; NULL: not given */
     bool keep_old;
-    bool implied;               /* an inline child that follows its parent */
+    bool read;                  /* through step 2 */
     bool prepared;
 } ReopenEntry;
 
@@ -154,64 +154,82 @@ static bool queue_inline_child(BlockReopenQueue *queue, ReopenEntry *e,
                           "reopen.\n");
         return false;
     }
-    if (!queue_find(queue, c->bs)) {
-        ReopenEntry *child;
+    if (queue_find(queue, c->bs)) {
+        error_setg(errp, "Options of node '%s' are given twice, for itself "
+                   "and through its parent '%s'", bdrv_get_node_name(c->bs),
+                   bdrv_get_node_name(bs));
+        return false;
+    }
+    bdrv_reopen_queue(queue, c->bs, qobject_ref(options), e->keep_old);
+    return true;
+}
 
-        bdrv_reopen_queue(queue, c->bs, qobject_ref(options), e->keep_old);
-        child = queue_find(queue, c->bs);
-        child->implied = true;
+/*
+ * The option for child @c of @e: what is described inline, or follows because
+ * it was opened inline, is queued; the option itself becomes a node name.
+ */
+static bool complete_child(BlockReopenQueue *queue, ReopenEntry *e,
+                           BdrvChild *c, Error **errp)
+{
+    BlockDriverState *bs = e->state.bs;
+    QObject *value = qdict_get(e->given, c->name);
+    QDict *inline_options = value ? qobject_to(QDict, value) : NULL;
+
+    if (inline_options &&
+        !queue_inline_child(queue, e, c, inline_options, errp)) {
+        return false;
+    }
+    if (c == bs->backing) {
+        /* It stays as it is, and it is not taken for granted. */
+        if (inline_options) {
+            qdict_put_str(e->given, c->name, bdrv_get_node_name(c->bs));
+        }
+        return true;
+    }
+    if (!value && c->bs->inherits_from == bs && !queue_find(queue, c->bs)) {
+        bdrv_reopen_queue(queue, c->bs, NULL, true);
+    }
+    if ((!value || inline_options) && !strchr(c->name, '.')) {
+        qdict_put_str(e->given, c->name, bdrv_get_node_name(c->bs));
+    }
+    return true;
+}
+
+/* The driver and the children, unless given, are those there are. */
+static bool complete_options(BlockReopenQueue *queue, ReopenEntry *e,
+                             Error **errp)
+{
+    BlockDriverState *bs = e->state.bs;
+    BdrvChild *c;
+
+    if (!qdict_haskey(e->given, "driver")) {
+        qdict_put_str(e->given, "driver", bs->drv->format_name);
+    }
+    QTAILQ_FOREACH(c, &bs->children, next) {
+        if (!complete_child(queue, e, c, errp)) {
+            return false;
+        }
     }
     return true;
 }
 
 /*
- * Completes the options: the driver, unless given; children that are not
- * mentioned stay; inline descriptions of children are queued for them.
+ * Options not given keep their value. Not so children: what they were once
+ * opened as may have changed since, and complete_options() knows what is there.
  */
-static bool complete_options(BlockReopenQueue *queue, ReopenEntry *e,
-                             Error **errp)
+static void join_old_options(ReopenEntry *e)
 {
     BlockDriverState *bs = e->state.bs;
-    QDict *dict = e->given;
+    g_autoptr(QDict) old = qdict_clone_shallow(bs->explicit_options);
     BdrvChild *c;
 
-    if (!qdict_haskey(dict, "driver")) {
-        qdict_put_str(dict, "driver", bs->drv->format_name);
-    }
+    qdict_del(old, "backing");
     QTAILQ_FOREACH(c, &bs->children, next) {
-        QObject *value = qdict_get(dict, c->name);
-        QDict *inline_options = value ? qobject_to(QDict, value) : NULL;
-        /* An earlier reopen has left the name of a child that stays. */
-        QString *name = value ? qobject_to(QString, value) : NULL;
-        bool stays = !value || (name && !strcmp(qstring_get_str(name),
-                                                bdrv_get_node_name(c->bs)));
-        bool follow = c->bs->inherits_from == bs;
-
-        if (c == bs->backing) {
-            if (inline_options) {
-                if (!queue_inline_child(queue, e, c, inline_options, errp)) {
-                    return false;
-                }
-                qdict_put_str(dict, c->name, bdrv_get_node_name(c->bs));
-            }
-            continue;
-        }
-        if (inline_options &&
-            !queue_inline_child(queue, e, c, inline_options, errp)) {
-            return false;
-        }
-        if (stays && follow && !queue_find(queue, c->bs)) {
-            ReopenEntry *child;
-
-            bdrv_reopen_queue(queue, c->bs, NULL, true);
-            child = queue_find(queue, c->bs);
-            child->implied = true;
-        }
-        if ((!value || inline_options) && !strchr(c->name, '.')) {
-            qdict_put_str(dict, c->name, bdrv_get_node_name(c->bs));
-        }
+        qdict_del(old, c->name);
     }
-    return true;
+    qdict_flatten(e->given);
+    qdict_flatten(old);
+    qdict_join(e->given, old, false);
 }
 
 static bool option_is_common(const char *name)
@@ -319,11 +337,7 @@ static bool entry_read_options(BlockReopenQueue *queue, ReopenEntry *e,
         return false;
     }
     if (e->keep_old) {
-        g_autoptr(QDict) old = qdict_clone_shallow(bs->explicit_options);
-
-        qdict_flatten(e->given);
-        qdict_flatten(old);
-        qdict_join(e->given, old, false);
+        join_old_options(e);
     }
     nested = bdrv_options_nest(g_steal_pointer(&e->given), errp);
     if (!nested) {
@@ -364,6 +378,7 @@ static void queue_affects(BlockReopenQueue *queue, BlockDriverState *bs)
     queue->affected = g_slist_prepend(queue->affected, bs);
 }
 
+/* @c NULL: a backing child is added; @new_bs NULL: it is dropped. */
 static bool swap_child(BlockReopenQueue *queue, BlockDriverState *bs,
                        BdrvChild *c, BlockDriverState *new_bs,
                        Transaction *tran, Error **errp)
@@ -372,13 +387,11 @@ static bool swap_child(BlockReopenQueue *queue, BlockDriverState *bs,
         bdrv_edge_guard_tran(c->bs, c->perm, c->shared_perm, tran);
         queue_affects(queue, c->bs);
     }
-    if (!new_bs) {
-        return bdrv_unref_child_tran(c, NULL, tran, errp);
+    if (new_bs) {
+        queue_affects(queue, new_bs);
     }
-    queue_affects(queue, new_bs);
-    if (!c) {
-        return bdrv_attach_child_tran(bs, new_bs, "backing", BDRV_CHILD_COW,
-                                      tran, errp) != NULL;
+    if (!c || c == bs->backing) {
+        return bdrv_set_backing_hd_tran(bs, new_bs, NULL, tran, errp);
     }
     return bdrv_replace_child_tran(c, new_bs, NULL, tran, errp);
 }
@@ -387,12 +400,18 @@ static BlockDriverState *named_node(QObject *value, const char *what,
                                     Error **errp)
 {
     QString *name = qobject_to(QString, value);
+    BlockDriverState *bs;
 
     if (!name) {
         error_setg(errp, "A new '%s' child must be given by node name", what);
         return NULL;
     }
-    return bdrv_lookup_node(qstring_get_str(name), errp);
+    bs = bdrv_find_node(qstring_get_str(name));
+    if (!bs) {
+        error_setg(errp, "Cannot find device='' nor node-name='%s'",
+                   qstring_get_str(name));
+    }
+    return bs;
 }
 
 static bool swap_backing(BlockReopenQueue *queue, ReopenEntry *e,
@@ -451,13 +470,33 @@ static bool swap_children(BlockReopenQueue *queue, ReopenEntry *e,
 
 /* --- all of it --- */
 
-static bool read_all_options(BlockReopenQueue *queue, Error **errp)
+/* An entry whose options can be read: those of the node that it inherits from
+ * have been. */
+static ReopenEntry *next_to_read(BlockReopenQueue *queue)
 {
-    /* Grows while inline children are found. */
     for (guint i = 0; i < queue->entries->len; i++) {
-        if (!entry_read_options(queue, queue->entries->pdata[i], errp)) {
+        ReopenEntry *e = queue->entries->pdata[i];
+        BlockDriverState *parent = e->state.bs->inherits_from;
+        ReopenEntry *above = parent ? queue_find(queue, parent) : NULL;
+
+        if (!e->read && (!above || above->read)) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+static bool drain_and_read_options(BlockReopenQueue *queue, Error **errp)
+{
+    ReopenEntry *e;
+
+    /* The queue grows while inline children are found. */
+    while ((e = next_to_read(queue))) {
+        queue_drain(queue, e->state.bs);
+        if (!entry_read_options(queue, e, errp)) {
             return false;
         }
+        e->read = true;
     }
     return true;
 }
@@ -551,9 +590,12 @@ static void refresh_after_commit(BlockReopenQueue *queue)
 {
     for (guint i = queue->entries->len; i-- > 0; ) {
         ReopenEntry *e = queue->entries->pdata[i];
+        g_autoptr(GPtrArray) above = bdrv_nodes_above(e->state.bs);
 
         /* Limits cannot fail to be merged again from children that work. */
-        bdrv_refresh_limits(e->state.bs, NULL);
+        for (guint n = 0; n < above->len; n++) {
+            bdrv_refresh_limits(above->pdata[n], NULL);
+        }
         bdrv_refresh_filename(e->state.bs);
     }
 }
@@ -563,11 +605,7 @@ int bdrv_reopen_multiple(BlockReopenQueue *queue, Error **errp)
     Transaction *tran = tran_new();
     int ret = -EINVAL;
 
-    for (guint i = 0; i < queue->entries->len; i++) {
-        ReopenEntry *e = queue->entries->pdata[i];
-        queue_drain(queue, e->state.bs);
-    }
-    if (!read_all_options(queue, errp)) {
+    if (!drain_and_read_options(queue, errp)) {
         tran_abort(tran);
         goto out;
     }

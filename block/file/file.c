@@ -315,7 +315,6 @@ BlockDriver bdrv_file = {
     .id = BLOCKDEV_DRIVER_FILE,
     .protocol_name = "file",
     .instance_size = sizeof(BDRVFileState),
-    .bdrv_needs_filename = true,
     .bdrv_parse_filename = file_parse_filename,
     .bdrv_open = file_open,
     .bdrv_close = file_close,

@@ -35,7 +35,6 @@ BlockDriver bdrv_host_device = {
     .id = BLOCKDEV_DRIVER_HOST_DEVICE,
     .protocol_name = "host_device",
     .instance_size = sizeof(BDRVFileState),
-    .bdrv_needs_filename = true,
     .has_variable_length = true,
     .bdrv_probe_device = host_device_probe,
     .bdrv_parse_filename = host_device_parse_filename,

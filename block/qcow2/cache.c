@@ -362,6 +362,15 @@ static int coroutine_fn cache_do_get(BlockDriverState *bs, Qcow2Cache *c,
         if (ret < 0) {
             return ret;
         }
+        if (read && !qcow2_table_is_in_file(bs, offset, c->table_size)) {
+            qcow2_signal_corruption(bs, false, offset, c->table_size,
+                                    "%s at %#" PRIx64 " is beyond the end of "
+                                    "the file",
+                                    c->orders_refcounts ? "L2 table"
+                                                        : "Refcount block",
+                                    offset);
+            return -EIO;
+        }
         if (read) {
             if (c->orders_refcounts) {
                 BLKDBG_EVENT(bs->file, BLKDBG_L2_LOAD);
@@ -431,11 +440,6 @@ bool qcow2_cache_is_dirty(Qcow2Cache *c)
 bool qcow2_cache_contains(Qcow2Cache *c, uint64_t offset)
 {
     return offset && hash_find(c, offset) != NONE;
-}
-
-int qcow2_cache_num_tables(const Qcow2Cache *c)
-{
-    return c->num;
 }
 
 /* --- giving up --- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Compressed clusters: raw deflate with a 4 KiB window, or one zstd frame.
+ * Compressed clusters: raw deflate with a 4 KiB window (deflate-*.c), or one
+ * zstd frame.
  *
  * The codecs run in the thread pool. Their contexts are large and slow to set
  * up, so each pool thread keeps those it used until it ends.
@@ -10,30 +11,27 @@
  */
 #include "util/osdep.h"
 #include "util/thread-pool.h"
+#include "block/qcow2/deflate.h"
 #include "block/qcow2/qcow2.h"
 
-#include <zlib.h>
 #ifdef CONFIG_ZSTD
 #include <zstd.h>
 #endif
 
-/* Negative: raw deflate. Readers have a window of 12 bits and no larger. */
-#define DEFLATE_WINDOW_BITS (-12)
-#define DEFLATE_MEM_LEVEL 9
-
 /* What one thread keeps; NULL until first used. */
 typedef struct Codecs {
-    z_stream *deflate;
-    z_stream *inflate;
+    Qcow2Deflate deflate;
 #ifdef CONFIG_ZSTD
     ZSTD_CCtx *zstd_c;
     ZSTD_DCtx *zstd_d;
 #endif
 } Codecs;
 
+typedef ssize_t CodecFunc(Codecs *codecs, void *dest, size_t dest_size,
+                          const void *src, size_t src_size);
+
 typedef struct Job {
-    ssize_t (*func)(Codecs *codecs, void *dest, size_t dest_size,
-                    const void *src, size_t src_size);
+    CodecFunc *func;
     void *dest;
     size_t dest_size;
     const void *src;
@@ -45,14 +43,7 @@ static void codecs_free(gpointer opaque)
 {
     Codecs *codecs = opaque;
 
-    if (codecs->deflate) {
-        deflateEnd(codecs->deflate);
-        g_free(codecs->deflate);
-    }
-    if (codecs->inflate) {
-        inflateEnd(codecs->inflate);
-        g_free(codecs->inflate);
-    }
+    qcow2_deflate_clear(&codecs->deflate);
 #ifdef CONFIG_ZSTD
     ZSTD_freeCCtx(codecs->zstd_c);
     ZSTD_freeDCtx(codecs->zstd_d);
@@ -73,77 +64,31 @@ static Codecs *get_codecs(void)
     return codecs;
 }
 
-/* --- deflate ---------------------------------------------------------- */
+/* --- deflate --------------------------------------------------------------- */
 
 static ssize_t deflate_compress(Codecs *codecs, void *dest, size_t dest_size,
                                 const void *src, size_t src_size)
 {
-    z_stream *strm = codecs->deflate;
-    int ret;
-
-    if (strm) {
-        ret = deflateReset(strm);
-    } else {
-        strm = g_new0(z_stream, 1);
-        ret = deflateInit2(strm, Z_DEFAULT_COMPRESSION, Z_DEFLATED,
-                           DEFLATE_WINDOW_BITS, DEFLATE_MEM_LEVEL,
-                           Z_DEFAULT_STRATEGY);
-        if (ret != Z_OK) {
-            g_free(strm);
-            return -EIO;
-        }
-        codecs->deflate = strm;
-    }
-    if (ret != Z_OK) {
-        return -EIO;
-    }
-
-    strm->next_in = (void *)src;
-    strm->avail_in = src_size;
-    strm->next_out = dest;
-    strm->avail_out = dest_size;
-    ret = deflate(strm, Z_FINISH);
-    if (ret == Z_STREAM_END) {
-        return dest_size - strm->avail_out;
-    }
-    return ret == Z_OK || ret == Z_BUF_ERROR ? -ENOMEM : -EIO;
+#ifdef CONFIG_ISAL
+    return qcow2_isal_compress(&codecs->deflate, dest, dest_size, src,
+                               src_size);
+#else
+    return qcow2_zlib_compress(&codecs->deflate, dest, dest_size, src,
+                               src_size);
+#endif
 }
 
 static ssize_t deflate_decompress(Codecs *codecs, void *dest,
                                   size_t dest_size, const void *src,
                                   size_t src_size)
 {
-    z_stream *strm = codecs->inflate;
-    int ret;
-
-    if (strm) {
-        ret = inflateReset(strm);
-    } else {
-        strm = g_new0(z_stream, 1);
-        ret = inflateInit2(strm, DEFLATE_WINDOW_BITS);
-        if (ret != Z_OK) {
-            g_free(strm);
-            return -EIO;
-        }
-        codecs->inflate = strm;
-    }
-    if (ret != Z_OK) {
-        return -EIO;
-    }
-
-    strm->next_in = (void *)src;
-    strm->avail_in = src_size;
-    strm->next_out = dest;
-    strm->avail_out = dest_size;
-    ret = inflate(strm, Z_FINISH);
-    /*
-     * Z_BUF_ERROR with the cluster complete: the end marker did not fit into
-     * the stored sectors, or more would follow. The data is all there.
-     */
-    if ((ret == Z_STREAM_END || ret == Z_BUF_ERROR) && strm->avail_out == 0) {
-        return 0;
-    }
-    return -EIO;
+#ifdef CONFIG_ISAL
+    return qcow2_isal_decompress(&codecs->deflate, dest, dest_size, src,
+                                 src_size);
+#else
+    return qcow2_zlib_decompress(&codecs->deflate, dest, dest_size, src,
+                                 src_size);
+#endif
 }
 
 /* --- zstd ------------------------------------------------------------- */

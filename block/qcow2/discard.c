@@ -173,7 +173,7 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset,
     BDRVQcow2State *s = bs->opaque;
     uint64_t end = offset + bytes;
     Qcow2Request req;
-    int ret;
+    int ret = -ENOTSUP;
 
     if (qatomic_read(&s->unusable)) {
         return -ENOMEDIUM;
@@ -181,16 +181,18 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset,
     if (s->qcow_version < 3 && bs->backing) {
         return -ENOTSUP;
     }
-    /* The last cluster may reach beyond the end of the disk. */
-    if (end >= s->disk_size) {
+    qcow2_request_begin(&s->inflight, &req, offset, bytes, true);
+    /*
+     * The last cluster may reach beyond the end of the disk. Where that is
+     * may change, but what is behind is not written while the request lasts.
+     */
+    if (end >= qatomic_read(&s->disk_size)) {
         end = ROUND_UP(end, (uint64_t)s->cluster_size);
     }
-    if (offset_into_cluster(s, offset) || offset_into_cluster(s, end)) {
-        return -ENOTSUP;
+    if (!offset_into_cluster(s, offset) && !offset_into_cluster(s, end)) {
+        ret = qcow2_cluster_discard(bs, offset, end - offset,
+                                    QCOW2_DISCARD_REQUEST, false);
     }
-    qcow2_request_begin(&s->inflight, &req, offset, bytes, true);
-    ret = qcow2_cluster_discard(bs, offset, end - offset,
-                                QCOW2_DISCARD_REQUEST, false);
     qcow2_request_end(&s->inflight, &req);
     return ret;
 }

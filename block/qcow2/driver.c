@@ -61,7 +61,7 @@ static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2Request req;
-    int ret;
+    int ret = 0;
 
     if (qatomic_read(&s->unusable)) {
         return -ENOMEDIUM;

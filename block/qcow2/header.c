@@ -252,6 +252,15 @@ static int coroutine_fn read_backing_name(BlockDriverState *bs,
         error_setg_errno(errp, -ret, "Could not read backing file name");
         return ret;
     }
+    while (len && !name[len - 1]) {
+        len--;      /* some writers count the final zero byte */
+    }
+    if (!len || strlen(name) < len) {
+        /* Without its backing file the disk would read as other data. */
+        error_setg(errp, len ? "Backing file name contains a zero byte"
+                             : "Backing file name is empty");
+        return -EINVAL;
+    }
     g_strlcpy(bs->backing_file, name, sizeof(bs->backing_file));
     g_strlcpy(bs->auto_backing_file, name, sizeof(bs->auto_backing_file));
     s->image_backing_file = g_steal_pointer(&name);

@@ -4,7 +4,8 @@
  *
  * Tables are read and written in slices through the L2 cache. Entries come
  * from the image and are judged before anybody uses them: an offset that is
- * not cluster aligned, or a zero flag in a version 2 image, is corruption.
+ * not cluster aligned or not in the file, or a zero flag in a version 2 image,
+ * is corruption.
  */
 #include "util/osdep.h"
 #include "block/qcow2/qcow2.h"
@@ -102,6 +103,25 @@ static int coroutine_fn check_entry(BlockDriverState *bs, uint64_t entry,
     return 0;
 }
 
+/* Cuts a run of @n clusters of data where the file ends; signals if it ends
+ * before the first. */
+static int coroutine_fn check_in_file(BlockDriverState *bs, uint64_t entry,
+                                      uint64_t offset, uint64_t l2_offset,
+                                      uint64_t *n)
+{
+    *n = qcow2_clusters_in_file(bs, entry & L2E_OFFSET_MASK, *n);
+    if (*n) {
+        return 0;
+    }
+    qcow2_signal_corruption(bs, false, -1, -1,
+                            "Data cluster at %#" PRIx64 " is beyond the end "
+                            "of the file (L2 offset: %#" PRIx64
+                            ", L2 index: %#x)",
+                            (uint64_t)(entry & L2E_OFFSET_MASK), l2_offset,
+                            offset_to_l2_index(bs->opaque, offset));
+    return -EIO;
+}
+
 /* How many entries from @idx, at most @max, go on as the first one says. */
 static int count_same(const BDRVQcow2State *s, const uint64_t *slice, int idx,
                       int max, QCow2ClusterType type)
@@ -167,6 +187,9 @@ int coroutine_fn qcow2_get_host_offset(BlockDriverState *bs, uint64_t offset,
     slice_put(s, &slice);
 
     ret = check_entry(bs, entry, offset, l2_offset);
+    if (ret == 0 && *type == QCOW2_CLUSTER_NORMAL) {
+        ret = check_in_file(bs, entry, offset, l2_offset, &run);
+    }
     if (ret < 0) {
         return ret;
     }
@@ -230,7 +253,14 @@ int coroutine_fn qcow2_get_inplace_run(BlockDriverState *bs, uint64_t offset,
         *alloc = MIN(*alloc, ((uint64_t)n << s->cluster_bits) - in_cluster);
     }
     slice_put(s, &slice);
-    return check_entry(bs, entry, offset, l2_offset);
+    ret = check_entry(bs, entry, offset, l2_offset);
+    if (ret == 0 && *run) {
+        uint64_t clusters = n;
+
+        ret = check_in_file(bs, entry, offset, l2_offset, &clusters);
+        *run = MIN(*run, (clusters << s->cluster_bits) - in_cluster);
+    }
+    return ret;
 }
 
 /* Fills the new table at @to, from the one at @from if that is not 0. */

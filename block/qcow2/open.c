@@ -116,6 +116,34 @@ static int coroutine_fn make_writable(BlockDriverState *bs, int flags,
     return repair_dirty(bs, errp);
 }
 
+/*
+ * An L1 table that is cut off would read as an empty disk, and a refcount
+ * table as free space; only a check, which reports them, opens such images.
+ */
+static int coroutine_fn check_file_end(BlockDriverState *bs,
+                                       const QCowHeader *h, int flags,
+                                       Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (flags & BDRV_O_CHECK) {
+        return 0;
+    }
+    if (!qcow2_table_is_in_file(bs, h->l1_table_offset,
+                                (uint64_t)h->l1_size * L1E_SIZE)) {
+        error_setg(errp, "L1 table exceeds the end of the file");
+        return -EINVAL;
+    }
+    if ((flags & BDRV_O_RDWR) &&
+        !qcow2_table_is_in_file(bs, h->refcount_table_offset,
+                                (uint64_t)h->refcount_table_clusters
+                                << s->cluster_bits)) {
+        error_setg(errp, "Reference count table exceeds the end of the file");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int coroutine_fn open_entry(void *opaque)
 {
     OpenArgs *a = opaque;
@@ -127,6 +155,10 @@ static int coroutine_fn open_entry(void *opaque)
 
     QEMU_LOCK_GUARD(&s->lock);
     ret = qcow2_header_read(bs, a->flags, &h, a->errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = check_file_end(bs, &h, a->flags, a->errp);
     if (ret < 0) {
         return ret;
     }

@@ -438,7 +438,6 @@ void qcow2_cache_empty(Qcow2Cache *c);
 void qcow2_cache_clean_unused(Qcow2Cache *c);
 /* Host offset if it is cached, for the overlap check; no I/O. [lock] */
 bool qcow2_cache_contains(Qcow2Cache *c, uint64_t offset);
-int qcow2_cache_num_tables(const Qcow2Cache *c);
 
 /* --- flush.c -------------------------------------------------------------- */
 
@@ -720,12 +719,21 @@ bool qcow2_cache_sizes(const BDRVQcow2State *s,
 
 extern BlockDriver bdrv_qcow2;
 
+/* --- file-end.c ------------------------------------------------------------- */
+
+/* Whether the file has all of [@offset, @offset + @bytes). */
+bool coroutine_fn qcow2_table_is_in_file(BlockDriverState *bs, uint64_t offset,
+                                         uint64_t bytes);
+/* How many of the @n (not 0) host clusters from @offset on begin in the file. */
+uint64_t coroutine_fn qcow2_clusters_in_file(BlockDriverState *bs,
+                                             uint64_t offset, uint64_t n);
+
 /* --- corrupt.c -------------------------------------------------------------- */
 
 /*
  * Metadata that cannot be: says so once, and, if @fatal and the image is
  * writable, sets the corrupt bit and makes the node unusable. @offset, @size:
- * what is concerned, or -1. The caller returns -EIO. [lock]
+ * what is concerned, or -1. The caller returns -EIO. [lock], if @fatal
  */
 void coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, bool fatal,
                                           int64_t offset, int64_t size,

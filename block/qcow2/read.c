@@ -54,6 +54,10 @@ static int coroutine_fn read_compressed(BlockDriverState *bs,
         return ret;
     }
     if (qcow2_co_decompress(bs, cluster, s->cluster_size, data, csize) < 0) {
+        qcow2_signal_corruption(bs, false, -1, -1,
+                                "Compressed cluster at %#" PRIx64 " cannot be "
+                                "decompressed (guest offset: %#" PRIx64 ")",
+                                coffset, start_of_cluster(s, offset));
         return -EIO;
     }
     qemu_iovec_from_buf(qiov, qiov_offset,

@@ -168,30 +168,45 @@ static int coroutine_fn shrink(BlockDriverState *bs, uint64_t old_size,
     return ret;
 }
 
-/* Cuts free clusters off the end of the file; not doing so is no harm. */
-static void coroutine_fn trim_file(BlockDriverState *bs)
+/* One more than the last cluster that is in use. [lock] */
+static int64_t coroutine_fn used_end(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t length = bdrv_co_getlength(bs->file->bs);
-    uint64_t clusters;
+    uint64_t clusters = (s->max_refcount_table_index + 1ULL)
+                        << s->refcount_block_bits;
 
-    QEMU_LOCK_GUARD(&s->lock);
-    if (length < 0 || qcow2_flush_metadata(bs) < 0) {
-        return;
-    }
-    clusters = size_to_clusters(s, length);
     while (clusters > 1) {
         uint64_t refcount;
+        int ret = qcow2_get_refcount(bs, clusters - 1, &refcount);
 
-        if (qcow2_get_refcount(bs, clusters - 1, &refcount) < 0) {
-            return;
+        if (ret < 0) {
+            return ret;
         }
         if (refcount) {
             break;
         }
         clusters--;
     }
-    if (clusters << s->cluster_bits < (uint64_t)length) {
+    return clusters;
+}
+
+/*
+ * Cuts free clusters off the end of the file; not doing so is no harm. Guest
+ * data is written without the lock and may make the file longer at any time,
+ * so the refcounts decide where it ends, not its length.
+ */
+static void coroutine_fn trim_file(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t length, clusters;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    if (qcow2_flush_metadata(bs) < 0) {
+        return;
+    }
+    clusters = used_end(bs);
+    length = bdrv_co_getlength(bs->file->bs);
+    if (clusters > 0 && clusters << s->cluster_bits < length) {
         bdrv_co_truncate(bs->file, clusters << s->cluster_bits, false,
                          PREALLOC_MODE_OFF, 0, NULL);
     }
@@ -229,7 +244,7 @@ static int coroutine_fn set_size(BlockDriverState *bs, uint64_t size,
         error_setg_errno(errp, -ret, "Failed to update the image size");
         return ret;
     }
-    s->disk_size = size;
+    qatomic_set(&s->disk_size, size);
     s->l1_vm_state_index = size_to_l1(s, size);
     return 0;
 }

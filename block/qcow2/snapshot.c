@@ -42,24 +42,37 @@ static void set_fields(const BDRVQcow2State *s, QCowSnapshot *sn,
                      ? be64_to_cpu(extra->icount) : UINT64_MAX;
 }
 
-/* Reads @len bytes at *@pos of the table and moves on. */
+/*
+ * Reads @len bytes at *@pos of the table and moves on. A table that is cut off
+ * is for the check only, which counts what is not there as corruption.
+ */
 static int coroutine_fn read_piece(BlockDriverState *bs, uint64_t *pos,
-                                   void *buf, uint32_t len)
+                                   void *buf, uint32_t len, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     int ret;
 
     if (*pos + len > QCOW_MAX_SNAPSHOTS_SIZE) {
+        error_setg(errp, "Snapshot table too large");
         return -EFBIG;
+    }
+    if (!(bs->open_flags & BDRV_O_CHECK) &&
+        !qcow2_table_is_in_file(bs, s->snapshots_offset + *pos, len)) {
+        error_setg(errp, "Snapshot table exceeds the end of the file");
+        return -EINVAL;
     }
     ret = len ? bdrv_co_pread(bs->file, s->snapshots_offset + *pos, len, buf,
                               0) : 0;
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read snapshots");
+        return ret;
+    }
     *pos += len;
-    return ret < 0 ? ret : 0;
+    return 0;
 }
 
 static int coroutine_fn read_one(BlockDriverState *bs, QCowSnapshot *sn,
-                                 uint64_t *pos)
+                                 uint64_t *pos, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     QCowSnapshotExtraData extra = { 0 };
@@ -68,15 +81,16 @@ static int coroutine_fn read_one(BlockDriverState *bs, QCowSnapshot *sn,
     int ret;
 
     *pos = ROUND_UP(*pos, 8);
-    ret = read_piece(bs, pos, &h, sizeof(h));
+    ret = read_piece(bs, pos, &h, sizeof(h), errp);
     if (ret < 0) {
         return ret;
     }
     if (be32_to_cpu(h.extra_data_size) > QCOW_MAX_SNAPSHOT_EXTRA_DATA) {
+        error_setg(errp, "Too much extra data in a snapshot table entry");
         return -EFBIG;
     }
     known = MIN(be32_to_cpu(h.extra_data_size), (uint32_t)sizeof(extra));
-    ret = read_piece(bs, pos, &extra, known);
+    ret = read_piece(bs, pos, &extra, known, errp);
     if (ret < 0) {
         return ret;
     }
@@ -84,7 +98,7 @@ static int coroutine_fn read_one(BlockDriverState *bs, QCowSnapshot *sn,
     if (sn->extra_data_size > known) {
         sn->unknown_extra_data = g_malloc(sn->extra_data_size - known);
         ret = read_piece(bs, pos, sn->unknown_extra_data,
-                         sn->extra_data_size - known);
+                         sn->extra_data_size - known, errp);
         if (ret < 0) {
             return ret;
         }
@@ -93,8 +107,8 @@ static int coroutine_fn read_one(BlockDriverState *bs, QCowSnapshot *sn,
     name_size = be16_to_cpu(h.name_size);
     sn->id_str = g_malloc0(id_size + 1);
     sn->name = g_malloc0(name_size + 1);
-    ret = read_piece(bs, pos, sn->id_str, id_size);
-    return ret < 0 ? ret : read_piece(bs, pos, sn->name, name_size);
+    ret = read_piece(bs, pos, sn->id_str, id_size, errp);
+    return ret < 0 ? ret : read_piece(bs, pos, sn->name, name_size, errp);
 }
 
 int coroutine_fn qcow2_read_snapshots(BlockDriverState *bs, Error **errp)
@@ -113,10 +127,9 @@ int coroutine_fn qcow2_read_snapshots(BlockDriverState *bs, Error **errp)
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < s->nb_snapshots; i++) {
-        int ret = read_one(bs, &s->snapshots[i], &pos);
+        int ret = read_one(bs, &s->snapshots[i], &pos, errp);
 
         if (ret < 0) {
-            error_setg_errno(errp, -ret, "Could not read snapshots");
             qcow2_free_snapshots(s);
             return ret;
         }

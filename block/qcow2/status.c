@@ -5,15 +5,39 @@
 #include "block/qcow2/qcow2.h"
 
 /*
- * A file with holes may have them inside data clusters (preallocated, or
- * punched by somebody): then the file knows better what is zero.
+ * An image whose file is mostly holes where clusters are in use was
+ * preallocated: then the file knows better which of its data is zero. A few
+ * holes, as small writes into new clusters leave them, are not worth asking
+ * for at every cluster, so that more than a tenth of the clusters in use (and
+ * at least two) must be missing. [lock]
  */
-static bool coroutine_fn file_has_holes(BlockDriverState *bs)
+static bool coroutine_fn is_preallocated(BlockDriverState *bs)
 {
+    BDRVQcow2State *s = bs->opaque;
     int64_t length = bdrv_co_getlength(bs->file->bs);
     int64_t allocated = bdrv_co_get_allocated_file_size(bs->file->bs);
+    uint64_t real, threshold, used = 0;
 
-    return length < 0 || allocated < 0 || allocated < length;
+    if (length < 0 || allocated < 0) {
+        return true;
+    }
+    if (allocated >= length) {
+        return false;
+    }
+    real = allocated >> s->cluster_bits;
+    threshold = MAX(real * 10 / 9, real + 2);
+    for (uint64_t i = 0; i < size_to_clusters(s, length); i++) {
+        uint64_t refcount;
+
+        if (qcow2_get_refcount(bs, i, &refcount) < 0) {
+            return false;
+        }
+        used += refcount != 0;
+        if (used >= threshold) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Asked once for each open image; it only decides how much is asked below. */
@@ -23,7 +47,9 @@ static bool coroutine_fn ask_file(BlockDriverState *bs)
     int known = qatomic_read(&s->file_holes);
 
     if (!known) {
-        known = file_has_holes(bs) ? 1 : -1;
+        qemu_co_mutex_lock(&s->lock);
+        known = is_preallocated(bs) ? 1 : -1;
+        qemu_co_mutex_unlock(&s->lock);
         qatomic_set(&s->file_holes, known);
     }
     return known > 0;

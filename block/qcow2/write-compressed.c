@@ -98,6 +98,7 @@ static int coroutine_fn write_cluster(BlockDriverState *bs, uint64_t offset,
     QEMU_AUTO_VFREE uint8_t *out = qemu_try_blockalign(bs, s->cluster_size);
     Qcow2Request req;
     ssize_t size;
+    bool whole;
     int ret;
 
     if (!in || !out) {
@@ -114,9 +115,14 @@ static int coroutine_fn write_cluster(BlockDriverState *bs, uint64_t offset,
         return -EINVAL;
     }
     qcow2_request_begin(&s->inflight, &req, offset, bytes, true);
-    ret = store_compressed(bs, offset, out, size);
+    /* While the request lasts nobody writes behind an end that moves. */
+    whole = bytes == s->cluster_size ||
+            offset + bytes >= qatomic_read(&s->disk_size);
+    ret = whole ? store_compressed(bs, offset, out, size) : 0;
     qcow2_request_end(&s->inflight, &req);
-    return ret;
+    /* The disk grew: the rest of the cluster is no longer ours to fill. */
+    return whole ? ret
+                 : qcow2_co_pwritev(bs, offset, bytes, qiov, qiov_offset, 0);
 }
 
 int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
@@ -132,7 +138,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
     }
     if (offset_into_cluster(s, offset) ||
         (offset_into_cluster(s, bytes) &&
-         (uint64_t)offset + bytes != s->disk_size)) {
+         (uint64_t)offset + bytes != qatomic_read(&s->disk_size))) {
         return -EINVAL;
     }
     while (bytes) {

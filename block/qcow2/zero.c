@@ -125,20 +125,25 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
     uint64_t start = start_of_cluster(s, offset);
     uint64_t end = ROUND_UP((uint64_t)offset + bytes,
                             (uint64_t)s->cluster_size);
-    bool whole = start == (uint64_t)offset &&
-                 (end == (uint64_t)offset + bytes ||
-                  (uint64_t)offset + bytes >= s->disk_size);
     Qcow2Request req;
+    bool whole;
     int ret;
 
     if (qatomic_read(&s->unusable)) {
         return -ENOMEDIUM;
     }
-    if (!whole && end - start > (uint64_t)s->cluster_size) {
-        return -ENOTSUP;
-    }
     qcow2_request_begin(&s->inflight, &req, start, end - start, true);
-    ret = whole ? 1 : cluster_is_zero(bs, start);
+    /* While the request lasts nobody writes behind an end that moves. */
+    whole = start == (uint64_t)offset &&
+            (end == (uint64_t)offset + bytes ||
+             (uint64_t)offset + bytes >= qatomic_read(&s->disk_size));
+    if (whole) {
+        ret = 1;
+    } else if (end - start > (uint64_t)s->cluster_size) {
+        ret = -ENOTSUP;
+    } else {
+        ret = cluster_is_zero(bs, start);
+    }
     if (ret == 1) {
         ret = zero_clusters(bs, start, end - start,
                             flags & BDRV_REQ_MAY_UNMAP);

@@ -60,7 +60,9 @@ typedef enum {
     BDRV_REQ_PREFETCH = 0x200,
     /* With SERIALISING: -EBUSY instead of waiting. */
     BDRV_REQ_NO_WAIT = 0x400,
-    BDRV_REQ_MASK = 0x7ff,
+    /* Write: -EIO rather than extend the node, whatever the edge may do. */
+    BDRV_REQ_NO_EXTEND = 0x800,
+    BDRV_REQ_MASK = 0xfff,
 } BdrvRequestFlags;
 
 /* Flags of bdrv_open(); kept in BlockDriverState.open_flags. */

@@ -41,8 +41,6 @@ struct BlockDriver {
     /* Is a format, i.e. has metadata in a METADATA child. */
     bool is_format;
     bool supports_backing;
-    /* Zeroes up to the next cluster may be claimed by compressed writes etc. */
-    bool bdrv_needs_filename;
 
     /*
      * Score 0..100 for how sure the driver is that @buf (the first @buf_size

@@ -122,9 +122,16 @@ struct FileTestLocker {
 static void QEMU_NORETURN run_locker(const char *path, unsigned bytes,
                                      int from_parent, int to_parent)
 {
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    int fd;
     char c = 0;
 
+    /* Locks belong to open files, and those of the nodes were inherited. */
+    for (fd = 3; fd < 1024; fd++) {
+        if (fd != from_parent && fd != to_parent) {
+            close(fd);
+        }
+    }
+    fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
         _exit(1);
     }

@@ -102,6 +102,21 @@ static int coroutine_fn fixture_pwritev(BlockDriverState *bs, int64_t offset,
              : 0;
 }
 
+static int fixture_change_backing_file(BlockDriverState *bs,
+                                       const char *backing_file,
+                                       const char *backing_fmt)
+{
+    TestNode *t = test_node(bs);
+
+    g_assert_true(bs->open_flags & BDRV_O_RDWR);
+    if (t->fail_header) {
+        t->fail_header--;
+        return -EIO;
+    }
+    g_strlcpy(t->header, backing_file ? backing_file : "", sizeof(t->header));
+    return 0;
+}
+
 #define FIXTURE_OPS                                                          \
     .instance_size = sizeof(TestNode),                                       \
     .bdrv_reopen_prepare = fixture_reopen_prepare,                           \
@@ -128,6 +143,7 @@ static BlockDriver overlay_driver = {
     .format_name = "qcow2",
     .is_format = true,
     .supports_backing = true,
+    .bdrv_change_backing_file = fixture_change_backing_file,
     FIXTURE_OPS,
 };
 
@@ -138,6 +154,11 @@ BlockDriverState *test_leaf(const char *name, int flags)
 
     test_node(bs)->shared = BLK_PERM_ALL;
     return bs;
+}
+
+BlockDriver *test_filter_driver(void)
+{
+    return &filter_driver;
 }
 
 BlockDriverState *test_filter(const char *name, BlockDriverState *below,
@@ -188,6 +209,18 @@ static gint compare_lines(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+static char *claims_text(BdrvChild *c)
+{
+    g_autoptr(BlockGraphClaimList) claims = bdrv_claim_query(c);
+    GString *s = g_string_new(NULL);
+
+    for (BlockGraphClaimList *l = claims; l; l = l->next) {
+        g_string_append_printf(s, " %s:%d:%" PRId64, l->value->owner,
+                               l->value->kind, (int64_t)l->value->count);
+    }
+    return g_string_free(s, false);
+}
+
 char *test_graph_dump(void)
 {
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
@@ -196,6 +229,10 @@ char *test_graph_dump(void)
          bs = bdrv_next_node(bs)) {
         BdrvChild *c;
 
+        g_ptr_array_add(lines, g_strdup_printf(
+            "%s: flags %x detect %d backing '%s' header '%s'", bs->node_name,
+            bs->open_flags, bs->detect_zeroes, bs->backing_file,
+            bs->drv == &overlay_driver ? test_node(bs)->header : ""));
         if (bs->drv == &leaf_driver) {
             g_ptr_array_add(lines, g_strdup_printf(
                 "%s: lock %" PRIx64 " shared %" PRIx64, bs->node_name,
@@ -203,9 +240,10 @@ char *test_graph_dump(void)
         }
         QLIST_FOREACH(c, &bs->parents, next_parent) {
             g_autofree char *parent = c->klass->get_parent_desc(c);
+            g_autofree char *claims = claims_text(c);
             g_ptr_array_add(lines, g_strdup_printf(
-                "%s.%s -> %s perm %" PRIx64 " shared %" PRIx64, parent,
-                c->name, bs->node_name, c->perm, c->shared_perm));
+                "%s.%s -> %s perm %" PRIx64 " shared %" PRIx64 "%s", parent,
+                c->name, bs->node_name, c->perm, c->shared_perm, claims));
         }
     }
     g_ptr_array_sort(lines, compare_lines);

@@ -19,13 +19,15 @@ typedef struct TestNode {
     int fail_check;
     int fail_set;
     int fail_prepare;
+    int fail_header;
     /* Seen. */
     int check_calls;
     int set_calls;
     int prepare_calls;
     int commit_calls;
     int abort_calls;
-    bool closed_flag;
+    /* The backing file name "on disk". */
+    char header[32];
     /* Permissions on the edge to the first child while prepare ran. */
     uint64_t prepare_perm;
     uint64_t prepare_shared;
@@ -42,6 +44,8 @@ static inline TestNode *test_node(BlockDriverState *bs)
 BlockDriverState *test_leaf(const char *name, int flags);
 BlockDriverState *test_filter(const char *name, BlockDriverState *below,
                               int flags);
+/* For a filter whose child comes later. */
+BlockDriver *test_filter_driver(void);
 /* @file is a leaf made for it; @backing may be NULL. */
 BlockDriverState *test_overlay(const char *name, BlockDriverState *backing,
                                int flags);

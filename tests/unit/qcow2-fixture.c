@@ -96,7 +96,9 @@ static int64_t coroutine_fn ram_getlength(BlockDriverState *bs)
 static void coroutine_fn ram_delay(RamDisk *disk)
 {
     if (disk->delays) {
-        int turns = g_rand_int_range(disk->rand, 0, 4);
+        /* Now and then something takes longer than all others together. */
+        int turns = g_rand_int_range(disk->rand, 0, 20)
+                        ? g_rand_int_range(disk->rand, 0, 4) : 100;
 
         while (turns--) {
             qemu_co_yield_to_loop();

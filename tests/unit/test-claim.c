@@ -277,6 +277,83 @@ static void test_upgrade(void)
     chain_free(&c);
 }
 
+/* Claims of one owner on one edge add up; each is given back for itself. */
+static void test_counts(void)
+{
+    Chain c = chain_new();
+    BdrvClaimOwner *job = bdrv_claim_owner_new("job 'c'");
+    BdrvChild *edge = c.mid->backing;
+    Error *err = NULL;
+
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(bdrv_claim(job, edge, BDRV_CLAIM_FREEZE, &error_abort));
+    }
+    bdrv_claim_release(job, edge, BDRV_CLAIM_FREEZE);
+    g_assert_false(bdrv_set_backing_hd(c.mid, NULL, NULL, &err));
+    error_free(err);
+    g_assert_true(bdrv_claim(job, edge, BDRV_CLAIM_FREEZE, &error_abort));
+    g_assert_true(bdrv_claim_upgrade(job, edge, &error_abort));
+    g_assert_cmpuint(bdrv_claim_count(edge, job, BDRV_CLAIM_CHANGE), ==, 2);
+
+    /* Who says that an edge must stay as it is does not change it itself. */
+    g_assert_true(bdrv_claim(job, edge, BDRV_CLAIM_FREEZE, &error_abort));
+    err = NULL;
+    g_assert_false(bdrv_set_backing_hd(c.mid, NULL, job, &err));
+    assert_error(err, "Cannot change 'backing' edge from 'mid' to 'base': "
+                 "frozen by job 'c'");
+    bdrv_claim_release(job, edge, BDRV_CLAIM_FREEZE);
+    bdrv_claim_release(job, edge, BDRV_CLAIM_CHANGE);
+    err = NULL;
+    g_assert_false(bdrv_set_backing_hd(c.mid, NULL, NULL, &err));
+    assert_error(err, "Cannot change 'backing' edge from 'mid' to 'base': "
+                 "claimed for a change by job 'c'");
+    g_assert_true(bdrv_set_backing_hd(c.mid, NULL, job, &error_abort));
+    bdrv_claim_owner_free(job);
+    chain_free(&c);
+}
+
+/* Filters on the way: neither put above nor taken out. */
+static void test_frozen_refuses_filters(void)
+{
+    BlockDriverState *base = test_overlay("base", NULL, 0);
+    BlockDriverState *filter = test_filter("filter", base, 0);
+    BlockDriverState *top = test_overlay("top", filter, 0);
+    BlockDriverState *second = test_filter("second", base, 0);
+    BdrvClaimOwner *job = bdrv_claim_owner_new("job 'f'");
+    Error *err = NULL;
+
+    /* The chain goes through filters. */
+    g_assert_true(bdrv_chain_claim(job, top, base, BDRV_CLAIM_FREEZE,
+                                   &error_abort));
+    g_assert_cmpuint(bdrv_claim_owner_count(job), ==, 2);
+    g_assert_false(bdrv_drop_filter(filter, NULL, &err));
+    assert_error(err, "Cannot change 'backing' edge from 'top' to 'filter': "
+                 "frozen by job 'f'");
+    err = NULL;
+    g_assert_false(bdrv_replace_node(base, second, NULL, &err));
+    assert_error(err, "Cannot change 'file' edge from 'filter' to 'base': "
+                 "frozen by job 'f'");
+    bdrv_claim_owner_free(job);
+
+    /* The edge below the filter counts when that is what goes. */
+    job = bdrv_claim_owner_new("job 'f'");
+    g_assert_true(bdrv_claim(job, filter->file, BDRV_CLAIM_FREEZE,
+                             &error_abort));
+    err = NULL;
+    g_assert_false(bdrv_drop_filter(filter, NULL, &err));
+    assert_error(err, "Cannot change 'file' edge from 'filter' to 'base': "
+                 "frozen by job 'f'");
+    g_assert_true(top->backing->bs == filter);
+    bdrv_claim_owner_free(job);
+    g_assert_true(bdrv_drop_filter(filter, NULL, &error_abort));
+    g_assert_true(top->backing->bs == base);
+    bdrv_unref(second);
+    bdrv_unref(top);
+    bdrv_unref(filter);
+    bdrv_unref(base);
+    g_assert_null(bdrv_next_node(NULL));
+}
+
 /* A chain is claimed whole or not at all. */
 static void test_chain_all_or_none(void)
 {
@@ -440,6 +517,8 @@ int main(int argc, char **argv)
                     test_change_against_freeze);
     g_test_add_func("/claim/change-owner", test_change_owner);
     g_test_add_func("/claim/upgrade", test_upgrade);
+    g_test_add_func("/claim/counts", test_counts);
+    g_test_add_func("/claim/frozen/filters", test_frozen_refuses_filters);
     g_test_add_func("/claim/chain-all-or-none", test_chain_all_or_none);
     g_test_add_func("/claim/keeps-nodes", test_claim_keeps_nodes);
     g_test_add_func("/claim/backend-goes-away", test_backend_goes_away);

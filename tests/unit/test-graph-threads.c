@@ -96,6 +96,17 @@ static void change_backing(BlockDriverState *top, BlockDriverState *base,
     bdrv_claim_owner_free(owner);
 }
 
+/* A snapshot, and back: the users move to the overlay and to the node again. */
+static void change_snapshot(BlockDriverState *top)
+{
+    BlockDriverState *overlay = test_overlay("overlay", NULL, BDRV_O_RDWR);
+
+    g_assert_true(bdrv_append(overlay, top, NULL, &error_abort));
+    g_assert_true(bdrv_drop_intermediate(overlay, top, NULL, NULL,
+                                         &error_abort));
+    bdrv_unref(overlay);
+}
+
 static void change_options(BlockDriverState *top, int i)
 {
     QDict *options = qdict_new();
@@ -124,21 +135,24 @@ static void test_threads(void)
         worker_start(&w[i], top, i);
     }
     for (int i = 0; i < CHANGES; i++) {
-        switch (i % 5) {
+        switch (i % 6) {
         case 0:
             change_filter(top);
             break;
         case 1:
-            change_file(top, files, i);
+            change_file(top, files, i / 6);
             break;
         case 2:
-            change_backing(top, base, i);
+            change_backing(top, base, i / 6);
             break;
         case 3:
-            change_options(top, i);
+            change_options(top, i / 6);
             break;
         case 4:
             change_drain(top);
+            break;
+        case 5:
+            change_snapshot(top);
             break;
         }
     }

@@ -263,6 +263,258 @@ static void test_attach_refused(void)
     check_empty();
 }
 
+/*
+ *   one -> mid -> base      mid is dropped; the headers of its overlays, one
+ *   two -> mid              writable and one not, name base afterwards
+ */
+typedef struct Drop {
+    BlockDriverState *one, *two, *mid, *base;
+} Drop;
+
+static Drop drop_new(void)
+{
+    Drop d;
+
+    d.base = test_overlay("base", NULL, 0);
+    d.mid = test_overlay("mid", d.base, 0);
+    d.one = test_overlay("one", d.mid, BDRV_O_RDWR);
+    d.two = test_overlay("two", d.mid, 0);
+    /* Whoever makes two writable needs its file to be so. */
+    d.two->file->bs->open_flags |= BDRV_O_RDWR;
+    g_strlcpy(test_node(d.one)->header, "old", sizeof(test_node(d.one)->header));
+    g_strlcpy(test_node(d.two)->header, "old", sizeof(test_node(d.two)->header));
+    g_strlcpy(d.one->backing_file, "old", sizeof(d.one->backing_file));
+    g_strlcpy(d.two->backing_file, "old", sizeof(d.two->backing_file));
+    return d;
+}
+
+static void drop_free(Drop *d)
+{
+    bdrv_unref(d->one);
+    bdrv_unref(d->two);
+    bdrv_unref(d->mid);
+    bdrv_unref(d->base);
+    check_empty();
+}
+
+static void test_drop(void)
+{
+    Drop d = drop_new();
+
+    g_assert_true(bdrv_drop_intermediate(d.mid, d.base, "new", NULL,
+                                         &error_abort));
+    g_assert_true(d.one->backing->bs == d.base);
+    g_assert_true(d.two->backing->bs == d.base);
+    g_assert_cmpstr(test_node(d.one)->header, ==, "new");
+    g_assert_cmpstr(test_node(d.two)->header, ==, "new");
+    g_assert_cmpstr(d.one->backing_file, ==, "new");
+    g_assert_cmpstr(d.one->backing_format, ==, "qcow2");
+    g_assert_true(bdrv_is_read_only(d.two));
+    g_assert_cmphex(d.two->file->perm, ==, BLK_PERM_CONSISTENT_READ);
+    drop_free(&d);
+}
+
+/* Whatever fails, graph, headers and access modes are as before. */
+static void test_drop_fails(void)
+{
+    for (int step = 0; step < 5; step++) {
+        Drop d = drop_new();
+        BlockDriverState *leaf = d.base->file->bs;
+        g_autofree char *before = NULL;
+        g_autofree char *after = NULL;
+        BdrvClaimOwner *job = bdrv_claim_owner_new("job 'drop'");
+        Error *err = NULL;
+
+        switch (step) {
+        case 0:
+            test_node(d.one)->fail_header = 1;
+            break;
+        case 1:
+            test_node(d.two)->fail_header = 1;
+            break;
+        case 2:
+            test_node(d.two)->fail_prepare = 1;
+            break;
+        case 3:
+            bdrv_claim(job, d.two->backing, BDRV_CLAIM_FREEZE, &error_abort);
+            break;
+        case 4:
+            test_node(d.two->file->bs)->fail_check = 1;
+            break;
+        }
+        before = test_graph_dump();
+        g_assert_false(bdrv_drop_intermediate(d.mid, d.base, "new", NULL,
+                                              &err));
+        g_assert_nonnull(err);
+        error_free(err);
+        after = test_graph_dump();
+        g_assert_cmpstr(before, ==, after);
+        g_assert_cmpstr(test_node(d.one)->header, ==, "old");
+        g_assert_cmpstr(test_node(d.two)->header, ==, "old");
+        g_assert_cmpstr(d.one->backing_file, ==, "old");
+        g_assert_cmpstr(d.two->backing_file, ==, "old");
+        g_assert_true(bdrv_is_read_only(d.two));
+        g_assert_cmphex(test_node(leaf)->perm, ==, BLK_PERM_CONSISTENT_READ);
+        bdrv_claim_owner_free(job);
+        drop_free(&d);
+    }
+}
+
+/* A filter is opened on a node and put above it; its users follow. */
+static void test_insert(void)
+{
+    BlockDriverState *bs = test_overlay("bs", NULL, BDRV_O_RDWR);
+    BlockDriverState *other = test_leaf("other", BDRV_O_RDWR);
+    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_WRITE, BLK_PERM_ALL,
+                                        &error_abort);
+    BdrvClaimOwner *job = bdrv_claim_owner_new("job");
+    QDict *options = qdict_new();
+    BlockDriverState *filter;
+    Error *err = NULL;
+
+    qdict_put_str(options, "driver", "raw");
+    qdict_put_str(options, "file", "other");
+    g_assert_null(bdrv_insert_node(bs, options, BDRV_O_RDWR, NULL, &err));
+    g_assert_nonnull(strstr(error_get_pretty(err), "does not lead to 'bs'"));
+    error_free(err);
+
+    err = NULL;
+    bdrv_claim(job, blk_root(blk), BDRV_CLAIM_FREEZE, &error_abort);
+    options = qdict_new();
+    qdict_put_str(options, "driver", "raw");
+    qdict_put_str(options, "file", "bs");
+    g_assert_null(bdrv_insert_node(bs, options, BDRV_O_RDWR, NULL, &err));
+    assert_error(err, "Cannot change 'root' edge from an unnamed block device "
+                 "to 'bs': frozen by job");
+    bdrv_claim_owner_free(job);
+
+    options = qdict_new();
+    qdict_put_str(options, "driver", "raw");
+    qdict_put_str(options, "file", "bs");
+    filter = bdrv_insert_node(bs, options, BDRV_O_RDWR, NULL, &error_abort);
+    g_assert_true(blk_bs(blk) == filter);
+    g_assert_true(filter->file->bs == bs);
+    g_assert_true(bdrv_replace_node(filter, bs, NULL, &error_abort));
+    bdrv_unref(filter);
+    g_assert_true(blk_bs(blk) == bs);
+    blk_unref(blk);
+    bdrv_unref(bs);
+    bdrv_unref(other);
+    check_empty();
+}
+
+/* An edge that was redirected asks what its parent wants of the new node. */
+static void test_replace_asks_again(void)
+{
+    BlockDriverState *shared = test_leaf("shared", BDRV_O_FORCE_SHARE);
+    BlockDriverState *plain = test_leaf("plain", 0);
+    BlockDriverState *bs = test_format("bs", shared, 0);
+
+    g_assert_cmphex(bs->file->shared_perm, ==, BLK_PERM_ALL);
+    g_assert_true(bdrv_replace_node(shared, plain, NULL, &error_abort));
+    g_assert_cmphex(bs->file->shared_perm, ==,
+                    BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED);
+    g_assert_cmphex(test_node(plain)->shared, ==,
+                    BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED);
+    g_assert_cmphex(test_node(shared)->perm, ==, 0);
+    bdrv_unref(bs);
+    bdrv_unref(shared);
+    bdrv_unref(plain);
+    check_empty();
+}
+
+/* What a node says of its backing file follows, and comes back on abort. */
+static void test_backing_names(void)
+{
+    BlockDriverState *base = test_overlay("base", NULL, 0);
+    BlockDriverState *other = test_overlay("other", NULL, 0);
+    BlockDriverState *top = test_overlay("top", base, 0);
+    Transaction *tran = tran_new();
+
+    g_strlcpy(other->filename, "other.img", sizeof(other->filename));
+    g_strlcpy(top->backing_file, "base.img", sizeof(top->backing_file));
+    bdrv_drain_all_begin();
+    bdrv_graph_wrlock();
+    g_assert_true(bdrv_replace_node_tran(base, other, NULL, tran,
+                                         &error_abort));
+    g_assert_cmpstr(top->backing_file, ==, "other.img");
+    g_assert_true(bdrv_set_backing_hd_tran(top, NULL, NULL, tran,
+                                           &error_abort));
+    g_assert_cmpstr(top->backing_file, ==, "");
+    tran_abort(tran);
+    bdrv_graph_wrunlock();
+    bdrv_drain_all_end();
+    g_assert_cmpstr(top->backing_file, ==, "base.img");
+    g_assert_true(top->backing->bs == base);
+
+    g_assert_true(bdrv_replace_node(base, other, NULL, &error_abort));
+    g_assert_cmpstr(top->backing_file, ==, "other.img");
+    bdrv_unref(top);
+    bdrv_unref(base);
+    bdrv_unref(other);
+    check_empty();
+}
+
+static int times_stopped, times_resumed;
+
+static char *counting_desc(BdrvChild *child)
+{
+    return g_strdup("a counting parent");
+}
+
+static void counting_begin(BdrvChild *child)
+{
+    times_stopped++;
+}
+
+static void counting_end(BdrvChild *child)
+{
+    times_resumed++;
+}
+
+static const BdrvChildClass child_of_counter = {
+    .get_parent_desc = counting_desc,
+    .drained_begin = counting_begin,
+    .drained_end = counting_end,
+};
+
+/*
+ * A parent between two quiesced nodes does not go on while its edge moves from
+ * one to the other.
+ */
+static void test_redirect_quiesced(void)
+{
+    BlockDriverState *a = test_leaf("a", BDRV_O_RDWR);
+    BlockDriverState *b = test_leaf("b", BDRV_O_RDWR);
+    BdrvChild *edge = bdrv_root_attach_child(
+        bdrv_ref(a), "root", &child_of_counter, 0, 0, BLK_PERM_ALL, a,
+        &error_abort);
+
+    times_stopped = times_resumed = 0;
+    bdrv_drained_begin(a);
+    bdrv_drained_begin(b);
+    g_assert_true(bdrv_replace_child_bs(edge, b, NULL, &error_abort));
+    g_assert_cmpint(times_stopped, ==, 1);
+    g_assert_cmpint(times_resumed, ==, 0);
+    bdrv_drained_end(a);
+    g_assert_cmpint(times_resumed, ==, 0);
+    bdrv_drained_end(b);
+    g_assert_cmpint(times_stopped, ==, 1);
+    g_assert_cmpint(times_resumed, ==, 1);
+
+    /* From a quiesced node to another one that is not, it goes on. */
+    bdrv_drained_begin(b);
+    g_assert_true(bdrv_replace_child_bs(edge, a, NULL, &error_abort));
+    g_assert_cmpint(times_resumed, ==, 2);
+    bdrv_drained_end(b);
+    g_assert_cmpint(times_resumed, ==, 2);
+    bdrv_root_unref_child(edge);
+    g_assert_cmpint(times_stopped, ==, times_resumed);
+    bdrv_unref(a);
+    bdrv_unref(b);
+    check_empty();
+}
+
 static void test_node_names(void)
 {
     BlockDriverState *bs = test_leaf("n.-_1", 0);
@@ -295,6 +547,12 @@ int main(int argc, char **argv)
     g_test_add_func("/graph/append", test_append);
     g_test_add_func("/graph/filter-in-and-out", test_filter_in_and_out);
     g_test_add_func("/graph/attach-refused", test_attach_refused);
+    g_test_add_func("/graph/drop", test_drop);
+    g_test_add_func("/graph/drop-fails", test_drop_fails);
+    g_test_add_func("/graph/insert", test_insert);
+    g_test_add_func("/graph/replace-asks-again", test_replace_asks_again);
+    g_test_add_func("/graph/backing-names", test_backing_names);
+    g_test_add_func("/graph/redirect-quiesced", test_redirect_quiesced);
     g_test_add_func("/graph/node-names", test_node_names);
     return g_test_run();
 }

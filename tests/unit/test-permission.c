@@ -188,6 +188,38 @@ static void test_names(void)
     g_assert_cmpstr(none, ==, "");
 }
 
+/*
+ * Giving up asks nobody: neither the driver whether it confirms the rest, nor
+ * whether those who stay could come today.
+ */
+static void test_relax_asks_nobody(void)
+{
+    BlockDriverState *leaf = test_leaf("leaf", BDRV_O_RDWR);
+    BlockBackend *writer = user(leaf, READ | RW, BLK_PERM_ALL);
+    BlockBackend *other = user(leaf, READ, READ | RW);
+    Error *err = NULL;
+
+    /* As if the image had been resized to an odd length since. */
+    leaf->bl.request_alignment = 4096;
+    leaf->total_bytes = 1000;
+    test_node(leaf)->fail_check = 1;
+    g_assert_true(blk_set_perm(writer, READ | BLK_PERM_WRITE, BLK_PERM_ALL,
+                               &error_abort));
+    g_assert_cmphex(test_node(leaf)->perm, ==, READ | BLK_PERM_WRITE);
+    g_assert_cmphex(test_node(leaf)->shared, ==, READ | RW);
+    blk_unref(other);
+    g_assert_cmphex(test_node(leaf)->shared, ==, BLK_PERM_ALL);
+    g_assert_cmpint(test_node(leaf)->fail_check, ==, 1);
+    g_assert_cmpint(leaf->relax_errors, ==, 0);
+
+    g_assert_null(blk_new_with_bs(leaf, READ, BLK_PERM_ALL, &err));
+    assert_error(err, "Cannot get 'write' permission without 'resize': Image "
+                 "size is not a multiple of request alignment");
+    blk_unref(writer);
+    g_assert_cmphex(test_node(leaf)->perm, ==, 0);
+    bdrv_unref(leaf);
+}
+
 int main(int argc, char **argv)
 {
     test_graph_init(&argc, &argv);
@@ -199,5 +231,6 @@ int main(int argc, char **argv)
     g_test_add_func("/permission/take-fails", test_take_fails);
     g_test_add_func("/permission/relax-fails", test_relax_fails);
     g_test_add_func("/permission/names", test_names);
+    g_test_add_func("/permission/relax-asks-nobody", test_relax_asks_nobody);
     return g_test_run();
 }

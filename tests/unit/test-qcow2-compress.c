@@ -5,9 +5,11 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/qcow2/deflate.h"
 #include "block/qcow2/qcow2.h"
 #include "util/aio.h"
 
+#include <sys/mman.h>
 #include <zlib.h>
 
 typedef struct Codec {
@@ -281,6 +283,155 @@ static void test_parallel(void)
     }
 }
 
+#ifdef CONFIG_ISAL
+/*
+ * @size bytes that end where memory ends: a step too far is a crash. Unmapped
+ * with guarded_free().
+ */
+static uint8_t *guarded_new(size_t size)
+{
+    size_t page = sysconf(_SC_PAGESIZE);
+    size_t room = ROUND_UP(size, page);
+    uint8_t *p = mmap(NULL, room + page, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    g_assert_true(p != MAP_FAILED);
+    g_assert_cmpint(mprotect(p + room, page, PROT_NONE), ==, 0);
+    return p + room - size;
+}
+
+static void guarded_free(uint8_t *p, size_t size)
+{
+    size_t page = sysconf(_SC_PAGESIZE);
+    size_t room = ROUND_UP(size, page);
+
+    g_assert_cmpint(munmap(p + size - room, room + page), ==, 0);
+}
+
+/* Program code, as long as there is any. */
+static void fill_binary(uint8_t *buf, size_t size)
+{
+    g_autofree char *exe = NULL;
+    gsize length;
+
+    g_assert_true(g_file_get_contents("/proc/self/exe", &exe, &length, NULL));
+    for (size_t i = 0; i < size; i++) {
+        buf[i] = exe[i % length];
+    }
+}
+
+/* Each library reads what the other has written. */
+static void test_both_libraries(void)
+{
+    enum { TEXT, BINARY, ZEROES, KINDS };
+    Qcow2Deflate d = { 0 };
+
+    for (int bits = 9; bits <= 21; bits++) {
+        size_t size = (size_t)1 << bits;
+        g_autofree uint8_t *src = g_malloc0(size);
+        g_autofree uint8_t *a = g_malloc(size);
+        g_autofree uint8_t *b = g_malloc(size);
+        g_autofree uint8_t *back = g_malloc(size);
+
+        for (int kind = 0; kind < KINDS; kind++) {
+            ssize_t na, nb;
+
+            if (kind == TEXT) {
+                fill_text(src, size);
+            } else if (kind == BINARY) {
+                fill_binary(src, size);
+            } else {
+                memset(src, 0, size);
+            }
+            na = qcow2_isal_compress(&d, a, size - 1, src, size);
+            nb = qcow2_zlib_compress(&d, b, size - 1, src, size);
+            g_assert_cmpint(na, >, 0);
+            g_assert_cmpint(nb, >, 0);
+            if (kind == BINARY && bits >= 12) {
+                g_assert_cmpint(na, <=, nb + nb / 7);
+            }
+            g_assert_cmpint(qcow2_zlib_decompress(&d, back, size, a, na), ==,
+                            0);
+            g_assert_cmpmem(src, size, back, size);
+            memset(back, 1, size);
+            g_assert_cmpint(qcow2_isal_decompress(&d, back, size, b, nb), ==,
+                            0);
+            g_assert_cmpmem(src, size, back, size);
+        }
+    }
+    qcow2_deflate_clear(&d);
+    g_assert_null(d.isal);
+}
+
+/* A stream that zlib makes, with settings that nobody writing qcow2 uses. */
+static size_t odd_stream(uint8_t *dest, size_t dest_size, uint8_t *src,
+                         size_t size)
+{
+    static const int strategies[] = { Z_DEFAULT_STRATEGY, Z_FIXED,
+                                      Z_HUFFMAN_ONLY, Z_RLE };
+    z_stream strm = { 0 };
+
+    g_assert_cmpint(deflateInit2(&strm, g_test_rand_int_range(0, 10),
+                                 Z_DEFLATED, g_test_rand_bit() ? -12 : -15,
+                                 g_test_rand_int_range(1, 10),
+                                 strategies[g_test_rand_int_range(0, 4)]),
+                    ==, Z_OK);
+    strm.next_in = src;
+    strm.avail_in = size;
+    strm.next_out = dest;
+    strm.avail_out = dest_size;
+    g_assert_cmpint(deflate(&strm, Z_FINISH), ==, Z_STREAM_END);
+    deflateEnd(&strm);
+    return strm.total_out;
+}
+
+/*
+ * Damaged streams in memory that ends where they end: nothing is touched
+ * outside, and where both libraries find a complete cluster, it is the same.
+ */
+static void test_isal_hostile(void)
+{
+    size_t size = 8192;
+    g_autofree uint8_t *src = g_malloc(size);
+    g_autofree uint8_t *stream = g_malloc(2 * size);
+    g_autofree uint8_t *expect = g_malloc(size);
+    uint8_t *out = guarded_new(size);
+    Qcow2Deflate d = { 0 };
+    int rounds = g_test_slow() ? 100000 : 3000;
+
+    fill_binary(src, size);
+    for (int i = 0; i < rounds; i++) {
+        size_t n = odd_stream(stream, 2 * size, src, size);
+        int flips = g_test_rand_int_range(0, 6);
+        ssize_t ours, theirs;
+        uint8_t *in;
+
+        if (g_test_rand_int_range(0, 4) == 0) {
+            n = g_test_rand_int_range(1, n + 1);
+        }
+        for (; flips; flips--) {
+            /* Most of them where the codes are described. */
+            size_t end = g_test_rand_bit() ? MIN(n, 200) : n;
+
+            stream[g_test_rand_int_range(0, end)] ^=
+                1 << g_test_rand_int_range(0, 8);
+        }
+        in = guarded_new(n);
+        memcpy(in, stream, n);
+        ours = qcow2_isal_decompress(&d, out, size, in, n);
+        theirs = qcow2_zlib_decompress(&d, expect, size, in, n);
+        g_assert_true(ours == 0 || ours == -EIO);
+        if (theirs == 0) {
+            g_assert_cmpint(ours, ==, 0);
+            g_assert_cmpmem(out, size, expect, size);
+        }
+        guarded_free(in, n);
+    }
+    guarded_free(out, size);
+    qcow2_deflate_clear(&d);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -292,5 +443,9 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/compress/cut-short", test_cut_short);
     g_test_add_func("/qcow2/compress/garbage", test_garbage);
     g_test_add_func("/qcow2/compress/parallel", test_parallel);
+#ifdef CONFIG_ISAL
+    g_test_add_func("/qcow2/compress/both-libraries", test_both_libraries);
+    g_test_add_func("/qcow2/compress/isal-hostile", test_isal_hostile);
+#endif
     return g_test_run();
 }

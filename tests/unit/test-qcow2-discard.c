@@ -3,6 +3,7 @@
  * Discards, zero writes, and what the clusters are afterwards; the order
  * between them and writes; resize; reopen.
  */
+#include "util/osdep.h"
 #include "qcow2-fixture.h"
 #include "qobject/qdict.h"
 #include "util/aio.h"
@@ -259,6 +260,8 @@ static void test_status(void)
 
 /* --- write against discard on one cluster --- */
 
+enum { FLUSH = 1000, OTHERS, READ };
+
 typedef struct Racer {
     Image *i;
     int op;
@@ -269,10 +272,32 @@ typedef struct Racer {
 static void coroutine_fn racer_entry(void *opaque)
 {
     Racer *r = opaque;
+    g_autofree uint8_t *others = NULL;
     uint8_t buf[512];
     int ret;
 
     switch (r->op) {
+    case FLUSH:
+        ret = blk_co_flush(r->i->blk);
+        break;
+    case READ:
+        ret = blk_co_pread(r->i->blk, r->value % 16 * 512, 512, buf, 0);
+        for (int n = 0; n < 512; n++) {
+            g_assert_cmpint(buf[n], ==, buf[0]);
+        }
+        g_assert_cmpint(buf[0], !=, 100);
+        break;
+    case OTHERS:
+        /* After the flush, these may get what a discard has freed. */
+        ret = blk_co_flush(r->i->blk);
+        g_assert_cmpint(ret, ==, 0);
+        others = g_malloc(CLUSTER);
+        memset(others, 100, CLUSTER);
+        for (int n = 0; n < 6 && ret == 0; n++) {
+            ret = blk_co_pwrite(r->i->blk, (2 + n * 5 % 6) * CLUSTER, CLUSTER,
+                                others, 0);
+        }
+        break;
     case 0:
         ret = blk_co_pdiscard(r->i->blk, 0, 2 * CLUSTER);
         break;
@@ -294,33 +319,45 @@ static void coroutine_fn racer_entry(void *opaque)
 
 /*
  * Whatever comes first, a sector reads as one of the values that were written
- * or zero, all of it, and no request has touched a cluster that another had
- * freed: a third cluster, which may get it, keeps its content.
+ * or zero, all of it, and no request touches a cluster after another has freed
+ * it: four other clusters, which may get it, keep their content.
  */
 static void race(const char *options)
 {
     Image i = image_new(&v3, options);
-    int rounds = g_test_slow() ? 3000 : 150;
+    int rounds = g_test_slow() ? 5000 : 400;
 
     i.disk->delays = true;
-    write_pattern(&i, 0, 2 * CLUSTER, 200);
     for (int round = 0; round < rounds; round++) {
-        Racer racers[12];
+        Racer racers[14];
         int running = ARRAY_SIZE(racers);
         uint8_t buf[512];
 
+        g_assert_cmpint(blk_pdiscard(i.blk, 2 * CLUSTER, 6 * CLUSTER), ==, 0);
+        write_pattern(&i, 0, 2 * CLUSTER, 200);
+        if (round % 2) {
+            /* They keep an allocation that reads as zeroes. */
+            g_assert_cmpint(blk_pwrite_zeroes(i.blk, 0, 2 * CLUSTER, 0), ==,
+                            0);
+        }
         for (int j = 0; j < ARRAY_SIZE(racers); j++) {
-            racers[j] = (Racer) {
-                &i, g_test_rand_int_range(0, 3 + 2 * CLUSTER / 512), j + 1,
-                &running,
-            };
+            bool write = g_test_rand_int_range(0, 3);
+            int op = write ? g_test_rand_int_range(3, 3 + 2 * CLUSTER / 512)
+                           : g_test_rand_int_range(0, 3);
+
+            if (write && g_test_rand_int_range(0, 3) == 0) {
+                op = READ;
+            }
+            racers[j] = (Racer) { &i, op, j + 1, &running };
+            if (j == 6 || j == 10) {
+                racers[j].op = j == 6 ? OTHERS : FLUSH;
+            }
             qemu_coroutine_enter(qemu_coroutine_create(racer_entry,
                                                        &racers[j]));
         }
         while (running) {
             aio_poll(qemu_get_aio_context(), true);
         }
-        write_pattern(&i, (2 + round % 40) * CLUSTER, CLUSTER, 100);
         for (int s = 0; s < 2 * CLUSTER / 512; s++) {
             g_assert_cmpint(blk_pread(i.blk, s * 512, 512, buf, 0), ==, 0);
             for (int b = 1; b < 512; b++) {
@@ -328,16 +365,10 @@ static void race(const char *options)
             }
             g_assert_cmpint(buf[0], !=, 100);
         }
-        if (round % 10 == 0) {
+        assert_pattern(&i, 2 * CLUSTER, 6 * CLUSTER, 100);
+        if (round % 8 == 0) {
             g_assert_cmpint(blk_flush(i.blk), ==, 0);
             assert_consistent(i.blk, NULL);
-        }
-        if (round >= 40) {
-            assert_pattern(&i, 2 * CLUSTER, 40 * CLUSTER, 100);
-        }
-        if (round % 7 == 0) {
-            blk_pdiscard(i.blk, (2 + round % 40) * CLUSTER, CLUSTER);
-            write_pattern(&i, (2 + round % 40) * CLUSTER, CLUSTER, 100);
         }
     }
     image_end(&i);

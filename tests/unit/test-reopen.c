@@ -257,7 +257,7 @@ static void test_backing(void)
     err = NULL;
     g_assert_cmpint(bdrv_reopen(bs, option("backing", "nobody"), true, &err),
                     <, 0);
-    assert_error(err, "Failed to find node with node-name='nobody'");
+    assert_error(err, "Cannot find device='' nor node-name='nobody'");
     err = NULL;
     g_assert_cmpint(bdrv_reopen(bs, option("file", "bs-file"), false, &err),
                     <, 0);

@@ -126,7 +126,15 @@ class Check(iotests.TestCase):
         self.damage(lambda q: q.set_l2(0, 60, COPIED | 1 << 40))
         result = self.img('check', 'a', rc=2)
         self.assertRegex(result.stderr, r'ERROR|Error')
-        self.assertEqual(self.guest()[:256 << 10], self.before[:256 << 10])
+        result = self.img_fails('beyond the end', 'convert', '-O', 'raw', 'a',
+                                'out')
+        # What is in the file can be had, and only what is not cannot.
+        at = 60 << 16
+        self.io('a', f'read 0 {at}', f'read {at + 65536} 64k', options=['-r'])
+        self.io_fails('read failed', 'a', f'read {at} 512')
+        self.img('convert', '--salvage', '-q', '-O', 'raw', 'a', 'out')
+        found = self.read_file('out')
+        self.assertEqual(found[:256 << 10], self.before[:256 << 10])
 
     def test_entry_unaligned(self):
         self.damage(lambda q: q.set_l2(0, 0, q.l2(0, 0) + 512))

@@ -17,6 +17,24 @@ OPERATIONS = ('write -z 64k 64k', 'write -z -u 64k 64k', 'discard 64k 64k',
               'write -z 100k 1k', 'write -P 9 100k 1k', 'write -P 9 64k 128k')
 
 
+def allocation(ranges):
+    """What qcow2 itself says of the ranges. Holes that the file has inside
+    data clusters are left out: where a cluster was new, writing only the data
+    leaves some."""
+    merged = []
+    for r in ranges:
+        r = {key: r[key] for key in ('start', 'length', 'depth', 'present',
+                                     'zero', 'data')}
+        r['zero'] = r['zero'] and not r['data']
+        last = merged[-1] if merged else None
+        if last and all(last[key] == r[key]
+                        for key in ('depth', 'present', 'zero', 'data')):
+            last['length'] += r['length']
+        else:
+            merged.append(r)
+    return merged
+
+
 class ZeroClusters(iotests.TestCase):
     def run_combination(self, compat, backing, state, operation):
         """Our tool and the distribution's do the same to an image; contents
@@ -29,10 +47,8 @@ class ZeroClusters(iotests.TestCase):
             io('a', *STATES[state], operation)
             self.assert_clean('a')
             self.ref('convert', '-O', 'raw', 'a', 'out')
-            ranges = self.ref_json('map', 'a')
-            for r in ranges:
-                r.pop('offset', None)
-            results.append((self.read_file('out'), ranges))
+            results.append((self.read_file('out'),
+                            allocation(self.ref_json('map', 'a'))))
         self.assertEqual(results[0][0], results[1][0], 'contents differ')
         self.assertEqual(results[0][1], results[1][1])
 
