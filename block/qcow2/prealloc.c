@@ -4,7 +4,9 @@
  * reading as zeroes.
  *
  * Space behind the end of the file reads as zeroes by itself once the file is
- * made long enough; space inside it is zeroed.
+ * made long enough; space inside it is zeroed. Either happens before an L2
+ * entry names the space: if there is not enough of it, or the power goes, no
+ * entry refers to what lies behind the end of the file.
  */
 #include "util/osdep.h"
 #include "util/error.h"
@@ -14,7 +16,7 @@
 typedef struct Prealloc {
     BlockDriverState *bs;
     uint64_t file_end;      /* length of the file at the start */
-    uint64_t host_end;      /* behind the last cluster taken */
+    PreallocMode mode;      /* of the file */
 } Prealloc;
 
 /* Unallocated clusters in a row from @idx. */
@@ -31,14 +33,27 @@ static uint64_t count_unallocated(const BDRVQcow2State *s,
     return n;
 }
 
-static int coroutine_fn zero_inside_file(Prealloc *p, uint64_t host,
-                                         uint64_t bytes)
+/* The file holds @bytes zeroes at @host, allocated as far as the mode says. */
+static int coroutine_fn make_space(Prealloc *p, uint64_t host, uint64_t bytes)
 {
-    if (host >= p->file_end) {
-        return 0;
+    BdrvChild *file = p->bs->file;
+    int64_t length = bdrv_co_getlength(file->bs);
+    uint64_t zero_end;
+    int ret = 0;
+
+    if (length < 0) {
+        return length;
     }
-    return bdrv_co_pwrite_zeroes(p->bs->file, host,
-                                 MIN(bytes, p->file_end - host), 0);
+    /* What a table that was written far behind left out is a hole. */
+    zero_end = p->mode == PREALLOC_MODE_OFF ? p->file_end : (uint64_t)length;
+    if (host < zero_end) {
+        ret = bdrv_co_pwrite_zeroes(file, host, MIN(bytes, zero_end - host),
+                                    0);
+    }
+    if (ret == 0 && host + bytes > (uint64_t)length) {
+        ret = bdrv_co_truncate(file, host + bytes, false, p->mode, 0, NULL);
+    }
+    return ret;
 }
 
 /* Maps some of the @n clusters from @offset, in one slice; *@done. [lock] */
@@ -72,7 +87,7 @@ static int coroutine_fn map_some(Prealloc *p, uint64_t offset, uint64_t n,
     if (ret < 0) {
         return ret;
     }
-    ret = zero_inside_file(p, host, free_run << s->cluster_bits);
+    ret = make_space(p, host, free_run << s->cluster_bits);
     if (ret == 0) {
         ret = qcow2_l2_get_writable(bs, offset, &slice, &idx);
     }
@@ -87,7 +102,6 @@ static int coroutine_fn map_some(Prealloc *p, uint64_t offset, uint64_t n,
     qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
     qcow2_cache_put(s->l2_table_cache, (void **)&slice);
     s->unflushed = true;
-    p->host_end = MAX(p->host_end, host + (free_run << s->cluster_bits));
     return 0;
 }
 
@@ -120,10 +134,12 @@ int coroutine_fn qcow2_co_preallocate(BlockDriverState *bs, uint64_t offset,
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t file_end = bdrv_co_getlength(bs->file->bs);
-    Prealloc p = { .bs = bs, .file_end = MAX(file_end, 0) };
+    Prealloc p = {
+        .bs = bs,
+        .file_end = MAX(file_end, 0),
+        .mode = mode == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF : mode,
+    };
     Qcow2Request req;
-    PreallocMode file_mode = mode == PREALLOC_MODE_METADATA
-                                 ? PREALLOC_MODE_OFF : mode;
     int ret;
 
     if (file_end < 0) {
@@ -140,12 +156,6 @@ int coroutine_fn qcow2_co_preallocate(BlockDriverState *bs, uint64_t offset,
     qcow2_request_end(&s->inflight, &req);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not preallocate clusters");
-        return ret;
     }
-    file_end = bdrv_co_getlength(bs->file->bs);
-    if (file_end >= 0 && p.host_end > (uint64_t)file_end) {
-        ret = bdrv_co_truncate(bs->file, p.host_end, false, file_mode, 0,
-                               errp);
-    }
-    return MIN(ret, 0);
+    return ret;
 }

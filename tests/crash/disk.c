@@ -282,10 +282,6 @@ static int coroutine_fn disk_truncate(BlockDriverState *bs, int64_t offset,
 {
     int ret;
 
-    if (prealloc != PREALLOC_MODE_OFF) {
-        error_setg(errp, "The crash disk does not preallocate");
-        return -ENOTSUP;
-    }
     ret = change(disk_of(bs), DISK_TRUNCATE, 0, offset, NULL);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to resize the crash disk");

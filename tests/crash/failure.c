@@ -194,7 +194,8 @@ static CrashTime last_guest_flush(const Run *run, const Epoch *epoch)
     for (guint i = 0; i < run->guest->ops->len; i++) {
         const GuestOp *op = run->guest->ops->pdata[i];
 
-        if (op->kind == GUEST_FLUSH && op->ended <= epoch->end) {
+        if ((op->kind == GUEST_FLUSH || op->kind == GUEST_CLOSE) &&
+            !op->failed && op->ended <= epoch->end) {
             since = MAX(since, op->started);
         }
     }

@@ -99,11 +99,9 @@ void guest_end(Guest *g, GuestOp *op, int ret)
 {
     ++*g->clock;
     op->failed = ret < 0;
-    if (ret >= 0) {
-        op->ended = *g->clock;
-        if (op->kind == GUEST_RESIZE) {
-            g->size = op->nb;
-        }
+    op->ended = *g->clock;
+    if (op->kind == GUEST_RESIZE && !op->failed) {
+        g->size = op->nb;
     }
 }
 
@@ -130,7 +128,9 @@ static void add_version(GuestSector *s, uint32_t value, CrashTime started,
         s->capacity = MAX(2, s->capacity * 2);
         s->v = g_renew(GuestVersion, s->v, s->capacity);
     }
-    s->v[s->n++] = (GuestVersion) { value, started, ended };
+    s->v[s->n++] = (GuestVersion) {
+        .value = value, .started = started, .ended = ended,
+    };
 }
 
 void guest_walk_start(Guest *g)
@@ -170,12 +170,22 @@ static void sector_start(Guest *g, int64_t sector, uint32_t value,
     add_version(s, value, started, CRASH_NEVER);
 }
 
-static void sector_end(GuestSector *s, CrashTime started, CrashTime ended)
+static void sector_end(GuestSector *s, const GuestOp *op)
 {
     for (uint32_t i = 0; i < s->n; i++) {
-        if (s->v[i].started == started) {
-            s->v[i].ended = ended;
+        if (s->v[i].started == op->started) {
+            s->v[i].ended = op->ended;
+            s->v[i].doubtful = op->failed;
         }
+    }
+}
+
+/* Any of the values, as if all had been written at once at @now. */
+static void sector_doubt(GuestSector *s, CrashTime now)
+{
+    for (uint32_t i = 0; i < s->n; i++) {
+        s->v[i].started = s->v[i].ended = now;
+        s->v[i].doubtful = true;
     }
 }
 
@@ -187,7 +197,7 @@ static void sector_prune(GuestSector *s, CrashTime flushed)
 
     /* A value started after another had ended takes its place. */
     for (uint32_t i = 0; i < s->n; i++) {
-        if (s->v[i].ended <= flushed) {
+        if (s->v[i].ended <= flushed && !s->v[i].doubtful) {
             newest = MAX(newest, s->v[i].started);
         }
     }
@@ -209,7 +219,7 @@ static void op_range(const GuestOp *op, int64_t *first, int64_t *end)
     if (op->kind == GUEST_RESIZE) {
         *first = MIN(op->first, op->nb);
         *end = MAX(op->first, op->nb);
-    } else if (op->kind == GUEST_FLUSH) {
+    } else if (op->kind == GUEST_FLUSH || op->kind == GUEST_CLOSE) {
         *end = *first;
     }
 }
@@ -249,20 +259,34 @@ static void prune_all(Guest *g, CrashTime flushed)
     g->generation++;
 }
 
+static void doubt_all(Guest *g, CrashTime now)
+{
+    for (guint i = 0; i < g->several->len; i++) {
+        sector_doubt(&g->sectors[g_array_index(g->several, int64_t, i)], now);
+    }
+    if (g->sizes.n > 1) {
+        sector_doubt(&g->sizes, now);
+    }
+}
+
 static void end_op(Guest *g, const GuestOp *op)
 {
     int64_t first, end;
 
-    if (op->kind == GUEST_FLUSH) {
-        prune_all(g, op->started);
+    if (op->kind == GUEST_FLUSH || op->kind == GUEST_CLOSE) {
+        if (!op->failed) {
+            prune_all(g, op->started);
+        } else if (op->kind == GUEST_CLOSE) {
+            doubt_all(g, op->ended);
+        }
         return;
     }
     op_range(op, &first, &end);
     for (int64_t i = first; i < end; i++) {
-        sector_end(&g->sectors[i], op->started, op->ended);
+        sector_end(&g->sectors[i], op);
     }
     if (op->kind == GUEST_RESIZE) {
-        sector_end(&g->sizes, op->started, op->ended);
+        sector_end(&g->sizes, op);
     }
 }
 
@@ -283,11 +307,6 @@ void guest_walk_to(Guest *g, CrashTime now)
         g->next_event++;
     }
     g->now = now;
-}
-
-void guest_settle(Guest *g)
-{
-    prune_all(g, g->now);
 }
 
 /* --- judging --- */
@@ -353,6 +372,7 @@ char *guest_op_describe(const GuestOp *op)
         [GUEST_ZEROES] = "zeroes",
         [GUEST_DISCARD] = "discard",
         [GUEST_FLUSH] = "flush",
+        [GUEST_CLOSE] = "close",
         [GUEST_RESIZE] = "resize",
     };
     GString *str = g_string_new(names[op->kind]);
@@ -360,7 +380,7 @@ char *guest_op_describe(const GuestOp *op)
     if (op->kind == GUEST_RESIZE) {
         g_string_append_printf(str, " from %" PRId64 " to %" PRId64
                                " sectors", op->first, op->nb);
-    } else if (op->kind != GUEST_FLUSH) {
+    } else if (op->kind != GUEST_FLUSH && op->kind != GUEST_CLOSE) {
         g_string_append_printf(str, " %" PRId64 " sectors at %" PRId64,
                                op->nb, op->first);
     }

@@ -6,6 +6,7 @@
  * In words: a write may show up as soon as it starts. It may stay away until
  * it has been followed by another write to the sector that had completed when
  * a flush began which has ended. The same rule holds for the size of the disk.
+ * A write that failed may show up, too, until it is followed by such a one.
  *
  * The guest first records what it does (guest_start, guest_end); then its
  * history is walked in time. A sector's value tells who wrote it: the id of
@@ -25,6 +26,7 @@ typedef enum {
     GUEST_ZEROES,
     GUEST_DISCARD,      /* of sectors that will read as zeroes */
     GUEST_FLUSH,
+    GUEST_CLOSE,        /* a flush, too; if it fails, all later is in doubt */
     GUEST_RESIZE,       /* first: the old size, nb: the new one */
 } GuestOpKind;
 
@@ -35,7 +37,7 @@ typedef struct GuestOp {
     uint32_t id;
     const char *note;       /* "compressed", …; NULL: none */
     CrashTime started;
-    CrashTime ended;        /* CRASH_NEVER: it failed or did not end */
+    CrashTime ended;        /* CRASH_NEVER: it did not */
     bool failed;
 } GuestOp;
 
@@ -43,6 +45,7 @@ typedef struct GuestVersion {
     uint32_t value;
     CrashTime started;
     CrashTime ended;
+    bool doubtful;          /* may be there, but replaces no other one */
 } GuestVersion;
 
 /* The values that one sector may have. */
@@ -87,10 +90,6 @@ void guest_fill(void *buf, uint32_t id, int64_t first, int64_t nb);
 /* Back to the start, with everything recorded so far; then forward. */
 void guest_walk_start(Guest *g);
 void guest_walk_to(Guest *g, CrashTime now);
-/* Forgets all but the last completed values, as a flush does that begins and
- * ends at once. */
-void guest_settle(Guest *g);
-
 bool guest_size_legal(const Guest *g, int64_t sectors);
 /*
  * Compares what the disk reads as. Returns NULL, or says what is wrong with

@@ -174,6 +174,13 @@ static void make_durable(Epochs *e, const DiskOp *op)
     e->base_size = size_after(op, e->base_size);
 }
 
+/* When @op is through, and a flush concerns it: what failed halfway is in the
+ * file as far as it came. */
+static CrashTime settled(const DiskOp *op)
+{
+    return op->ended ? op->ended : op->applied;
+}
+
 /* What had ended when @flush began. */
 static void apply_flush(Epochs *e, const DiskOp *flush)
 {
@@ -185,9 +192,8 @@ static void apply_flush(Epochs *e, const DiskOp *flush)
         if (op->started > flush->started) {
             break;
         }
-        if (op->kind != DISK_FLUSH && op->ended &&
-            op->ended < flush->started &&
-            g_hash_table_add(e->durable, op)) {
+        if (op->kind != DISK_FLUSH && settled(op) &&
+            settled(op) < flush->started && g_hash_table_add(e->durable, op)) {
             g_ptr_array_add(ops, op);
         }
     }

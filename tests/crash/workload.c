@@ -69,6 +69,11 @@ const Workload workloads[] = {
         .size = 96, .max_bytes = 2 << 20, .ops = 50, .workers = 2,
         .resize = 60, .prefill = 20, .backing = true, .v3_only = true,
     }, {
+        .name = "prealloc", .what = "longer disks, preallocated",
+        .mix = { .write = 8, .discard = 2, .flush = 1 }, .max_clusters = 6,
+        .size = 64, .max_bytes = 1 << 20, .ops = 40, .workers = 2,
+        .resize = 80, .preallocate = true,
+    }, {
         .name = "lazy", .what = "lazy refcounts, repaired when opened",
         .mix = { .write = 8, .compressed = 2, .unmap = 2, .discard = 2,
                  .flush = 1 },
@@ -393,6 +398,7 @@ static void resize(Run *run)
 {
     Guest *g = run->guest;
     int64_t limit = (run->w->max_bytes ?: MAX_DISK) / CRASH_SECTOR;
+    PreallocMode mode = PREALLOC_MODE_OFF;
     int64_t new_size;
     GuestOp *op;
     int ret;
@@ -404,9 +410,12 @@ static void resize(Run *run)
         new_size = run->w->size * (run->cluster / CRASH_SECTOR) * 2;
         new_size = g_rand_int_range(run->rand, 8, MIN(new_size, limit));
     }
-    op = guest_start(g, GUEST_RESIZE, g->size, new_size, NULL);
-    ret = blk_truncate(run->blk, new_size * CRASH_SECTOR, true,
-                       PREALLOC_MODE_OFF, 0, NULL);
+    if (run->w->preallocate && new_size > g->size) {
+        mode = g_rand_int_range(run->rand, 0, PREALLOC_MODE__MAX);
+    }
+    op = guest_start(g, GUEST_RESIZE, g->size, new_size,
+                     PreallocMode_str(mode));
+    ret = blk_truncate(run->blk, new_size * CRASH_SECTOR, true, mode, 0, NULL);
     guest_end(g, op, ret);
     run->busy = g_realloc(run->busy, g->nb_sectors);
     memset(run->busy, 0, g->nb_sectors);
@@ -420,7 +429,7 @@ static void resize(Run *run)
 static void close_image(Run *run)
 {
     int failed = run->disk->failed;
-    GuestOp *op = guest_start(run->guest, GUEST_FLUSH, 0, 0, "close");
+    GuestOp *op = guest_start(run->guest, GUEST_CLOSE, 0, 0, NULL);
     /* An image that gave up writes nothing, which succeeds. */
     int ret = run->may_fail ? blk_flush(run->blk) : 0;
 

@@ -34,6 +34,7 @@ typedef struct Workload {
     unsigned resize;        /* of 100 pauses, in how many … */
     unsigned reopen;
     bool grow_only;         /* resizes make it longer */
+    bool preallocate;       /* some of what they add */
     bool sequential;        /* requests follow each other on the disk */
     bool backing;
     bool lazy;
