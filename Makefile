@@ -49,7 +49,7 @@ check-asan:
 check-tsan:
 	@scripts/setup --test
 	@scripts/build $(BUILD)-tsan -Db_sanitize=thread $(MESON_FLAGS)
-	@BUILD_DIR=$(BUILD)-tsan scripts/check --part unit
+	@MESON_TEST_ARGS='--suite unit --timeout-multiplier 10' BUILD_DIR=$(BUILD)-tsan scripts/check --part unit
 
 clean:
 	@for dir in $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-clang; do \

@@ -301,6 +301,9 @@ int coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res,
     if (!bs->drv->bdrv_co_check) {
         return -ENOTSUP;
     }
+    if (fix && !bdrv_is_writable(bs)) {
+        return -EACCES;
+    }
     memset(res, 0, sizeof(*res));
     bdrv_inc_in_flight(bs);
     ret = bs->drv->bdrv_co_check(bs, res, fix);

@@ -179,6 +179,7 @@ static int coroutine_fn ram_preadv(BlockDriverState *bs, int64_t offset,
             ret = bdrv_co_preadv_part(bs->backing, offset, n, qiov,
                                       qiov_offset, 0);
         } else {
+            QEMU_LOCK_GUARD(&s->lock);
             qemu_iovec_from_buf(qiov, qiov_offset, s->data + offset, n);
         }
         offset += n;
@@ -206,7 +207,10 @@ static int coroutine_fn ram_pwritev(BlockDriverState *bs, int64_t offset,
         if (flags & BDRV_REQ_FUA) {
             qatomic_inc(&s->fua_writes);
         }
-        qemu_iovec_to_buf(qiov, qiov_offset, s->data + offset, bytes);
+        /* Guests may race for the same bytes, like on a real disk. */
+        WITH_QEMU_LOCK_GUARD(&s->lock) {
+            qemu_iovec_to_buf(qiov, qiov_offset, s->data + offset, bytes);
+        }
         ram_grow(s, offset + bytes);
     }
     ram_end(s);
