@@ -8,6 +8,7 @@
 #include "util/trace.h"
 
 static const ImgCmd *const commands[] = {
+    &img_cmd_bench,
     &img_cmd_check,
     &img_cmd_compare,
     &img_cmd_convert,

@@ -18,6 +18,7 @@ typedef struct ImgCmd {
     const char *help;           /* lines about the options */
 } ImgCmd;
 
+extern const ImgCmd img_cmd_bench;
 extern const ImgCmd img_cmd_check;
 extern const ImgCmd img_cmd_compare;
 extern const ImgCmd img_cmd_convert;
