@@ -331,6 +331,23 @@ static void described_push(GArray *todo, QDict *dict, int flags)
     }
 }
 
+/*
+ * Whether inline child @dict cannot be described without opening it: its format
+ * is to be probed, or its header has a say in what its backing file is.
+ */
+static bool child_needs_opening(QDict *dict, int flags)
+{
+    const char *name = qdict_get_try_str(dict, "driver");
+    BlockDriver *drv = name ? bdrv_find_format(name) : NULL;
+    QObject *backing = qdict_get(dict, "backing");
+
+    if (!qdict_haskey(dict, "driver")) {
+        return !(flags & BDRV_O_PROTOCOL);
+    }
+    return drv && drv->supports_backing && backing &&
+           qobject_to(QDict, backing);
+}
+
 /* Member @key of @holder, a child of @parent. */
 static bool complete_child(OpenRequest *req, const Described *parent,
                            QDict *holder, const char *key, GArray *todo,
@@ -352,7 +369,7 @@ static bool complete_child(OpenRequest *req, const Described *parent,
     }
     flags = bdrv_options_peek_flags(
         dict, bdrv_child_flags(parent->drv, BDRV_CHILD_IMAGE, parent->flags));
-    if (!qdict_haskey(dict, "driver") && !(flags & BDRV_O_PROTOCOL)) {
+    if (child_needs_opening(dict, flags)) {
         bs = bdrv_open_tree(NULL, NULL, qobject_ref(dict), flags, errp);
         if (!bs) {
             return false;

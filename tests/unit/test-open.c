@@ -481,6 +481,8 @@ static void test_backing_option(void)
         { ", 'backing.backing': 'other'", "qcow2:b-mid qcow2:b-other" },
         { ", 'backing.backing.driver': 'raw'", "qcow2:b-mid raw:b-base" },
     };
+    BlockDriverState *deep;
+    g_autofree char *deep_names = NULL;
     BlockDriverState *o = file_test_open(
         0, &error_abort, "{'driver': 'qcow2', 'node-name': 'other',"
         " 'file.filename': '%s'}", other);
@@ -496,6 +498,15 @@ static void test_backing_option(void)
         bdrv_unref(bs);
     }
     bdrv_unref(o);
+
+    /* The same for a node further down. */
+    deep = file_test_open(0, &error_abort, "{'driver': 'raw', 'file':"
+                          " {'driver': 'qcow2', 'file.filename': '%s',"
+                          "  'backing': {'driver': 'raw'}}}", top);
+    deep_names = chain_names(deep->file->bs);
+    g_assert_cmpstr(deep_names, ==, "raw:b-mid");
+    g_assert_true(deep->file->bs->inherits_from == deep);
+    bdrv_unref(deep);
     check_empty();
 }
 
