@@ -406,6 +406,52 @@ static void test_inline_children(void)
     }
 }
 
+/*
+ * Lock bytes by what is opened and what for: QEMU's, so that both keep each
+ * other out. In hexadecimal: low byte 100+n, second byte 200+n.
+ */
+static void test_lock_bytes(void)
+{
+    static const struct {
+        const char *format;
+        int flags;
+        unsigned top, base;
+    } cases[] = {
+        { "raw", RDWR, 0x003, 0 },
+        { "raw", 0, 0x001, 0 },
+        { "raw", BDRV_O_FORCE_SHARE, 0x001, 0 },
+        { "file", RDWR, 0x003, 0 },
+        { "qcow2", RDWR, 0xa0b, 0xa01 },
+        { "qcow2", 0, 0xa01, 0xa01 },
+        { "qcow2", BDRV_O_FORCE_SHARE, 0x001, 0x001 },
+        { "qcow2", BDRV_O_NO_IO | BDRV_O_NO_BACKING, 0xa00, 0 },
+        { NULL, RDWR, 0xa0b, 0xa01 },
+        { NULL, BDRV_O_FORCE_SHARE, 0x001, 0x001 },
+    };
+    g_autofree char *base = make_qcow2("lb-base", NULL, NULL);
+    g_autofree char *top = make_qcow2("lb-top", base_of(base), "qcow2");
+
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        QDict *options = qdict_new();
+        BlockBackend *blk;
+
+        if (cases[i].format) {
+            qdict_put_str(options, "driver", cases[i].format);
+        }
+        if (cases[i].flags & BDRV_O_FORCE_SHARE) {
+            qdict_put_str(options, "force-share", "on");
+        }
+        blk = blk_new_open(top, NULL, options,
+                           cases[i].flags & ~BDRV_O_FORCE_SHARE, &error_abort);
+        g_assert_cmphex(file_test_locks(top), ==, cases[i].top);
+        g_assert_cmphex(file_test_locks(base), ==, cases[i].base);
+        blk_unref(blk);
+        g_assert_cmphex(file_test_locks(top), ==, 0);
+        g_assert_cmphex(file_test_locks(base), ==, 0);
+        check_empty();
+    }
+}
+
 /* A backing file is read-only and takes the rest from the overlay. */
 static void test_backing_flags(void)
 {
@@ -759,6 +805,7 @@ int main(int argc, char **argv)
     g_test_add_func("/open/missing-file", test_missing_file);
     g_test_add_func("/open/reference", test_reference);
     g_test_add_func("/open/inherited-flags", test_inherited_flags);
+    g_test_add_func("/open/lock-bytes", test_lock_bytes);
     g_test_add_func("/open/inline-children", test_inline_children);
     g_test_add_func("/open/backing/flags", test_backing_flags);
     g_test_add_func("/open/backing/option", test_backing_option);
