@@ -5,6 +5,7 @@
  */
 #include "util/osdep.h"
 #include "util/aio.h"
+#include "util/error.h"
 #include "util/thread-pool.h"
 #include "aio-int.h"
 
@@ -17,7 +18,7 @@ bool aio_context_has_uring(AioContext *ctx)
 #endif
 }
 
-#define INLINE_READS_PER_TURN 64
+#define INLINE_PER_TURN 64
 
 typedef struct PoolRw {
     bool is_write;
@@ -63,7 +64,7 @@ static void coroutine_fn yield_sometimes(void)
 {
     AioContext *ctx = qemu_get_current_aio_context();
 
-    if (++ctx->nr_inline_reads % INLINE_READS_PER_TURN == 0) {
+    if (++ctx->nr_inline % INLINE_PER_TURN == 0) {
         qemu_co_yield_to_loop();
     }
 }
@@ -91,6 +92,33 @@ int coroutine_fn aio_threads_co_writev(int fd, const struct iovec *iov,
 
     assert(qemu_in_coroutine() && offset <= INT64_MAX);
     return thread_pool_submit_co(pool_rw, &rw);
+}
+
+static int coroutine_fn inline_rw(const PoolRw *rw)
+{
+    int ret;
+
+    assert(qemu_in_coroutine() && rw->offset <= INT64_MAX);
+    ret = pool_rw((void *)rw);
+    yield_sometimes();
+    return ret;
+}
+
+int coroutine_fn aio_inline_co_readv(int fd, const struct iovec *iov, int niov,
+                                     uint64_t offset)
+{
+    PoolRw rw = { false, fd, iov, niov, offset, 0 };
+
+    return inline_rw(&rw);
+}
+
+int coroutine_fn aio_inline_co_writev(int fd, const struct iovec *iov,
+                                      int niov, uint64_t offset,
+                                      int rwf_flags)
+{
+    PoolRw rw = { true, fd, iov, niov, offset, rwf_flags };
+
+    return inline_rw(&rw);
 }
 
 typedef struct PoolFsync {
@@ -154,6 +182,39 @@ int coroutine_fn aio_uring_co_writev(int fd, const struct iovec *iov,
     assert(!ctx);
     return aio_threads_co_writev(fd, iov, niov, offset, rwf_flags);
 }
+
+int coroutine_fn aio_native_co_readv(int fd, const struct iovec *iov, int niov,
+                                     uint64_t offset)
+{
+    assert(qemu_in_coroutine() && offset <= INT64_MAX);
+#ifdef CONFIG_LINUX_AIO
+    return aio_native_rw(qemu_get_current_aio_context(), false, fd, iov, niov,
+                         offset, 0);
+#else
+    return aio_threads_co_readv(fd, iov, niov, offset);
+#endif
+}
+
+int coroutine_fn aio_native_co_writev(int fd, const struct iovec *iov,
+                                      int niov, uint64_t offset,
+                                      int rwf_flags)
+{
+    assert(qemu_in_coroutine() && offset <= INT64_MAX);
+#ifdef CONFIG_LINUX_AIO
+    return aio_native_rw(qemu_get_current_aio_context(), true, fd, iov, niov,
+                         offset, rwf_flags);
+#else
+    return aio_threads_co_writev(fd, iov, niov, offset, rwf_flags);
+#endif
+}
+
+#ifndef CONFIG_LINUX_AIO
+bool aio_context_setup_native(AioContext *ctx, Error **errp)
+{
+    error_setg(errp, "Linux AIO is not built in");
+    return false;
+}
+#endif
 
 int coroutine_fn aio_uring_co_fsync(int fd, bool datasync)
 {

@@ -55,6 +55,10 @@ typedef struct AioHandler {
 #endif
 } AioHandler;
 
+#ifdef CONFIG_LINUX_AIO
+typedef struct AioNative AioNative;
+#endif
+
 typedef struct AioBackend {
     const char *name;
     /* 0, or -errno with nothing left behind. */
@@ -103,7 +107,11 @@ struct AioContext {
     QLIST_HEAD(, AioHandler) always_handlers;
     QLIST_HEAD(, AioHandler) zombie_handlers; /* deleted, but still in use */
 
-    unsigned nr_inline_reads; /* reads that needed no thread, see aio-file.c */
+    unsigned nr_inline; /* file I/O that needed no waiting, see aio-file.c */
+
+#ifdef CONFIG_LINUX_AIO
+    AioNative *native; /* NULL until it is needed */
+#endif
 
     unsigned wait_depth; /* AIO_WAIT_WHILE on the C stack */
     QLIST_ENTRY(AioContext) waiting_next;
@@ -134,6 +142,17 @@ bool aio_fd_collect_always(AioContext *ctx);
 bool aio_fd_dispatch(AioContext *ctx);
 /* qemu_co_wait_fd() by way of handlers. */
 int coroutine_fn aio_fd_co_wait(AioContext *ctx, int fd, int events);
+
+#ifdef CONFIG_LINUX_AIO
+/* ---- aio-native.c ---- */
+/* Hands over what waits for it; may make coroutines ready. */
+void aio_native_submit(AioContext *ctx);
+/* Idle. Accepts that there is nothing. */
+void aio_native_cleanup(AioContext *ctx);
+int coroutine_fn aio_native_rw(AioContext *ctx, bool is_write, int fd,
+                               const struct iovec *iov, int niov,
+                               uint64_t offset, int rwf_flags);
+#endif
 
 #ifdef CONFIG_LINUX_IO_URING
 /* ---- aio-uring.c ---- */

@@ -108,6 +108,9 @@ void aio_context_unref(AioContext *ctx)
     assert(ctx->wait_depth == 0);
 
     timer_group_destroy(&ctx->timers);
+#ifdef CONFIG_LINUX_AIO
+    aio_native_cleanup(ctx);
+#endif
     ctx->backend->cleanup(ctx);
     aio_fd_cleanup(ctx);
     close(ctx->wake_fd);
@@ -450,6 +453,12 @@ bool aio_poll(AioContext *ctx, bool blocking)
 
     progress = ready_run(ctx);
     progress |= bh_run(ctx);
+#ifdef CONFIG_LINUX_AIO
+    if (ctx->native) {
+        /* Now, as it may make something ready. */
+        aio_native_submit(ctx);
+    }
+#endif
     if (blocking && !progress) {
         timeout_ns = prepare_to_sleep(ctx);
     } else {

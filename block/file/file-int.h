@@ -107,6 +107,7 @@ int coroutine_fn file_co_block_status(BlockDriverState *bs, bool want_zero,
 
 typedef enum {
     FILE_ENGINE_THREADS,
+    FILE_ENGINE_NATIVE,
     FILE_ENGINE_IO_URING,
 } FileEngine;
 
@@ -115,6 +116,7 @@ typedef struct BDRVFileState {
     char *filename;             /* as given, without prefix */
     bool is_device;             /* block or character device */
     bool is_block_device;
+    bool in_memory;             /* in a file system without a device */
     dev_t dev;                  /* identity of the file */
     ino_t ino;
     dev_t rdev;

@@ -5,7 +5,9 @@
  */
 #include "util/osdep.h"
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include "block/driver-table.h"
 #include "block/file/file-int.h"
 #include "util/aio.h"
@@ -27,8 +29,16 @@ static int engine_asked_for(const BlockdevOptionsFile *o, int bdrv_flags)
     if (!o->has_aio) {
         return bdrv_flags & BDRV_O_AIO_MASK;
     }
-    return o->aio == BLOCKDEV_AIO_OPTIONS_THREADS ? BDRV_O_THREADS
-                                                  : BDRV_O_IO_URING;
+    switch (o->aio) {
+    case BLOCKDEV_AIO_OPTIONS_THREADS:
+        return BDRV_O_THREADS;
+#ifdef CONFIG_LINUX_AIO
+    case BLOCKDEV_AIO_OPTIONS_NATIVE:
+        return BDRV_O_NATIVE_AIO;
+#endif
+    default:
+        return BDRV_O_IO_URING;
+    }
 }
 
 /*
@@ -51,11 +61,18 @@ bool file_engine_from_options(const BlockdevOptionsFile *o, int bdrv_flags,
                    "cache.direct=on, which was not specified.");
         return false;
     }
+#ifdef CONFIG_LINUX_AIO
+    if (asked & BDRV_O_NATIVE_AIO) {
+        *engine = FILE_ENGINE_NATIVE;
+        return aio_context_setup_native(qemu_get_aio_context(), errp);
+    }
+#else
     if (asked & BDRV_O_NATIVE_AIO) {
         error_setg(errp, "aio=native was specified, but is not supported in "
                    "this build.");
         return false;
     }
+#endif
     if ((asked & BDRV_O_IO_URING) &&
         !aio_context_has_uring(qemu_get_aio_context())) {
         error_setg(errp, "aio=io_uring was specified, but io_uring is not "
@@ -116,6 +133,14 @@ static int open_by_name(const char *filename, int fd_flags)
     return fd < 0 ? -errno : fd;
 }
 
+static bool is_in_memory(int fd)
+{
+    struct statfs sfs;
+
+    return RETRY_ON_EINTR(fstatfs(fd, &sfs)) == 0 &&
+           (sfs.f_type == TMPFS_MAGIC || sfs.f_type == RAMFS_MAGIC);
+}
+
 static int check_file_type(BDRVFileState *s, const char *driver, bool device,
                            Error **errp)
 {
@@ -139,6 +164,7 @@ static int check_file_type(BDRVFileState *s, const char *driver, bool device,
     }
     s->is_device = device;
     s->is_block_device = S_ISBLK(st.st_mode);
+    s->in_memory = S_ISREG(st.st_mode) && is_in_memory(s->fd);
     s->dev = st.st_dev;
     s->ino = st.st_ino;
     s->rdev = st.st_rdev;

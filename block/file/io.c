@@ -15,6 +15,12 @@
 /* Elements that a copied vector has room for without allocating. */
 #define LOCAL_IOV 16
 
+/*
+ * io_uring hands every request on a file in memory to a kernel thread. Up to
+ * so many bytes it is faster to copy them here than to change threads twice.
+ */
+#define INLINE_MAX (64 * 1024)
+
 /* --- engines --- */
 
 typedef struct FileTransfer {
@@ -24,6 +30,7 @@ typedef struct FileTransfer {
     const struct iovec *iov;
     int niov;
     int64_t offset;
+    int64_t bytes;
 } FileTransfer;
 
 static int transfer_worker(void *opaque)
@@ -49,6 +56,18 @@ static int coroutine_fn engine_transfer(BDRVFileState *s, FileTransfer *t)
     if (s->engine == FILE_ENGINE_THREADS) {
         return thread_pool_submit_co(transfer_worker, t);
     }
+    if (s->engine == FILE_ENGINE_NATIVE) {
+        return t->write ? aio_native_co_writev(t->fd, t->iov, t->niov,
+                                               t->offset, t->rwf_flags)
+                        : aio_native_co_readv(t->fd, t->iov, t->niov,
+                                              t->offset);
+    }
+    if (s->in_memory && t->bytes <= INLINE_MAX) {
+        return t->write ? aio_inline_co_writev(t->fd, t->iov, t->niov,
+                                               t->offset, t->rwf_flags)
+                        : aio_inline_co_readv(t->fd, t->iov, t->niov,
+                                              t->offset);
+    }
     if (t->write) {
         return aio_uring_co_writev(t->fd, t->iov, t->niov, t->offset,
                                    t->rwf_flags);
@@ -65,7 +84,7 @@ static int datasync_worker(void *opaque)
 
 static int coroutine_fn engine_datasync(BDRVFileState *s)
 {
-    if (s->engine == FILE_ENGINE_THREADS) {
+    if (s->engine != FILE_ENGINE_IO_URING) {
         return thread_pool_submit_co(datasync_worker, &s->fd);
     }
     return aio_uring_co_fsync(s->fd, true);
@@ -87,6 +106,7 @@ static int64_t coroutine_fn transfer_all(BDRVFileState *s, FileTransfer *t,
     while (true) {
         t->iov = iov;
         t->niov = niov;
+        t->bytes = bytes - done;
         ret = engine_transfer(s, t);
         if (ret < 0) {
             return ret;

@@ -58,6 +58,9 @@ static Qcow2Request *find_blocker_locked(Qcow2Inflight *in,
 {
     Qcow2Request *other;
 
+    if (!in->nr_exclusive) {
+        return NULL;    /* all shared, as nearly always */
+    }
     QTAILQ_FOREACH(other, &in->requests, next) {
         if (other == req) {
             break;
@@ -82,6 +85,7 @@ void coroutine_fn qcow2_request_begin(Qcow2Inflight *in, Qcow2Request *req,
 
     qemu_mutex_lock(&in->lock);
     QTAILQ_INSERT_TAIL(&in->requests, req, next);
+    in->nr_exclusive += exclusive;
     while ((blocker = find_blocker_locked(in, req))) {
         qemu_co_queue_wait(&blocker->waiters, &in->lock);
     }
@@ -127,6 +131,7 @@ bool qcow2_request_try_upgrade(Qcow2Inflight *in, Qcow2Request *req,
         req->start = wanted.start;
         req->end = wanted.end;
         req->exclusive = true;
+        in->nr_exclusive++;
         /* Some may have waited for the part given up. */
         qemu_co_queue_restart_all(&req->waiters);
     }
@@ -156,6 +161,7 @@ void coroutine_fn qcow2_request_end(Qcow2Inflight *in, Qcow2Request *req)
 {
     qemu_mutex_lock(&in->lock);
     QTAILQ_REMOVE(&in->requests, req, next);
+    in->nr_exclusive -= req->exclusive;
     qemu_co_queue_restart_all(&req->waiters);
     qemu_mutex_unlock(&in->lock);
 }

@@ -123,6 +123,7 @@ typedef struct Qcow2PendingFree {
 typedef struct Qcow2Inflight {
     QemuMutex lock;
     QTAILQ_HEAD(, Qcow2Request) requests;   /* in order of arrival */
+    unsigned nr_exclusive;                  /* of them */
     unsigned cluster_bits;
 } Qcow2Inflight;
 

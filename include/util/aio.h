@@ -53,6 +53,11 @@ bool qemu_in_main_thread(void);
 bool aio_context_in_main_thread(AioContext *ctx);
 /* True when file I/O and polls of @ctx use io_uring. */
 bool aio_context_has_uring(AioContext *ctx);
+/*
+ * Makes sure that aio_native_* in @ctx need no thread to stand in. False with
+ * @errp if the kernel or the build does not have it. In @ctx's thread.
+ */
+bool aio_context_setup_native(AioContext *ctx, Error **errp);
 
 /* Code that only the main thread runs; code that any thread runs. */
 #define GLOBAL_STATE_CODE() assert(qemu_in_main_thread())
@@ -176,7 +181,8 @@ void aio_wait_bh_oneshot(AioContext *ctx, QEMUBHFunc *cb, void *opaque);
  * @rwf_flags are RWF_* of pwritev2(2), 0 for none. @datasync: fdatasync.
  *
  * aio_threads_* use the thread pool (a read that the page cache can answer
- * needs no thread); aio_uring_* use io_uring, or threads where there is none.
+ * needs no thread); aio_uring_* use io_uring, and aio_native_* Linux AIO, which
+ * is for O_DIRECT only; or threads where there is none.
  */
 int coroutine_fn aio_uring_co_readv(int fd, const struct iovec *iov, int niov,
                                     uint64_t offset);
@@ -184,11 +190,27 @@ int coroutine_fn aio_uring_co_writev(int fd, const struct iovec *iov,
                                      int niov, uint64_t offset,
                                      int rwf_flags);
 int coroutine_fn aio_uring_co_fsync(int fd, bool datasync);
+int coroutine_fn aio_native_co_readv(int fd, const struct iovec *iov, int niov,
+                                     uint64_t offset);
+int coroutine_fn aio_native_co_writev(int fd, const struct iovec *iov,
+                                      int niov, uint64_t offset,
+                                      int rwf_flags);
 int coroutine_fn aio_threads_co_readv(int fd, const struct iovec *iov,
                                       int niov, uint64_t offset);
 int coroutine_fn aio_threads_co_writev(int fd, const struct iovec *iov,
                                        int niov, uint64_t offset,
                                        int rwf_flags);
 int coroutine_fn aio_threads_co_fsync(int fd, bool datasync);
+
+/*
+ * The same at once in this thread, for files that have no place but memory and
+ * for lengths that are copied faster than handed over. The loop gets its turn
+ * now and then.
+ */
+int coroutine_fn aio_inline_co_readv(int fd, const struct iovec *iov, int niov,
+                                     uint64_t offset);
+int coroutine_fn aio_inline_co_writev(int fd, const struct iovec *iov,
+                                      int niov, uint64_t offset,
+                                      int rwf_flags);
 
 #endif /* UTIL_AIO_H */

@@ -575,6 +575,10 @@ typedef struct Engine {
 
 static const Engine by_uring = { aio_uring_co_readv, aio_uring_co_writev,
                                  aio_uring_co_fsync };
+static const Engine by_native = { aio_native_co_readv, aio_native_co_writev,
+                                  aio_threads_co_fsync };
+static const Engine by_inline = { aio_inline_co_readv, aio_inline_co_writev,
+                                  aio_threads_co_fsync };
 static const Engine by_threads = { aio_threads_co_readv, aio_threads_co_writev,
                                    aio_threads_co_fsync };
 
@@ -697,39 +701,45 @@ static void test_file_edges(const void *engine)
 }
 
 /* Reads that never wait still let the loop run. */
+typedef struct Fair {
+    const Engine *engine;
+    bool stop;
+} Fair;
+
 static void coroutine_fn read_until_stopped(void *opaque)
 {
-    bool *stop = opaque;
+    Fair *fair = opaque;
     FILE *f = tmpfile();
     char c = 'x';
     struct iovec iov = { &c, 1 };
 
     g_assert_cmpint(pwrite(fileno(f), &c, 1, 0), ==, 1);
-    while (!*stop) {
-        g_assert_cmpint(aio_threads_co_readv(fileno(f), &iov, 1, 0), ==, 1);
+    while (!fair->stop) {
+        g_assert_cmpint(fair->engine->readv(fileno(f), &iov, 1, 0), ==, 1);
     }
     fclose(f);
 }
 
 static void stop_reading(void *opaque)
 {
-    *(bool *)opaque = true;
+    ((Fair *)opaque)->stop = true;
 }
 
-static void test_file_fair(void)
+static void test_file_fair(const void *engine)
 {
-    bool stop = false;
+    Fair fair = { engine };
 
-    aio_bh_schedule_oneshot(ctx, stop_reading, &stop);
-    qemu_coroutine_enter(qemu_coroutine_create(read_until_stopped, &stop));
+    aio_bh_schedule_oneshot(ctx, stop_reading, &fair);
+    qemu_coroutine_enter(qemu_coroutine_create(read_until_stopped, &fair));
     while (aio_poll(ctx, false)) {
         continue;
     }
-    g_assert_true(stop);
+    g_assert_true(fair.stop);
 }
 
 /* Threads do I/O on one file, each in its own loop. */
 typedef struct ThreadIo {
+    const Engine *engine;
     int fd;
     unsigned first;
     unsigned count;
@@ -747,12 +757,12 @@ static void coroutine_fn thread_io(void *opaque)
     for (unsigned i = t->first; i < t->first + t->count; i++) {
         fill(want, i);
         memcpy(buf, want, BLOCK);
-        g_assert_cmpint(aio_uring_co_writev(t->fd, &iov, 1,
-                                            (uint64_t)i * BLOCK, 0),
+        g_assert_cmpint(t->engine->writev(t->fd, &iov, 1,
+                                          (uint64_t)i * BLOCK, 0),
                         ==, BLOCK);
         memset(buf, 0, BLOCK);
         g_assert_cmpint(
-            aio_uring_co_readv(t->fd, &iov, 1, (uint64_t)i * BLOCK), ==,
+            t->engine->readv(t->fd, &iov, 1, (uint64_t)i * BLOCK), ==,
             BLOCK);
         g_assert_cmpmem(buf, BLOCK, want, BLOCK);
         g_assert_true(qemu_get_current_aio_context() == here);
@@ -761,7 +771,7 @@ static void coroutine_fn thread_io(void *opaque)
     aio_wait_kick();
 }
 
-static void test_file_threads(void)
+static void test_file_threads(const void *engine)
 {
     g_autoptr(IOThread) a = iothread_new("io-a", &error_abort);
     g_autoptr(IOThread) b = iothread_new("io-b", &error_abort);
@@ -772,7 +782,7 @@ static void test_file_threads(void)
     ThreadIo t[30];
 
     for (int i = 0; i < 30; i++) {
-        t[i] = (ThreadIo){ fileno(f), i * 50, 50, &running };
+        t[i] = (ThreadIo){ engine, fileno(f), i * 50, 50, &running };
         aio_co_enter(where[i % 3], qemu_coroutine_create(thread_io, &t[i]));
     }
     AIO_WAIT_WHILE(NULL, qatomic_load_acquire(&running));
@@ -824,6 +834,17 @@ static void test_iops(void)
     fclose(f);
 }
 
+static void add_file_tests(const char *name, const Engine *engine)
+{
+    g_autofree char *many = g_strdup_printf("/aio/file/%s/many", name);
+    g_autofree char *edges = g_strdup_printf("/aio/file/%s/edges", name);
+    g_autofree char *loops = g_strdup_printf("/aio/file/%s/three-loops", name);
+
+    g_test_add_data_func(many, engine, test_file_many);
+    g_test_add_data_func(edges, engine, test_file_edges);
+    g_test_add_data_func(loops, engine, test_file_threads);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -848,14 +869,13 @@ int main(int argc, char **argv)
     g_test_add_func("/aio/fd/close", test_fd_close);
     g_test_add_func("/aio/fd/regular", test_fd_regular);
     g_test_add_func("/aio/fd/coroutine", test_co_wait_fd);
-    g_test_add_data_func("/aio/file/uring/many", &by_uring, test_file_many);
-    g_test_add_data_func("/aio/file/uring/edges", &by_uring, test_file_edges);
-    g_test_add_data_func("/aio/file/threads/many", &by_threads,
-                         test_file_many);
-    g_test_add_data_func("/aio/file/threads/edges", &by_threads,
-                         test_file_edges);
-    g_test_add_func("/aio/file/threads/fair", test_file_fair);
-    g_test_add_func("/aio/file/three-loops", test_file_threads);
+    add_file_tests("uring", &by_uring);
+    add_file_tests("native", &by_native);
+    add_file_tests("inline", &by_inline);
+    add_file_tests("threads", &by_threads);
+    g_test_add_data_func("/aio/file/inline/fair", &by_inline, test_file_fair);
+    g_test_add_data_func("/aio/file/threads/fair", &by_threads,
+                         test_file_fair);
     g_test_add_func("/aio/cost/iops", test_iops);
     ret = g_test_run();
     aio_context_unref(ctx);

@@ -39,6 +39,9 @@ static const Setup setups[] = {
     { "io_uring", "io_uring", 0 },
     { "threads-direct", "threads", BDRV_O_NOCACHE },
     { "io_uring-direct", "io_uring", BDRV_O_NOCACHE },
+#ifdef CONFIG_LINUX_AIO
+    { "native-direct", "native", BDRV_O_NOCACHE },
+#endif
 };
 
 /* A backend for a new file; NULL (skipped) if this setup cannot be had. */
@@ -62,12 +65,12 @@ static BlockBackend *open_setup(const Setup *su, const char *path)
     return blk;
 }
 
-/* Any offsets and lengths, against a copy in memory. */
-static void test_random(const void *opaque)
+enum { RANDOM_SIZE = 2 * MiB };
+
+/* Any offsets and lengths, against a copy in memory. Consumes @blk. */
+static void random_requests(BlockBackend *blk)
 {
-    enum { SIZE = 2 * MiB };
-    g_autofree char *path = file_test_make("random", SIZE);
-    BlockBackend *blk = open_setup(opaque, path);
+    enum { SIZE = RANDOM_SIZE };
     g_autofree uint8_t *model = g_malloc0(SIZE);
     g_autofree uint8_t *buf = g_malloc(SIZE);
 
@@ -102,6 +105,44 @@ static void test_random(const void *opaque)
     g_assert_cmpint(blk_pread(blk, 0, SIZE, buf, 0), ==, 0);
     g_assert_cmpmem(buf, SIZE, model, SIZE);
     blk_unref(blk);
+}
+
+static void test_random(const void *opaque)
+{
+    g_autofree char *path = file_test_make("random", RANDOM_SIZE);
+
+    random_requests(open_setup(opaque, path));
+}
+
+/* A file in memory has a shortcut for small requests. */
+static void test_random_in_memory(void)
+{
+    static const Setup setup = { "memory", "io_uring", 0 };
+    const char *path = "/dev/shm/test-file-io";
+    g_autofree char *name = g_strdup_printf("%s-%d", path, getpid());
+    int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd < 0) {
+        g_test_skip("no file can be made in /dev/shm");
+        return;
+    }
+    g_assert_cmpint(ftruncate(fd, RANDOM_SIZE), ==, 0);
+    close(fd);
+    random_requests(open_setup(&setup, name));
+    unlink(name);
+}
+
+/* Linux AIO is asynchronous with O_DIRECT only, so it is refused otherwise. */
+static void test_native_without_direct(void)
+{
+    g_autofree char *path = file_test_make("native", 4096);
+    Error *err = NULL;
+
+    g_assert_null(file_test_open(BDRV_O_RDWR, &err,
+                                 "{'driver': 'file', 'filename': '%s',"
+                                 " 'aio': 'native'}", path));
+    file_test_error(err, "aio=native was specified, but it requires "
+                         "cache.direct=on, which was not specified.");
 }
 
 /* Many pieces in one request, none of them aligned. */
@@ -531,6 +572,13 @@ int main(int argc, char **argv)
     g_test_add_func("/file-io/open-errors", test_open_errors);
     if (!has_uring) {
         g_test_add_func("/file-io/io_uring-missing", test_io_uring_missing);
+    }
+#ifdef CONFIG_LINUX_AIO
+    g_test_add_func("/file-io/native-without-direct",
+                    test_native_without_direct);
+#endif
+    if (has_uring) {
+        g_test_add_func("/file-io/in-memory", test_random_in_memory);
     }
     g_test_add_func("/file-io/create", test_create);
     return file_test_run();

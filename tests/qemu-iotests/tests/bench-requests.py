@@ -43,7 +43,8 @@ class Bench(iotests.TestCase):
         self.bench('-c', '257', '-d', '8', '-S', '5000', '-s', '3000', 'a')
 
     def test_every_engine_and_flushing(self):
-        for args in (['-i', 'threads'], ['-i', 'io_uring'], []):
+        for args in (['-i', 'threads'], ['-i', 'io_uring'],
+                     ['-i', 'native', '-t', 'none'], ['-n', '-t', 'none'], []):
             for more in (['--flush-interval', '16'],
                          ['--flush-interval', '17', '--no-drain'], []):
                 with self.subTest(f'{args} {more}'):
