@@ -2,10 +2,16 @@
 #include "util/osdep.h"
 #include "disk.h"
 #include "util/aio.h"
+#include "util/bswap.h"
 #include "util/iov.h"
 
 #define MAX_TURNS 4
 #define GARBAGE 0xdb
+
+/* Of a qcow2 header. */
+#define VERSION 4
+#define INCOMPATIBLE_FEATURES 72
+#define INCOMPAT_DIRTY 1
 
 /* What the next node is: opening has no other way to tell it. */
 static CrashDisk *next_disk;
@@ -57,6 +63,12 @@ static void apply(CrashDisk *disk, const DiskOp *op, int64_t bytes)
         memset(disk->data + op->offset, 0, bytes);
     }
     disk->size = MAX(disk->size, op->offset + bytes);
+}
+
+bool crash_disk_is_dirty(const uint8_t *data, int64_t size)
+{
+    return size >= INCOMPATIBLE_FEATURES + 8 && ldl_be_p(data + VERSION) >= 3 &&
+           (ldq_be_p(data + INCOMPATIBLE_FEATURES) & INCOMPAT_DIRTY);
 }
 
 /* --- log --- */

@@ -78,6 +78,8 @@ CrashDisk *crash_disk_new(const char *name);
 void crash_disk_free(CrashDisk *disk);
 /* The content becomes a copy of @size bytes at @data. */
 void crash_disk_load(CrashDisk *disk, const uint8_t *data, int64_t size);
+/* Whether a qcow2 image of this content has the dirty bit. */
+bool crash_disk_is_dirty(const uint8_t *data, int64_t size);
 /* A new log from here on; the old one is freed. */
 void crash_disk_record(CrashDisk *disk, CrashTime *clock);
 

@@ -10,12 +10,14 @@
 #include <getopt.h>
 #include "explorer.h"
 #include "failure.h"
+#include "oracle.h"
 #include "util/aio.h"
 #include "util/error.h"
 
-#define QUICK_STATES 400
+#define QUICK_STATES 1500
 #define QUICK_SECONDS 40
 #define LONG_STATES 18000
+#define ORACLE_EVERY 150
 
 typedef struct Options {
     uint32_t seed;
@@ -111,10 +113,12 @@ static void report(const Workload *w, const ExplorerResult *r, unsigned number,
 {
     printf("%sok %u - %s\n", r->failure ? "not " : "", number, w->name);
     printf("# %" PRIu64 " states, %" PRIu64 " distinct, %" PRIu64
-           " judged; %u runs, %u epochs (%u exhausted); %" PRIu64 " leak, %"
-           PRIu64 " repaired, %" PRIu64 " used on; %.1f s\n", r->tried,
-           r->distinct, r->judged, r->rounds, r->epochs, r->exhausted,
-           r->judge.leaks, r->judge.repaired, r->judge.continued, seconds);
+           " judged; %u runs, %u epochs (%u exhausted)\n", r->tried,
+           r->distinct, r->judged, r->rounds, r->epochs, r->exhausted);
+    printf("# %" PRIu64 " leak, %" PRIu64 " repaired, %" PRIu64
+           " cut again during repair, %" PRIu64 " used on, %" PRIu64
+           " second opinions; %.1f s\n", r->judge.leaks, r->judge.repaired,
+           r->recoveries, r->judge.continued, r->second_opinions, seconds);
     if (r->failure) {
         tap_comment(r->failure);
     }
@@ -130,6 +134,7 @@ static bool is_chosen(const Options *o, const Workload *w)
 static bool explore_all(const Options *o, unsigned count)
 {
     gint64 start = g_get_monotonic_time();
+    g_autofree char *oracle = oracle_find();
     unsigned number = 0, failures = 0;
     uint64_t all = 0;
 
@@ -138,6 +143,7 @@ static bool explore_all(const Options *o, unsigned count)
         gint64 now = g_get_monotonic_time();
         ExplorerLimits limits = {
             .seed = o->seed, .states = o->states, .save = o->save,
+            .oracle = oracle, .oracle_every = ORACLE_EVERY,
         };
         ExplorerResult r;
 

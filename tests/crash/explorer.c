@@ -2,6 +2,8 @@
 #include "util/osdep.h"
 #include "explorer.h"
 #include "failure.h"
+#include "oracle.h"
+#include "recovery.h"
 #include "states.h"
 #include "util/error.h"
 
@@ -10,6 +12,7 @@
 #define EPOCH_EXHAUSTIVE 96
 #define EPOCH_SAMPLES 48
 #define GO_ON_EVERY 8
+#define RECOVER_EVERY 5
 /* Rounds without a state that was not seen before: there are no more. */
 #define MAX_DULL_ROUNDS 20
 
@@ -47,6 +50,28 @@ static bool finished(const Explorer *x)
             g_get_monotonic_time() > x->limits->deadline);
 }
 
+/* What one state in several is put through besides. */
+static char *judge_further(Explorer *x, Run *run, const uint8_t *data,
+                           int64_t size)
+{
+    ExplorerResult *r = x->r;
+    bool dirty = crash_disk_is_dirty(data, size);
+    GRand *rand;
+    char *wrong;
+
+    if (dirty && r->judged % RECOVER_EVERY == 0) {
+        rand = g_rand_new_with_seed(run->seed + r->judged);
+        wrong = recovery_judge(run, data, size, rand, &r->recoveries);
+        g_rand_free(rand);
+        return wrong;
+    }
+    if (!dirty && x->limits->oracle && r->judged % x->limits->oracle_every == 0) {
+        r->second_opinions++;
+        return oracle_check(x->limits->oracle, data, size);
+    }
+    return NULL;
+}
+
 static void try_state(Explorer *x, Run *run, const Epoch *epoch,
                       const CrashState *s)
 {
@@ -66,7 +91,9 @@ static void try_state(Explorer *x, Run *run, const Epoch *epoch,
     data = crash_state_build(epoch, s, &size);
     crash_disk_load(run->disk, data, size);
     wrong = judge_image(&x->r->judge, run);
-    if (wrong) {
+    if (!wrong) {
+        x->r->failure = judge_further(x, run, data, size);
+    } else {
         x->r->failure = failure_report(run, epoch, s, x->r->judge.go_on,
                                        x->limits->save);
     }

@@ -13,6 +13,8 @@ typedef struct ExplorerLimits {
     uint64_t states;        /* distinct ones */
     gint64 deadline;        /* monotonic time in microseconds; 0: none */
     const char *save;       /* directory for a bad state, or NULL */
+    const char *oracle;     /* qemu-img for a second opinion (oracle.h), … */
+    unsigned oracle_every;  /* … on one state in so many; NULL: none */
 } ExplorerLimits;
 
 typedef struct ExplorerResult {
@@ -22,6 +24,8 @@ typedef struct ExplorerResult {
     unsigned rounds;        /* runs of the workload */
     unsigned epochs;        /* see states.h */
     unsigned exhausted;     /* epochs of which every state was tried */
+    uint64_t recoveries;    /* states of second power cuts */
+    uint64_t second_opinions;
     Judge judge;
     char *failure;          /* NULL, or what is bad; caller frees */
 } ExplorerResult;

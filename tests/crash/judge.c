@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "util/osdep.h"
 #include "judge.h"
-#include "util/bswap.h"
 #include "util/error.h"
 
-#define INCOMPATIBLE_FEATURES 72
-#define INCOMPAT_DIRTY 1
 #define GO_ON_OPS 12
 
 /* --- stderr --- */
@@ -34,13 +31,6 @@ char *capture_end(void)
 }
 
 /* --- checks --- */
-
-static bool is_dirty(const CrashDisk *disk)
-{
-    return disk->size >= INCOMPATIBLE_FEATURES + 8 &&
-           ldl_be_p(disk->data + 4) >= 3 &&
-           (ldq_be_p(disk->data + INCOMPATIBLE_FEATURES) & INCOMPAT_DIRTY);
-}
 
 static char *check(Judge *judge, BlockBackend *blk, bool no_leaks)
 {
@@ -149,7 +139,7 @@ static char *judge_open(Judge *judge, const Run *run, BlockBackend *blk,
 
 char *judge_image(Judge *judge, const Run *run)
 {
-    bool was_dirty = is_dirty(run->disk);
+    bool was_dirty = crash_disk_is_dirty(run->disk->data, run->disk->size);
     g_autofree char *printed = NULL;
     char *wrong, *all;
     Error *err = NULL;
