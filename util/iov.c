@@ -197,7 +197,7 @@ void qemu_iovec_init_extended(QEMUIOVector *qiov,
         void *buf = head_len ? head_buf : tail_buf;
 
         if (mid_len) {
-            struct iovec piece;
+            struct iovec piece = { 0 };
 
             iov_copy(&piece, 1, mid_qiov->iov, mid_qiov->niov,
                      mid_offset, mid_len);

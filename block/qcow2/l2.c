@@ -159,7 +159,7 @@ int coroutine_fn qcow2_get_host_offset(BlockDriverState *bs, uint64_t offset,
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t in_cluster = offset_into_cluster(s, offset);
-    uint64_t l2_offset, entry, run, *slice;
+    uint64_t l2_offset, entry, run, *slice = NULL;
     int idx, ret;
 
     *host_offset = 0;
@@ -213,7 +213,7 @@ int coroutine_fn qcow2_get_inplace_run(BlockDriverState *bs, uint64_t offset,
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t in_cluster = offset_into_cluster(s, offset);
-    uint64_t l2_offset, entry, *slice;
+    uint64_t l2_offset, entry, *slice = NULL;
     int idx, max, n = 1;
     int ret;
 
