@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One pool of threads per process for work that blocks or computes.
+ * Two pools of threads per process, one for work that blocks and one for work
+ * that computes.
  *
- * Threads are started when work finds none idle, up to THREAD_POOL_MAX, and
- * end after ten idle seconds. Work starts in the order it was submitted.
+ * Threads are started when work finds none idle, up to THREAD_POOL_MAX or to
+ * the number of processors, and end after ten idle seconds. Work starts in the
+ * order it was submitted to its pool.
  */
 #ifndef UTIL_THREAD_POOL_H
 #define UTIL_THREAD_POOL_H
@@ -12,7 +14,7 @@
 
 #define THREAD_POOL_MAX 64
 
-/* Runs outside coroutines in a thread without a loop; may block. */
+/* Runs outside coroutines in a thread without a loop. */
 typedef int ThreadPoolFunc(void *opaque);
 
 /*
@@ -23,7 +25,11 @@ typedef int ThreadPoolFunc(void *opaque);
  */
 int coroutine_fn thread_pool_submit_co(ThreadPoolFunc *func, void *arg);
 
+/* The same for a @func that computes and waits for nothing but memory. */
+int coroutine_fn thread_pool_compute_co(ThreadPoolFunc *func, void *arg);
+
 /* Threads alive at this moment; for tests. */
 unsigned thread_pool_nr_threads(void);
+unsigned thread_pool_nr_compute_threads(void);
 
 #endif /* UTIL_THREAD_POOL_H */

@@ -7,8 +7,14 @@
 #include "util/thread-pool.h"
 
 int coroutine_fn __wrap_thread_pool_submit_co(ThreadPoolFunc *func, void *arg);
+int coroutine_fn __wrap_thread_pool_compute_co(ThreadPoolFunc *func, void *arg);
 
 int coroutine_fn __wrap_thread_pool_submit_co(ThreadPoolFunc *func, void *arg)
+{
+    return func(arg);
+}
+
+int coroutine_fn __wrap_thread_pool_compute_co(ThreadPoolFunc *func, void *arg)
 {
     return func(arg);
 }

@@ -158,12 +158,14 @@ void __real_aio_co_schedule(AioContext *ctx, Coroutine *co);
 void __real_aio_co_enter(AioContext *ctx, Coroutine *co);
 void coroutine_fn __real_qemu_co_yield_to_loop(void);
 int coroutine_fn __real_thread_pool_submit_co(ThreadPoolFunc *func, void *arg);
+int coroutine_fn __real_thread_pool_compute_co(ThreadPoolFunc *func, void *arg);
 bool __wrap_aio_poll(AioContext *ctx, bool blocking);
 void __wrap_aio_co_wake(Coroutine *co);
 void __wrap_aio_co_schedule(AioContext *ctx, Coroutine *co);
 void __wrap_aio_co_enter(AioContext *ctx, Coroutine *co);
 void coroutine_fn __wrap_qemu_co_yield_to_loop(void);
 int coroutine_fn __wrap_thread_pool_submit_co(ThreadPoolFunc *func, void *arg);
+int coroutine_fn __wrap_thread_pool_compute_co(ThreadPoolFunc *func, void *arg);
 
 bool __wrap_aio_poll(AioContext *ctx, bool blocking)
 {
@@ -220,15 +222,22 @@ void coroutine_fn __wrap_qemu_co_yield_to_loop(void)
     }
 }
 
-int coroutine_fn __wrap_thread_pool_submit_co(ThreadPoolFunc *func, void *arg)
+static int coroutine_fn run_here(ThreadPoolFunc *func, void *arg)
 {
     int ret;
 
-    if (!on) {
-        return __real_thread_pool_submit_co(func, arg);
-    }
     sched_yield_point();
     ret = func(arg);
     sched_yield_point();
     return ret;
+}
+
+int coroutine_fn __wrap_thread_pool_submit_co(ThreadPoolFunc *func, void *arg)
+{
+    return on ? run_here(func, arg) : __real_thread_pool_submit_co(func, arg);
+}
+
+int coroutine_fn __wrap_thread_pool_compute_co(ThreadPoolFunc *func, void *arg)
+{
+    return on ? run_here(func, arg) : __real_thread_pool_compute_co(func, arg);
 }

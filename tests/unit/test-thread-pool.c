@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The pool of worker threads: results, limits, many loops at once. */
+/* The pools of worker threads: results, limits, many loops at once. */
 #include "util/osdep.h"
 #include "util/aio.h"
 #include "util/error.h"
@@ -103,6 +103,81 @@ static void test_limit(void)
     g_assert_cmpuint(thread_pool_nr_threads(), <=, THREAD_POOL_MAX);
 }
 
+static int compute(void *unused)
+{
+    qemu_mutex_lock(&busy.lock);
+    busy.now++;
+    busy.max = MAX(busy.max, busy.now);
+    qemu_mutex_unlock(&busy.lock);
+    g_usleep(100);
+    qemu_mutex_lock(&busy.lock);
+    busy.now--;
+    qemu_mutex_unlock(&busy.lock);
+    return -ERANGE;
+}
+
+static void coroutine_fn compute_co(void *opaque)
+{
+    Job *job = opaque;
+
+    g_assert_cmpint(thread_pool_compute_co(compute, NULL), ==, -ERANGE);
+    qatomic_dec(job->running);
+    aio_wait_kick();
+}
+
+static struct {
+    unsigned held;  /* atomic */
+    unsigned open;  /* atomic */
+} gate;
+
+static int hold(void *unused)
+{
+    qatomic_inc(&gate.held);
+    while (!qatomic_load_acquire(&gate.open)) {
+        g_usleep(1000);
+    }
+    return 0;
+}
+
+static void coroutine_fn hold_co(void *opaque)
+{
+    Job *job = opaque;
+
+    g_assert_cmpint(thread_pool_submit_co(hold, NULL), ==, 0);
+    qatomic_dec(job->running);
+    aio_wait_kick();
+}
+
+/*
+ * Work that computes has a thread a processor, which work that blocks does not
+ * take away: hangs if it does.
+ */
+static void test_compute(void)
+{
+    unsigned holding = THREAD_POOL_MAX, computing = 1000;
+    Job held = { .running = &holding }, job = { .running = &computing };
+    int i;
+
+    busy.max = 0;
+    for (i = 0; i < THREAD_POOL_MAX; i++) {
+        qemu_coroutine_enter(qemu_coroutine_create(hold_co, &held));
+    }
+    while (qatomic_read(&gate.held) < THREAD_POOL_MAX) {
+        g_usleep(1000);
+    }
+    for (i = 0; i < 1000; i++) {
+        qemu_coroutine_enter(qemu_coroutine_create(compute_co, &job));
+    }
+    AIO_WAIT_WHILE(NULL, qatomic_load_acquire(&computing));
+    g_assert_cmpuint(busy.max, >=, 1);
+    g_assert_cmpuint(busy.max, <=, g_get_num_processors());
+    g_assert_cmpuint(thread_pool_nr_compute_threads(), <=,
+                     g_get_num_processors());
+    g_assert_cmpuint(qatomic_read(&holding), ==, THREAD_POOL_MAX);
+    qatomic_set(&gate.open, 1);
+    AIO_WAIT_WHILE(NULL, qatomic_load_acquire(&holding));
+}
+
 static void test_many_loops(void)
 {
     g_autoptr(IOThread) a = iothread_new("pool-a", &error_abort);
@@ -132,6 +207,7 @@ int main(int argc, char **argv)
     ctx = qemu_get_aio_context();
     g_test_add_func("/thread-pool/result", test_result);
     g_test_add_func("/thread-pool/limit", test_limit);
+    g_test_add_func("/thread-pool/compute", test_compute);
     g_test_add_func("/thread-pool/many-loops", test_many_loops);
     ret = g_test_run();
     aio_context_unref(ctx);
