@@ -5,9 +5,9 @@
  *
  * 1. Only the context's thread touches the ring (the kernel is told so, which
  *    saves it locks and interrupts of running threads).
- * 2. Requests are only put into the ring; the next turn of the loop submits
- *    them all and collects completions with one system call. A full ring is
- *    submitted in between.
+ * 2. Requests are put into the ring; the next turn of the loop submits them
+ *    all and collects completions with one system call. In between only
+ *    EAGER_SUBMIT of reads and writes are submitted, or a full ring.
  * 3. Collecting completions runs no callback and submits nothing.
  * 4. A request lives on the stack of the coroutine that waits for it, or in a
  *    handler: the ring's user_data is its address. Requests whose completion
@@ -26,6 +26,15 @@
 
 #define SQ_ENTRIES 256
 #define CQ_ENTRIES 2048
+
+/*
+ * So many entries are not kept from the kernel until the loop's turn ends. The
+ * device idles while requests that it could work on are still being prepared:
+ * with 64 reads of 4 KiB in flight some eight come together in a turn, and
+ * submitting at two to four takes a tenth off the time of each, at the price
+ * of a system call for every fourth.
+ */
+#define EAGER_SUBMIT 4
 
 /* Without these we would have to work around the kernel at every request. */
 #define NEEDED_FEATURES                                                     \
@@ -298,14 +307,21 @@ static void co_complete(AioContext *ctx, AioUringReq *base, int res)
     aio_co_wake(req->co);
 }
 
-static int coroutine_fn co_wait(struct io_uring_sqe *sqe)
+static void coroutine_fn prepare_wait(CoUringReq *req,
+                                      struct io_uring_sqe *sqe)
 {
-    CoUringReq req = {
+    *req = (CoUringReq){
         .base.complete = co_complete,
         .co = qemu_coroutine_self(),
     };
+    io_uring_sqe_set_data(sqe, &req->base);
+}
 
-    io_uring_sqe_set_data(sqe, &req.base);
+static int coroutine_fn co_wait(struct io_uring_sqe *sqe)
+{
+    CoUringReq req;
+
+    prepare_wait(&req, sqe);
     qemu_coroutine_yield();
     return req.res;
 }
@@ -324,6 +340,19 @@ int coroutine_fn aio_uring_co_poll(AioContext *ctx, int fd, int events)
 }
 
 /* ---------------------------------------------------------------- file I/O */
+
+/* What cannot be submitted now is so by the next turn, which sees the error. */
+static int coroutine_fn co_wait_rw(AioContext *ctx, struct io_uring_sqe *sqe)
+{
+    CoUringReq req;
+
+    prepare_wait(&req, sqe);
+    if (io_uring_sq_ready(&ctx->ring) >= EAGER_SUBMIT) {
+        io_uring_submit(&ctx->ring);
+    }
+    qemu_coroutine_yield();
+    return req.res;
+}
 
 int coroutine_fn aio_uring_ring_rw(AioContext *ctx, bool is_write, int fd,
                                    const struct iovec *iov, int niov,
@@ -349,7 +378,7 @@ int coroutine_fn aio_uring_ring_rw(AioContext *ctx, bool is_write, int fd,
             io_uring_prep_readv(sqe, fd, iov, niov, offset);
         }
         sqe->rw_flags = rwf_flags;
-        ret = co_wait(sqe);
+        ret = co_wait_rw(ctx, sqe);
     } while (unlikely(interrupted(ret)));
     return ret;
 }
