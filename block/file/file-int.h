@@ -144,6 +144,7 @@ typedef struct BDRVFileState {
      */
     int flush_error;
 
+    QemuMutex memory_write;     /* one large write if in_memory; leaf */
     FileExtents extents;
 } BDRVFileState;
 

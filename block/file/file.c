@@ -237,6 +237,7 @@ int file_open_node(BlockDriverState *bs, const BlockdevOptionsFile *o,
         return ret;
     }
     file_extents_init(&s->extents);
+    qemu_mutex_init(&s->memory_write);
     bs->supported_write_flags = BDRV_REQ_FUA;
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     if (!device) {
@@ -252,6 +253,7 @@ void file_close(BlockDriverState *bs)
 
     qemu_close(s->fd);
     file_extents_destroy(&s->extents);
+    qemu_mutex_destroy(&s->memory_write);
     g_free(s->filename);
 }
 

@@ -10,20 +10,22 @@
 #include "block/file/file-int.h"
 #include "util/aio.h"
 #include "util/iov.h"
+#include "util/lockable.h"
 #include "util/thread-pool.h"
 
 /* Elements that a copied vector has room for without allocating. */
 #define LOCAL_IOV 16
 
 /*
- * io_uring hands every request on a file in memory to a kernel thread. Up to
- * so many bytes it is faster to copy them here than to change threads twice.
+ * Up to so many bytes it is faster to copy what is in memory here than to
+ * change threads twice.
  */
 #define INLINE_MAX (64 * 1024)
 
 /* --- engines --- */
 
 typedef struct FileTransfer {
+    BDRVFileState *s;
     int fd;
     bool write;
     int rwf_flags;
@@ -50,9 +52,44 @@ static int transfer_worker(void *opaque)
     return ret < 0 ? -errno : (int)ret;
 }
 
+/*
+ * The kernel lets one writer of a file in and the others spin, with a whole
+ * processor each: they sleep instead.
+ */
+static int memory_write_worker(void *opaque)
+{
+    FileTransfer *t = opaque;
+
+    QEMU_LOCK_GUARD(&t->s->memory_write);
+    return transfer_worker(t);
+}
+
+/*
+ * Files without a device, for every engine: io_uring would hand them all to one
+ * kernel thread, and Linux AIO copies before it returns.
+ */
+static int coroutine_fn memory_transfer(FileTransfer *t)
+{
+    if (t->bytes > INLINE_MAX) {
+        return thread_pool_submit_co(t->write ? memory_write_worker
+                                              : transfer_worker, t);
+    }
+    return t->write ? aio_inline_co_writev(t->fd, t->iov, t->niov, t->offset,
+                                           t->rwf_flags)
+                    : aio_inline_co_readv(t->fd, t->iov, t->niov, t->offset);
+}
+
 /* Bytes moved, or -errno. */
 static int coroutine_fn engine_transfer(BDRVFileState *s, FileTransfer *t)
 {
+    if (s->in_memory) {
+        return memory_transfer(t);
+    }
+    if (s->engine == FILE_ENGINE_THREADS && !t->write &&
+        t->bytes <= INLINE_MAX) {
+        /* Looks into the page cache first. */
+        return aio_threads_co_readv(t->fd, t->iov, t->niov, t->offset);
+    }
     if (s->engine == FILE_ENGINE_THREADS) {
         return thread_pool_submit_co(transfer_worker, t);
     }
@@ -60,12 +97,6 @@ static int coroutine_fn engine_transfer(BDRVFileState *s, FileTransfer *t)
         return t->write ? aio_native_co_writev(t->fd, t->iov, t->niov,
                                                t->offset, t->rwf_flags)
                         : aio_native_co_readv(t->fd, t->iov, t->niov,
-                                              t->offset);
-    }
-    if (s->in_memory && t->bytes <= INLINE_MAX) {
-        return t->write ? aio_inline_co_writev(t->fd, t->iov, t->niov,
-                                               t->offset, t->rwf_flags)
-                        : aio_inline_co_readv(t->fd, t->iov, t->niov,
                                               t->offset);
     }
     if (t->write) {
@@ -171,7 +202,7 @@ int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset,
                                 size_t qiov_offset, BdrvRequestFlags flags)
 {
     BDRVFileState *s = bs->opaque;
-    FileTransfer t = { .fd = s->fd, .offset = offset };
+    FileTransfer t = { .s = s, .fd = s->fd, .offset = offset };
     int64_t ret;
 
     ret = transfer_qiov(bs, &t, qiov, qiov_offset, bytes);
@@ -201,7 +232,7 @@ int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset,
 {
     BDRVFileState *s = bs->opaque;
     bool fua = flags & BDRV_REQ_FUA;
-    FileTransfer t = { .fd = s->fd, .write = true, .offset = offset };
+    FileTransfer t = { .s = s, .fd = s->fd, .write = true, .offset = offset };
     int64_t ret;
 
     if (fua && !qatomic_read(&s->no_rwf_dsync)) {
