@@ -167,7 +167,7 @@ int coroutine_fn bdrv_co_copy_on_readv(BdrvChild *child,
     if (ret < 0) {
         return ret;
     }
-    length = bdrv_co_getlength(bs);
+    length = bdrv_co_exact_length(bs);
     if (length < 0) {
         return length;
     }

@@ -513,5 +513,6 @@ void bdrv_dirty_bitmap_truncate(BlockDriverState *bs, int64_t bytes)
 void bdrv_dirty_bitmap_follow_length(BlockDriverState *bs)
 {
     QEMU_LOCK_GUARD(&bs->dirty_bitmap_mutex);
-    truncate_all_locked(bs, qatomic_read(&bs->total_bytes));
+    truncate_all_locked(bs, ROUND_UP(qatomic_read(&bs->total_bytes),
+                                     (int64_t)BDRV_SECTOR_SIZE));
 }

@@ -65,7 +65,7 @@ static int coroutine_fn discard_tracked(BdrvChild *child,
     if (ret < 0) {
         return ret;
     }
-    length = bdrv_co_getlength(bs);
+    length = bdrv_co_exact_length(bs);
     if (length < 0) {
         return length;
     }

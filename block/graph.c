@@ -9,6 +9,7 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/dirty-bitmap.h"
 #include "block/graph-internal.h"
 
 /* --- bracket of a change --- */
@@ -43,12 +44,23 @@ static void limits_abort(void *opaque)
     }
 }
 
+static void limits_commit(void *opaque)
+{
+    GPtrArray *nodes = opaque;
+
+    /* Filters may have come to show a node of another length. */
+    for (guint i = 0; i < nodes->len; i++) {
+        bdrv_dirty_bitmap_follow_length(nodes->pdata[i]);
+    }
+}
+
 static void limits_clean(void *opaque)
 {
     g_ptr_array_free(opaque, true);
 }
 
 static TransactionActionDrv limits_drv = {
+    .commit = limits_commit,
     .abort = limits_abort,
     .clean = limits_clean,
 };

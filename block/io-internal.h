@@ -52,8 +52,18 @@ int bdrv_run_co_unlocked(BdrvCoEntry *entry, void *opaque);
 
 /* --- length.c --- */
 
-/* Tells the parents of @bs, and its bitmaps, that total_bytes has changed. */
+/* What the driver says: bdrv_co_getlength() before rounding, or -errno. */
+int64_t coroutine_fn bdrv_co_exact_length(BlockDriverState *bs);
+/*
+ * Tells the parents of @bs, and its bitmaps, that total_bytes has changed.
+ * Filters above have the same length from then on, and their parents are told.
+ */
 void coroutine_fn bdrv_co_length_changed(BlockDriverState *bs);
+/*
+ * If @bs is a filter without a length of its own, its total_bytes becomes that
+ * of the node below. True if that changed it. Any thread, graph lock held.
+ */
+bool bdrv_follow_filtered_length(BlockDriverState *bs);
 
 /* --- driver-io.c: ranges are multiples of bl.request_alignment --- */
 

@@ -110,11 +110,6 @@ int coroutine_fn bdrv_co_write_prepare(BdrvChild *child,
         if (length < 0) {
             return length;
         }
-        /*
-         * Virtual disks consist of sectors of 512 bytes: a file of 1000 bytes
-         * is a raw disk of 1024, all of which can be written.
-         */
-        length = ROUND_UP(length, (int64_t)BDRV_SECTOR_SIZE);
         if (req->bytes > length || req->offset > length - req->bytes) {
             return -EIO;
         }
@@ -316,7 +311,7 @@ int coroutine_fn bdrv_co_read_aligned(BlockDriverState *bs, int64_t offset,
                                       size_t qiov_offset,
                                       BdrvRequestFlags flags)
 {
-    int64_t length = bdrv_co_getlength(bs);
+    int64_t length = bdrv_co_exact_length(bs);
     int ret;
 
     if (unlikely(length < 0)) {

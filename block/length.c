@@ -2,9 +2,14 @@
 /*
  * The length of a node, changing it, and other facts about what it stores.
  *
- * bs->total_bytes caches the length in bytes. Requests that extend the node
- * and truncation keep it right; drivers whose length can change behind our
- * back (has_variable_length) are asked each time.
+ * bs->total_bytes caches the length in bytes, as the driver says. Requests that
+ * extend the node and truncation keep it right; drivers whose length can change
+ * behind our back (has_variable_length) are asked each time. A filter without a
+ * length of its own has that of the node below, whoever changes it: the cache
+ * follows, and is not relied on.
+ *
+ * A node is a disk of whole sectors: to all but the request path a file of 700
+ * bytes is one of 1024, which can be read (as zeroes) and written.
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
@@ -48,10 +53,23 @@ int coroutine_fn bdrv_co_refresh_total_bytes(BlockDriverState *bs)
     return 0;
 }
 
-int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs)
+static bool length_is_childs(BlockDriverState *bs)
+{
+    return bs->drv && bs->drv->is_filter && !bs->drv->bdrv_co_getlength;
+}
+
+int64_t coroutine_fn bdrv_co_exact_length(BlockDriverState *bs)
 {
     int ret;
 
+    while (unlikely(length_is_childs(bs))) {
+        BdrvChild *below = bdrv_filter_child(bs);
+
+        if (!below) {
+            return -ENOMEDIUM;
+        }
+        bs = below->bs;
+    }
     if (unlikely(!bs->drv)) {
         return -ENOMEDIUM;
     }
@@ -64,7 +82,27 @@ int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs)
     return qatomic_read(&bs->total_bytes);
 }
 
-void coroutine_fn bdrv_co_length_changed(BlockDriverState *bs)
+int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs)
+{
+    int64_t length = bdrv_co_exact_length(bs);
+
+    return length < 0 ? length : ROUND_UP(length, (int64_t)BDRV_SECTOR_SIZE);
+}
+
+bool bdrv_follow_filtered_length(BlockDriverState *bs)
+{
+    BdrvChild *below = length_is_childs(bs) ? bdrv_filter_child(bs) : NULL;
+    int64_t length;
+
+    if (!below) {
+        return false;
+    }
+    length = qatomic_read(&below->bs->total_bytes);
+    return qatomic_xchg(&bs->total_bytes, length) != length;
+}
+
+/* The filters among the parents of @bs follow and are added to @changed. */
+static void coroutine_fn tell_parents(BlockDriverState *bs, GPtrArray **changed)
 {
     BdrvChild *parent;
 
@@ -72,8 +110,28 @@ void coroutine_fn bdrv_co_length_changed(BlockDriverState *bs)
     QLIST_FOREACH(parent, &bs->parents, next_parent) {
         if (parent->klass->resize) {
             parent->klass->resize(parent);
+        } else if (parent->klass->parent_is_bds &&
+                   bdrv_follow_filtered_length(parent->opaque)) {
+            if (!*changed) {
+                *changed = g_ptr_array_new();
+            }
+            g_ptr_array_add(*changed, parent->opaque);
         }
     }
+}
+
+void coroutine_fn bdrv_co_length_changed(BlockDriverState *bs)
+{
+    GPtrArray *changed = NULL;
+
+    tell_parents(bs, &changed);
+    if (likely(!changed)) {
+        return;
+    }
+    for (guint i = 0; i < changed->len; i++) {
+        tell_parents(changed->pdata[i], &changed);
+    }
+    g_ptr_array_unref(changed);
 }
 
 /* -------------------------------------------------------------- truncate */
@@ -200,7 +258,7 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
              : offset < 0 ? -EINVAL
              : offset > BDRV_MAX_LENGTH ? -EFBIG : -EACCES;
     }
-    old_length = bdrv_co_getlength(bs);
+    old_length = bdrv_co_exact_length(bs);
     if (old_length < 0) {
         error_setg_errno(errp, -old_length, "Failed to get old image size");
         return old_length;

@@ -4,6 +4,7 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/io-internal.h"
 #include "util/iov.h"
 
 static bool is_power_of_2(uint64_t n)
@@ -83,6 +84,7 @@ bool bdrv_refresh_limits(BlockDriverState *bs, Error **errp)
             return false;
         }
     }
+    bdrv_follow_filtered_length(bs);
     return check_limits(bs, errp);
 }
 

@@ -9,6 +9,7 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/dirty-bitmap.h"
 #include "block/graph-internal.h"
 #include "qobject/qnull.h"
 #include "qobject/qstring.h"
@@ -595,6 +596,7 @@ static void refresh_after_commit(BlockReopenQueue *queue)
         /* Limits cannot fail to be merged again from children that work. */
         for (guint n = 0; n < above->len; n++) {
             bdrv_refresh_limits(above->pdata[n], NULL);
+            bdrv_dirty_bitmap_follow_length(above->pdata[n]);
         }
         bdrv_refresh_filename(e->state.bs);
     }

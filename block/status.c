@@ -116,33 +116,56 @@ static bool coroutine_fn unallocated_is_zero(BlockDriverState *bs,
 }
 
 /*
+ * The driver knows bytes, a disk has sectors: what the last one lacks reads as
+ * zeroes. @offset lies there (st->bytes is 0), or the answer ends there.
+ */
+static void fill_last_sector(BlockDriverState *bs, int64_t offset,
+                             int64_t bytes, int64_t end, Status *st)
+{
+    if (st->bytes == 0) {
+        *st = (Status) {
+            .flags = BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED |
+                     BDRV_BLOCK_OFFSET_VALID,
+            .map = offset,
+            .file = bs,
+        };
+    }
+    if (st->flags & BDRV_BLOCK_ZERO) {
+        st->bytes = MIN(bytes, end - offset);
+    }
+}
+
+/*
  * The node's own answer; RAW is not followed. Beyond the end st->bytes is 0.
  */
 static int coroutine_fn ask_driver(BlockDriverState *bs, bool want_zero,
                                    int64_t offset, int64_t bytes, Status *st)
 {
-    int64_t length;
-    int ret;
+    int64_t length, end;
+    int ret = 0;
 
     *st = (Status) {};
     if (!bs->drv) {
         return -ENOMEDIUM;
     }
-    length = bdrv_co_getlength(bs);
+    length = bdrv_co_exact_length(bs);
     if (length < 0) {
         return length;
     }
-    if (offset >= length) {
+    end = ROUND_UP(length, (int64_t)BDRV_SECTOR_SIZE);
+    if (offset >= end) {
         st->flags = BDRV_BLOCK_EOF;
         return 0;
     }
     if (bytes == 0) {
         return 0;
     }
-    bytes = MIN(bytes, length - offset);
 
     bdrv_inc_in_flight(bs);
-    ret = ask_blocks(bs, want_zero, offset, bytes, st);
+    if (offset < length) {
+        ret = ask_blocks(bs, want_zero, offset, MIN(bytes, length - offset),
+                         st);
+    }
     st->flags &= ~BDRV_BLOCK_EOF;
     if (ret >= 0 && !(st->flags & BDRV_BLOCK_RAW)) {
         if (st->flags & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO)) {
@@ -151,7 +174,10 @@ static int coroutine_fn ask_driver(BlockDriverState *bs, bool want_zero,
             st->flags |= BDRV_BLOCK_ZERO;
         }
     }
-    if (ret >= 0 && offset + st->bytes == length) {
+    if (ret >= 0 && length < end && offset + st->bytes >= length) {
+        fill_last_sector(bs, offset, bytes, end, st);
+    }
+    if (ret >= 0 && offset + st->bytes == end) {
         st->flags |= BDRV_BLOCK_EOF;
     }
     bdrv_dec_in_flight(bs);
@@ -159,27 +185,17 @@ static int coroutine_fn ask_driver(BlockDriverState *bs, bool want_zero,
 }
 
 /*
- * @bs was asked for @wanted bytes at @offset and has ended before them, while
- * the node above goes on: it reads as zeroes there. The rest of the last
- * sector still has a place in @bs.
+ * A node was asked for @wanted bytes and has ended before them, while
+ * the node above goes on: it reads as zeroes there.
  */
-static void coroutine_fn go_beyond_end(BlockDriverState *bs, int64_t offset,
-                                       int64_t wanted, Status *st)
+static void go_beyond_end(int64_t wanted, Status *st)
 {
-    int64_t end = ROUND_UP(bdrv_co_getlength(bs), (int64_t)BDRV_SECTOR_SIZE);
-
     if (st->flags & BDRV_BLOCK_ZERO) {
         /* Zeroes to the end: more of the same. */
         st->bytes = wanted;
     } else if (st->bytes == 0) {
         st->flags = BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
         st->bytes = wanted;
-        if (offset < end) {
-            st->flags |= BDRV_BLOCK_OFFSET_VALID;
-            st->bytes = MIN(wanted, end - offset);
-            st->map = offset;
-            st->file = bs;
-        }
     }
 }
 
@@ -201,7 +217,7 @@ static int coroutine_fn ask_through(BlockDriverState *bs, bool want_zero,
         bs = st->file;
         ret = ask_driver(bs, want_zero, map, total, st);
         if (ret >= 0 && (st->flags & BDRV_BLOCK_EOF)) {
-            go_beyond_end(bs, map, total, st);
+            go_beyond_end(total, st);
         }
         /* The end of the node that was asked first is what counts. */
         st->flags &= ~BDRV_BLOCK_EOF;

@@ -366,20 +366,6 @@ static int coroutine_fn blkdebug_co_block_status(BlockDriverState *bs,
                                        file);
 }
 
-static int coroutine_fn blkdebug_co_truncate(BlockDriverState *bs,
-                                             int64_t offset, bool exact,
-                                             PreallocMode prealloc,
-                                             BdrvRequestFlags flags,
-                                             Error **errp)
-{
-    return bdrv_co_truncate(bs->file, offset, exact, prealloc, flags, errp);
-}
-
-static int64_t coroutine_fn blkdebug_co_getlength(BlockDriverState *bs)
-{
-    return bdrv_co_getlength(bs->file->bs);
-}
-
 /* --- events --- */
 
 static void coroutine_fn blkdebug_co_debug_event(BlockDriverState *bs,
@@ -469,8 +455,6 @@ BlockDriver bdrv_blkdebug = {
     .bdrv_co_pdiscard = blkdebug_co_pdiscard,
     .bdrv_co_flush_to_disk = blkdebug_co_flush,
     .bdrv_co_block_status = blkdebug_co_block_status,
-    .bdrv_co_truncate = blkdebug_co_truncate,
-    .bdrv_co_getlength = blkdebug_co_getlength,
     .bdrv_co_debug_event = blkdebug_co_debug_event,
     .bdrv_debug_breakpoint = blkdebug_debug_breakpoint,
     .bdrv_debug_remove_breakpoint = blkdebug_debug_remove_breakpoint,

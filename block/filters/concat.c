@@ -11,6 +11,7 @@
  */
 #include "util/osdep.h"
 #include "block/driver-table.h"
+#include "util/atomic.h"
 #include "util/iov.h"
 
 typedef struct ConcatPart {
@@ -95,6 +96,8 @@ static bool add_part(BlockDriverState *bs, BlockdevRef *ref, Error **errp)
                          name);
         return false;
     }
+    /* In bytes: what the last sector lacks has no place, and stays zeroes. */
+    length = qatomic_read(&child->bs->total_bytes);
     if (length > BDRV_MAX_LENGTH - (int64_t)BDRV_SECTOR_SIZE - s->length) {
         error_setg(errp, "The files together are too large");
         return false;

@@ -26,7 +26,8 @@ static int64_t coroutine_fn qcow2_co_getlength(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    return qatomic_read(&s->disk_size);
+    /* What is less than a sector does not count. */
+    return ROUND_DOWN(qatomic_read(&s->disk_size), BDRV_SECTOR_SIZE);
 }
 
 static int coroutine_fn qcow2_co_get_info(BlockDriverState *bs,

@@ -225,7 +225,8 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
         free_state(bs);
         return ret;
     }
-    qatomic_set(&bs->total_bytes, s->disk_size);
+    qatomic_set(&bs->total_bytes,
+                ROUND_DOWN(s->disk_size, BDRV_SECTOR_SIZE));
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
     start_clean_timer(bs);

@@ -72,7 +72,8 @@ bdrv_co_copy_range_to(BdrvChild *src, int64_t src_offset, BdrvChild *dst,
                       BdrvRequestFlags write_flags);
 
 /* --- length and information --- */
-/* Bytes or -errno. */
+/* Bytes or -errno. A multiple of BDRV_SECTOR_SIZE: what a file lacks of its
+ * last sector reads as zeroes. */
 int64_t coroutine_fn GRAPH_RDLOCK bdrv_co_getlength(BlockDriverState *bs);
 /* Asks the driver and updates the cached length. */
 int coroutine_fn GRAPH_RDLOCK

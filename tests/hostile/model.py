@@ -85,7 +85,8 @@ class Model:
             raise Invalid('no qcow2 header')
         self.version = self.u32(4)
         self.cluster_bits = self.u32(20)
-        self.size = self.u64(24)
+        # An odd rest of a sector is no part of the disk.
+        self.size = self.u64(24) & ~511
         if self.version not in (2, 3) or not 9 <= self.cluster_bits <= 21:
             raise Invalid('version or cluster size')
         self.cluster = 1 << self.cluster_bits

@@ -9,6 +9,7 @@
 #include "util/aio.h"
 #include "util/iothread.h"
 #include "util/iov.h"
+#include "util/zero.h"
 
 #define LEN (1 << 20)
 #define RW (BDRV_O_RDWR | BDRV_O_UNMAP)
@@ -267,8 +268,20 @@ static void test_bounds(void)
     g_assert_true(blk_set_perm(blk, RAM_PERM | BLK_PERM_RESIZE, BLK_PERM_ALL,
                                &error_abort));
     g_assert_cmpint(blk_pwrite(blk, 4095, 2, buf, 0), ==, 0);
-    g_assert_cmpint(blk_getlength(blk), ==, 4097);
-    g_assert_cmpint(bdrv_getlength(bs), ==, 4097);
+    g_assert_cmpint(ram_state(bs)->length, ==, 4097);
+    /* The last sector can be used as a whole. */
+    g_assert_cmpint(blk_getlength(blk), ==, 4608);
+    g_assert_cmpint(bdrv_getlength(bs), ==, 4608);
+    blk_set_allow_write_beyond_eof(blk, false);
+    g_assert_true(blk_set_perm(blk, RAM_PERM, BLK_PERM_ALL, &error_abort));
+    g_assert_cmpint(blk_pread(blk, 4097, 511, buf, 0), ==, 0);
+    g_assert_true(buffer_is_zero(buf, 511));
+    g_assert_cmpint(ram_state(bs)->length, ==, 4097);
+    g_assert_cmpint(blk_pread(blk, 4097, 512, buf, 0), ==, -EIO);
+    memset(buf, 0x11, 511);
+    g_assert_cmpint(blk_pwrite(blk, 4097, 510, buf, 0), ==, 0);
+    g_assert_cmpint(ram_state(bs)->length, ==, 4607);
+    g_assert_cmpint(blk_pwrite(blk, 4607, 2, buf, 0), ==, -EIO);
     blk_unref(blk);
     bdrv_unref(bs);
 }
@@ -908,7 +921,9 @@ static void test_truncate(void)
 
     g_assert_cmpint(blk_truncate(blk, 1000, true, PREALLOC_MODE_OFF, 0,
                                  &error_abort), ==, 0);
-    g_assert_cmpint(blk_pread(blk, 999, 2, buf, 0), ==, -EIO);
+    g_assert_cmpint(ram_state(top)->length, ==, 1000);
+    g_assert_cmpint(blk_pread(blk, 1023, 1, buf, 0), ==, 0);
+    g_assert_cmpint(blk_pread(blk, 1023, 2, buf, 0), ==, -EIO);
     g_assert_cmpuint(resized, ==, 2);
     bdrv_root_unref_child(watcher);
     blk_unref(blk);

@@ -277,10 +277,13 @@ static void test_raw_last_sector(void)
 
     ram_state(file)->allocated[3] = 1;
     check(raw, K, K, DATA | ALLOC | VALID, 1000, file, 3 * K);
-    check(raw, K + 1000, 100, ZERO | ALLOC | VALID, 24, file, 3 * K + 1000);
-    check(raw, K + 1024, K - 24, ZERO | ALLOC | AT_EOF, K - 24, NULL, 0);
+    check(file, 3 * K, K, DATA | ALLOC | VALID, 1000, file, 3 * K);
+    check(file, 3 * K + 1000, K, ZERO | ALLOC | VALID | AT_EOF, 24, file,
+          3 * K + 1000);
+    check(raw, K + 1000, 24, ZERO | ALLOC | VALID, 24, file, 3 * K + 1000);
+    check(raw, K + 1024, K, ZERO | ALLOC | AT_EOF, K, NULL, 0);
     ram_state(file)->allocated[3] = 0;
-    check(raw, K, K + 1000, ZERO | ALLOC | VALID | AT_EOF, K + 1000, file,
+    check(raw, K, K + 1024, ZERO | ALLOC | VALID | AT_EOF, K + 1024, file,
           3 * K);
     bdrv_unref(raw);
     bdrv_unref(file);
@@ -320,8 +323,10 @@ static void test_alignment(void)
     check(bs, 10, 20, ZERO | ALLOC | VALID, 20, bs, 10);
     check(bs, K - 10, 20, ZERO | ALLOC | VALID, 10, bs, K - 10);
     check(bs, K + 10, 3 * K, DATA | ALLOC | VALID, K - 10, bs, K + 10);
-    check(bs, 8 * K + 10, K, ZERO | ALLOC | VALID | AT_EOF, 90, bs,
+    check(bs, 8 * K + 10, K, ZERO | ALLOC | VALID | AT_EOF, 502, bs,
           8 * K + 10);
+    check(bs, 8 * K + 110, K, ZERO | ALLOC | VALID | AT_EOF, 402, bs,
+          8 * K + 110);
     bdrv_unref(bs);
 }
 

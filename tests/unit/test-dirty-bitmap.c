@@ -266,7 +266,7 @@ static void test_resize(void)
     bdrv_set_dirty_bitmap(f.bitmap, LEN - 1, 1);
     blk_set_allow_write_beyond_eof(f.blk, true);
     g_assert_cmpint(blk_pwrite(f.blk, LEN + 4000, 512, buf, 0), ==, 0);
-    g_assert_cmpint(bdrv_dirty_bitmap_size(f.bitmap), ==, LEN + 4512);
+    g_assert_cmpint(bdrv_dirty_bitmap_size(f.bitmap), ==, LEN + 4608);
     g_assert_true(bdrv_dirty_bitmap_get(f.bitmap, LEN + 4511));
     g_assert_cmpint(blk_truncate(f.blk, GRAN, true, PREALLOC_MODE_OFF, 0,
                                  &error_abort), ==, 0);

@@ -196,7 +196,8 @@ static void test_end_of_file(const void *opaque)
     for (int i = 0; i < 8192; i++) {
         g_assert_cmpint(buf[i], ==, i < 4096 ? 0x77 : 0);
     }
-    g_assert_cmpint(bdrv_getlength(bs), ==, 5000);
+    g_assert_cmpint(bdrv_getlength(bs), ==, 5120);
+    g_assert_cmpint(qatomic_read(&bs->total_bytes), ==, 5000);
     blk_unref(blk);
 }
 
@@ -274,7 +275,7 @@ static void test_truncate(const void *opaque)
     g_assert_cmpint(allocated(blk), >=, MiB - 4096);
     g_assert_cmpint(blk_truncate(blk, 2 * MiB + 777, true, PREALLOC_MODE_FULL,
                                  0, &error_abort), ==, 0);
-    g_assert_cmpint(blk_getlength(blk), ==, 2 * MiB + 777);
+    g_assert_cmpint(blk_getlength(blk), ==, 2 * MiB + 1024);
     g_assert_cmpint(allocated(blk), >=, 2 * MiB - 4096);
     g_assert_true(file_test_reads(blk, 0, 2 * MiB + 777, 0));
 
@@ -285,7 +286,7 @@ static void test_truncate(const void *opaque)
     g_assert_cmpint(blk_truncate(blk, 4 * MiB, true, PREALLOC_MODE_METADATA, 0,
                                  &err), ==, -ENOTSUP);
     file_test_error(err, "Unsupported preallocation mode: metadata");
-    g_assert_cmpint(blk_getlength(blk), ==, 2 * MiB + 777);
+    g_assert_cmpint(blk_getlength(blk), ==, 2 * MiB + 1024);
 
     /* No room in the middle of it: the old length comes back. */
     signal(SIGXFSZ, SIG_IGN);
@@ -304,13 +305,14 @@ static void test_truncate(const void *opaque)
     file_test_error(err, "Could not preallocate data for the new file: "
                          "File too large");
     g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &old), ==, 0);
-    g_assert_cmpint(blk_getlength(blk), ==, 2 * MiB + 777);
+    g_assert_cmpint(blk_getlength(blk), ==, 2 * MiB + 1024);
     g_assert_cmpint(file_fd_length(((BDRVFileState *)
                                     blk_bs(blk)->opaque)->fd),
                     ==, 2 * MiB + 777);
     g_assert_cmpint(blk_truncate(blk, 500, true, PREALLOC_MODE_OFF, 0,
                                  &error_abort), ==, 0);
-    g_assert_cmpint(blk_getlength(blk), ==, 500);
+    g_assert_cmpint(blk_getlength(blk), ==, 512);
+    g_assert_cmpint(qatomic_read(&blk_bs(blk)->total_bytes), ==, 500);
     blk_unref(blk);
 }
 

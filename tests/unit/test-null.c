@@ -14,15 +14,15 @@ static void test_reads(const void *opaque)
     int64_t pnum;
     int ret;
 
-    g_assert_cmpint(blk_getlength(blk), ==, 100000);
+    g_assert_cmpint(blk_getlength(blk), ==, 100352);
     g_assert_cmpint(file_test_fill(blk, 0, 100000, 1), ==, 0);
-    g_assert_cmpint(file_test_fill(blk, 100000, 1, 1), ==, -EIO);
+    g_assert_cmpint(file_test_fill(blk, 100352, 1, 1), ==, -EIO);
     g_assert_true(file_test_reads(blk, 0, 100000, 0));
     g_assert_cmpint(blk_pwrite_zeroes(blk, 1, 1000, 0), ==, 0);
     g_assert_cmpint(blk_flush(blk), ==, 0);
-    ret = bdrv_block_status(blk_bs(blk), 0, 100000, &pnum, NULL, NULL);
+    ret = bdrv_block_status(blk_bs(blk), 0, 100352, &pnum, NULL, NULL);
     g_assert_true(ret & BDRV_BLOCK_ZERO);
-    g_assert_cmpint(pnum, ==, 100000);
+    g_assert_cmpint(pnum, ==, 100352);
     blk_unref(blk);
 
     /* The buffer stays as it was. */
