@@ -207,17 +207,51 @@ static int coroutine_fn truncate_driver(BlockDriverState *bs, int64_t offset,
     return -ENOTSUP;
 }
 
+/*
+ * Waits until nobody is busy where the node ends, before or after, and nobody
+ * else resizes it: whatever changes the length reaches up to the largest
+ * offset. Returns the length, which stays until the request ends, or -errno.
+ */
+static int64_t coroutine_fn serialise_truncate(BdrvTrackedRequest *req,
+                                               int64_t offset)
+{
+    int64_t length, start;
+
+    for (;;) {
+        tracked_request_serialise(req, 1, false);
+        length = bdrv_co_exact_length(req->bs);
+        if (length < 0) {
+            return length;
+        }
+        start = MIN(offset, length);
+        if (start >= req->offset) {
+            return length;
+        }
+        /* More than the new part to keep out; or it became shorter. */
+        req->offset = start;
+        req->bytes = INT64_MAX - start;
+    }
+}
+
 static int coroutine_fn truncate_tracked(BdrvChild *child,
                                          BdrvTrackedRequest *req,
-                                         int64_t old_length, int64_t offset,
-                                         bool exact, PreallocMode prealloc,
+                                         int64_t offset, bool exact,
+                                         PreallocMode prealloc,
                                          BdrvRequestFlags flags, Error **errp)
 {
     BlockDriverState *bs = child->bs;
+    int64_t old_length;
     int ret;
 
-    /* Nobody may be busy where the node ends, before or after. */
-    tracked_request_serialise(req, 1, false);
+    old_length = serialise_truncate(req, offset);
+    if (old_length < 0) {
+        error_setg_errno(errp, -old_length, "Failed to get old image size");
+        return old_length;
+    }
+    if ((flags & BDRV_REQ_NO_SHRINK) && old_length >= offset) {
+        return 0;
+    }
+    flags &= ~BDRV_REQ_NO_SHRINK;
     ret = bdrv_co_write_prepare(child, req, 0);
     if (ret < 0) {
         error_setg_errno(errp, -ret,
@@ -250,7 +284,6 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
 {
     BlockDriverState *bs = child->bs;
     BdrvTrackedRequest req;
-    int64_t old_length, start;
     int ret;
 
     if (!check_truncate(child, offset, errp)) {
@@ -258,18 +291,10 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
              : offset < 0 ? -EINVAL
              : offset > BDRV_MAX_LENGTH ? -EFBIG : -EACCES;
     }
-    old_length = bdrv_co_exact_length(bs);
-    if (old_length < 0) {
-        error_setg_errno(errp, -old_length, "Failed to get old image size");
-        return old_length;
-    }
-    start = MIN(offset, old_length);
-
     bdrv_inc_in_flight(bs);
-    tracked_request_begin(&req, bs, start, MAX(offset, old_length) - start,
+    tracked_request_begin(&req, bs, offset, INT64_MAX - offset,
                           BDRV_TRACKED_TRUNCATE);
-    ret = truncate_tracked(child, &req, old_length, offset, exact, prealloc,
-                           flags, errp);
+    ret = truncate_tracked(child, &req, offset, exact, prealloc, flags, errp);
     tracked_request_end(&req);
     bdrv_dec_in_flight(bs);
     return ret;

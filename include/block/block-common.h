@@ -62,7 +62,9 @@ typedef enum {
     BDRV_REQ_NO_WAIT = 0x400,
     /* Write: -EIO rather than extend the node, whatever the edge may do. */
     BDRV_REQ_NO_EXTEND = 0x800,
-    BDRV_REQ_MASK = 0xfff,
+    /* Truncate: a node that is longer by then stays as it is. */
+    BDRV_REQ_NO_SHRINK = 0x1000,
+    BDRV_REQ_MASK = 0x1fff,
 } BdrvRequestFlags;
 
 /* Flags of bdrv_open(); kept in BlockDriverState.open_flags. */

@@ -52,6 +52,12 @@ bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
 int coroutine_fn GRAPH_RDLOCK
 bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
 int coroutine_fn GRAPH_RDLOCK bdrv_co_flush(BlockDriverState *bs);
+/*
+ * The node becomes @offset bytes long, or longer if not @exact. Requests to the
+ * part beyond its end, old or new, and other truncations come before or after.
+ * @flags: ZERO_WRITE if the new part must read as zeroes; NO_SHRINK from those
+ * who want to grow and looked at the length before.
+ */
 int coroutine_fn GRAPH_RDLOCK
 bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
                  PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);

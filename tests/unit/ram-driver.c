@@ -319,8 +319,18 @@ static int coroutine_fn ram_truncate(BlockDriverState *bs, int64_t offset,
                                      BdrvRequestFlags flags, Error **errp)
 {
     RamState *s = bs->opaque;
+    int64_t length = s->length;
+    int ret;
 
     g_assert_cmphex(flags & ~bs->supported_truncate_flags, ==, 0);
+    ret = ram_begin(s, RAM_TRUNCATE, &s->truncates);
+    ram_end(s);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to resize");
+        return ret;
+    }
+    /* Nobody else may change it meanwhile. */
+    g_assert_cmpint(s->length, ==, length);
     if (offset > s->capacity) {
         error_setg(errp, "No space");
         return -ENOSPC;

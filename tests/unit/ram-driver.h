@@ -29,6 +29,7 @@ typedef enum {
     RAM_DISCARD = 8,
     RAM_FLUSH = 16,
     RAM_STATUS = 32,
+    RAM_TRUNCATE = 64,
 } RamOp;
 
 /* The state of a node, bs->opaque. Counters are atomic. */
@@ -39,7 +40,7 @@ typedef struct RamState {
     uint8_t *allocated;     /* a byte for each cluster */
     int64_t capacity;
 
-    unsigned reads, writes, zeroes, discards, flushes, statuses;
+    unsigned reads, writes, zeroes, discards, flushes, statuses, truncates;
     unsigned fua_writes, unmaps;
     unsigned running;       /* calls in the driver, held ones included */
 
