@@ -17,6 +17,10 @@ typedef struct Prealloc {
     BlockDriverState *bs;
     uint64_t file_end;      /* length of the file at the start */
     PreallocMode mode;      /* of the file */
+    /* Host clusters that are allocated, and have their space, but no entry
+     * yet: [host, host + nb_clusters). */
+    uint64_t host;
+    uint64_t nb_clusters;
 } Prealloc;
 
 /* Unallocated clusters in a row from @idx. */
@@ -51,19 +55,73 @@ static int coroutine_fn make_space(Prealloc *p, uint64_t host, uint64_t bytes)
                                     0);
     }
     if (ret == 0 && host + bytes > (uint64_t)length) {
-        ret = bdrv_co_truncate(file, host + bytes, false, p->mode, 0, NULL);
+        /* Data may be written behind it at any time, without the lock. */
+        ret = bdrv_co_truncate(file, host + bytes, false, p->mode,
+                               BDRV_REQ_NO_SHRINK, NULL);
     }
     return ret;
 }
 
-/* Maps some of the @n clusters from @offset, in one slice; *@done. [lock] */
+static void coroutine_fn give_back(Prealloc *p)
+{
+    BDRVQcow2State *s = p->bs->opaque;
+
+    if (p->nb_clusters) {
+        qcow2_unalloc_clusters(p->bs, p->host,
+                               p->nb_clusters << s->cluster_bits);
+        p->nb_clusters = 0;
+    }
+}
+
+/*
+ * Sees to it that there are host clusters: @n, or as many as the rest of the L2
+ * table can name (@more in all) if space costs nothing. [lock]
+ */
+static int coroutine_fn reserve(Prealloc *p, uint64_t n, uint64_t more)
+{
+    BlockDriverState *bs = p->bs;
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t bytes;
+    int64_t host;
+    int ret;
+
+    if (p->nb_clusters) {
+        return 0;
+    }
+    /* Others wait for the lock while space is written or allocated. */
+    if (p->mode == PREALLOC_MODE_OFF) {
+        n = more;
+    }
+    host = qcow2_alloc_data_clusters(bs, 0, &n);
+    if (host < 0) {
+        return host;
+    }
+    p->host = host;
+    p->nb_clusters = n;
+    bytes = n << s->cluster_bits;
+    ret = qcow2_pre_write_overlap_check(bs, 0, host, bytes);
+    if (ret < 0) {
+        /* These have an owner, who would lose them. */
+        p->nb_clusters = 0;
+        return ret;
+    }
+    ret = make_space(p, host, bytes);
+    if (ret < 0) {
+        give_back(p);
+    }
+    return ret;
+}
+
+/*
+ * Maps some of the @n clusters from @offset, in one slice; *@done. @more: those
+ * to the end of the L2 table, or of the range. [lock]
+ */
 static int coroutine_fn map_some(Prealloc *p, uint64_t offset, uint64_t n,
-                                 uint64_t *done)
+                                 uint64_t more, uint64_t *done)
 {
     BlockDriverState *bs = p->bs;
     BDRVQcow2State *s = bs->opaque;
     uint64_t free_run, *slice;
-    int64_t host;
     int idx, ret;
 
     ret = qcow2_l2_get_writable(bs, offset, &slice, &idx);
@@ -77,53 +135,57 @@ static int coroutine_fn map_some(Prealloc *p, uint64_t offset, uint64_t n,
         return 0;
     }
 
-    host = qcow2_alloc_data_clusters(bs, 0, &free_run);
-    if (host < 0) {
-        return host;
-    }
-    *done = free_run;
-    ret = qcow2_pre_write_overlap_check(bs, 0, host,
-                                        free_run << s->cluster_bits);
-    if (ret < 0) {
-        return ret;
-    }
-    ret = make_space(p, host, free_run << s->cluster_bits);
+    ret = reserve(p, free_run, more);
     if (ret == 0) {
         ret = qcow2_l2_get_writable(bs, offset, &slice, &idx);
     }
     if (ret < 0) {
-        qcow2_unalloc_clusters(bs, host, free_run << s->cluster_bits);
         return ret;
     }
+    *done = free_run = MIN(free_run, p->nb_clusters);
     for (uint64_t i = 0; i < free_run; i++) {
-        set_l2_entry(slice, idx + i, (host + (i << s->cluster_bits)) |
+        set_l2_entry(slice, idx + i, (p->host + (i << s->cluster_bits)) |
                                      QCOW_OFLAG_COPIED);
     }
     qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
     qcow2_cache_put(s->l2_table_cache, (void **)&slice);
+    p->host += free_run << s->cluster_bits;
+    p->nb_clusters -= free_run;
     s->unflushed = true;
     return 0;
+}
+
+/* From @offset to @end, or to a multiple of @span clusters. */
+static uint64_t clusters_to(const BDRVQcow2State *s, uint64_t offset,
+                            uint64_t end, uint64_t span)
+{
+    span <<= s->cluster_bits;
+    return size_to_clusters(s, MIN(end - offset,
+                                   span - (offset & (span - 1))));
 }
 
 static int coroutine_fn map_range(Prealloc *p, uint64_t offset, uint64_t end)
 {
     BDRVQcow2State *s = p->bs->opaque;
-    uint64_t span = (uint64_t)s->l2_slice_size << s->cluster_bits;
 
     while (offset < end) {
-        uint64_t bytes = MIN(end - offset, span - (offset & (span - 1)));
         uint64_t done = 0;
         int ret;
 
         QEMU_LOCK_GUARD(&s->lock);
         ret = qcow2_begin_change(p->bs);
         if (ret == 0) {
-            ret = map_some(p, offset, size_to_clusters(s, bytes), &done);
+            ret = map_some(p, offset,
+                           clusters_to(s, offset, end, s->l2_slice_size),
+                           clusters_to(s, offset, end, s->l2_size), &done);
+        }
+        offset += done << s->cluster_bits;
+        if (ret < 0 || offset >= end) {
+            give_back(p);
         }
         if (ret < 0) {
             return ret;
         }
-        offset += done << s->cluster_bits;
     }
     return 0;
 }

@@ -246,6 +246,7 @@ static int coroutine_fn ram_truncate(BlockDriverState *bs, int64_t offset,
 {
     RamDisk *disk = ram_of(bs);
 
+    disk->truncates++;
     if (offset > disk->capacity) {
         error_setg(errp, "disk too small");
         return -ENOSPC;

@@ -44,7 +44,7 @@ typedef struct RamDisk {
     int failed;
 
     /* Seen. */
-    int reads, writes, flushes, discards;
+    int reads, writes, flushes, discards, truncates;
 } RamDisk;
 
 RamDisk *ram_disk_new(int64_t capacity);

@@ -259,6 +259,44 @@ static void test_bounds(void)
     with_image(&g, bounds, 1);
 }
 
+/*
+ * The file is made longer once for each L2 table, however small the pieces of
+ * it in the cache; what is reserved is used, or free again.
+ */
+static void test_preallocate(void)
+{
+    static const TestGeometry g = { 3, 12, 4, 4096, false };
+    const int64_t mapped = 2 * 512 - 1;     /* clusters; two L2 tables */
+    RamDisk *disk = ram_disk_new(8 << 20);
+    BdrvCheckResult res;
+    BlockBackend *blk;
+
+    ram_disk_format(disk, &g);
+    blk = ram_disk_open(disk, BDRV_O_RDWR, "'l2-cache-entry-size': 512", NULL);
+    g_assert_true(blk_set_perm(blk, BLK_PERM_ALL, BLK_PERM_ALL, NULL));
+    g_assert_cmpint(blk_truncate(blk, mapped * CLUSTER, true,
+                                 PREALLOC_MODE_METADATA, 0, NULL), ==, 0);
+    g_assert_cmpint(disk->truncates, ==, 2);
+    assert_consistent(blk, &res);
+    g_assert_cmpint(res.leaks, ==, 0);
+    /* The first one was there before, and stays as it is. */
+    g_assert_cmpint(res.bfi.allocated_clusters, ==, mapped - 1);
+
+    /* No room for the second table's: nothing is lost. */
+    g_assert_cmpint(blk_truncate(blk, 0, true, PREALLOC_MODE_OFF, 0, NULL), ==,
+                    0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    disk->capacity = 3 << 20;
+    g_assert_cmpint(blk_truncate(blk, mapped * CLUSTER, true,
+                                 PREALLOC_MODE_METADATA, 0, NULL), ==,
+                    -ENOSPC);
+    assert_consistent(blk, &res);
+    g_assert_cmpint(res.leaks, ==, 0);
+    disk->capacity = 8 << 20;
+    blk_unref(blk);
+    ram_disk_free(disk);
+}
+
 int main(int argc, char **argv)
 {
     qcow2_test_init(&argc, &argv);
@@ -270,6 +308,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/alloc/at-place", test_at_place);
     g_test_add_func("/qcow2/alloc/deferred-free", test_deferred);
     g_test_add_func("/qcow2/alloc/reclaim", test_reclaim);
+    g_test_add_func("/qcow2/alloc/preallocate", test_preallocate);
     g_test_add_func("/qcow2/alloc/packed", test_packed);
     g_test_add_func("/qcow2/alloc/packed-1bit", test_packed_1bit);
     return g_test_run();
