@@ -15,8 +15,11 @@
 /* A node whose header names the top of what is dropped. */
 typedef struct Overlay {
     BlockDriverState *bs;       /* a reference */
-    char *old_file;
-    char *old_format;
+    /* What its header said, NULL for nothing, and what it says of itself. */
+    char *header_file;
+    char *header_format;
+    char *node_file;
+    char *node_format;
     bool was_read_only;         /* writable only for this */
     bool written;
 } Overlay;
@@ -33,8 +36,10 @@ static void overlay_free(void *opaque)
             error_free(err);
         }
     }
-    g_free(o->old_file);
-    g_free(o->old_format);
+    g_free(o->header_file);
+    g_free(o->header_format);
+    g_free(o->node_file);
+    g_free(o->node_format);
     bdrv_unref(o->bs);
     g_free(o);
 }
@@ -62,8 +67,10 @@ static GPtrArray *find_overlays(BlockDriverState *top, Error **errp)
             Overlay *o = g_new0(Overlay, 1);
 
             o->bs = bdrv_ref(c->opaque);
-            o->old_file = g_strdup(o->bs->backing_file);
-            o->old_format = g_strdup(o->bs->backing_format);
+            o->header_file = g_strdup(o->bs->header_backing_file);
+            o->header_format = g_strdup(o->bs->header_backing_format);
+            o->node_file = g_strdup(o->bs->backing_file);
+            o->node_format = g_strdup(o->bs->backing_format);
             g_ptr_array_add(overlays, o);
         }
     }
@@ -98,9 +105,13 @@ static void restore_headers(GPtrArray *overlays)
         Overlay *o = overlays->pdata[i];
 
         if (o->written) {
-            bdrv_change_backing_file(o->bs,
-                                     o->old_file[0] ? o->old_file : NULL,
-                                     o->old_format[0] ? o->old_format : NULL);
+            bdrv_change_backing_file(o->bs, o->header_file,
+                                     o->header_file && o->header_format[0]
+                                     ? o->header_format : NULL);
+            g_strlcpy(o->bs->backing_file, o->node_file,
+                      sizeof(o->bs->backing_file));
+            g_strlcpy(o->bs->backing_format, o->node_format,
+                      sizeof(o->bs->backing_format));
         }
     }
 }

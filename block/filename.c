@@ -190,6 +190,15 @@ void bdrv_refresh_filename(BlockDriverState *bs)
     }
 }
 
+void bdrv_note_header_backing(BlockDriverState *bs)
+{
+    g_free(bs->header_backing_file);
+    bs->header_backing_file = bs->backing_file[0] ? g_strdup(bs->backing_file)
+                                                  : NULL;
+    pstrcpy(bs->header_backing_format, sizeof(bs->header_backing_format),
+            bs->backing_format);
+}
+
 int bdrv_change_backing_file(BlockDriverState *bs, const char *backing_file,
                              const char *backing_fmt)
 {
@@ -209,6 +218,7 @@ int bdrv_change_backing_file(BlockDriverState *bs, const char *backing_file,
                 backing_fmt ? backing_fmt : "");
         pstrcpy(bs->auto_backing_file, sizeof(bs->auto_backing_file),
                 backing_file ? backing_file : "");
+        bdrv_note_header_backing(bs);
     }
     return ret;
 }

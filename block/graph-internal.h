@@ -112,6 +112,12 @@ bool bdrv_describe(OpenRequest *req, Error **errp);
  */
 int bdrv_child_flags(const BlockDriver *drv, BdrvChildRole role, int flags);
 
+/* --- filename.c --- */
+
+/* The image's header was read or written: it says what bs->backing_file and
+ * backing_format are at this moment. */
+void bdrv_note_header_backing(BlockDriverState *bs);
+
 /* --- open.c --- */
 
 /*

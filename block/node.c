@@ -145,6 +145,7 @@ static void node_close(BlockDriverState *bs)
     qapi_free_BlockdevOptions(bs->options);
     qobject_unref(bs->explicit_options);
     g_free(bs->relax_error);
+    g_free(bs->header_backing_file);
     g_free(bs->opaque);
     g_free(bs);
 }

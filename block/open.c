@@ -89,6 +89,7 @@ static bool open_driver(BlockDriverState *bs, BlockDriver *drv, Error **errp)
         forget_driver(bs);
         return false;
     }
+    bdrv_note_header_backing(bs);
     ret = bdrv_run_co(refresh_length_entry, bs);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not refresh total sector count");

@@ -343,6 +343,9 @@ struct BlockDriverState {
     char backing_file[PATH_MAX];    /* from the header; empty if none */
     char auto_backing_file[PATH_MAX];
     char backing_format[16];
+    /* What the image itself says, whatever the backing file is by now. */
+    char *header_backing_file;      /* NULL if it names none */
+    char header_backing_format[16];
 
     /* Edges. Graph write lock to change. */
     QTAILQ_HEAD(, BdrvChild) children;

@@ -271,6 +271,14 @@ typedef struct Drop {
     BlockDriverState *one, *two, *mid, *base;
 } Drop;
 
+/* It has been given another backing file than its header names. */
+static void drop_name(BlockDriverState *bs)
+{
+    g_strlcpy(test_node(bs)->header, "old", sizeof(test_node(bs)->header));
+    bs->header_backing_file = g_strdup("old");
+    g_strlcpy(bs->backing_file, "now", sizeof(bs->backing_file));
+}
+
 static Drop drop_new(void)
 {
     Drop d;
@@ -281,10 +289,8 @@ static Drop drop_new(void)
     d.two = test_overlay("two", d.mid, 0);
     /* Whoever makes two writable needs its file to be so. */
     d.two->file->bs->open_flags |= BDRV_O_RDWR;
-    g_strlcpy(test_node(d.one)->header, "old", sizeof(test_node(d.one)->header));
-    g_strlcpy(test_node(d.two)->header, "old", sizeof(test_node(d.two)->header));
-    g_strlcpy(d.one->backing_file, "old", sizeof(d.one->backing_file));
-    g_strlcpy(d.two->backing_file, "old", sizeof(d.two->backing_file));
+    drop_name(d.one);
+    drop_name(d.two);
     return d;
 }
 
@@ -351,8 +357,8 @@ static void test_drop_fails(void)
         g_assert_cmpstr(before, ==, after);
         g_assert_cmpstr(test_node(d.one)->header, ==, "old");
         g_assert_cmpstr(test_node(d.two)->header, ==, "old");
-        g_assert_cmpstr(d.one->backing_file, ==, "old");
-        g_assert_cmpstr(d.two->backing_file, ==, "old");
+        g_assert_cmpstr(d.one->backing_file, ==, "now");
+        g_assert_cmpstr(d.two->backing_file, ==, "now");
         g_assert_true(bdrv_is_read_only(d.two));
         g_assert_cmphex(test_node(leaf)->perm, ==, BLK_PERM_CONSISTENT_READ);
         bdrv_claim_owner_free(job);
