@@ -231,6 +231,9 @@ void bdrv_edge_remove_tran(BdrvChild *child, Transaction *tran)
 typedef struct EdgeRedirect {
     BdrvChild *child;
     BlockDriverState *old_bs;   /* the edge's former reference */
+    /* NULL unless it is a node. A claim that goes with the edge's leaving may
+     * have the last other reference, and comes back with an abort. */
+    BlockDriverState *parent;
 } EdgeRedirect;
 
 static void edge_redirect(BdrvChild *child, BlockDriverState *new_bs)
@@ -262,10 +265,18 @@ static void edge_redirect_commit(void *opaque)
     bdrv_unref(r->old_bs);
 }
 
+static void edge_redirect_clean(void *opaque)
+{
+    EdgeRedirect *r = opaque;
+
+    bdrv_unref(r->parent);
+    g_free(r);
+}
+
 static TransactionActionDrv edge_redirect_drv = {
     .commit = edge_redirect_commit,
     .abort = edge_redirect_abort,
-    .clean = g_free,
+    .clean = edge_redirect_clean,
 };
 
 void bdrv_edge_redirect_tran(BdrvChild *child, BlockDriverState *new_bs,
@@ -275,6 +286,9 @@ void bdrv_edge_redirect_tran(BdrvChild *child, BlockDriverState *new_bs,
 
     assert(bdrv_graph_is_write_locked());
     *r = (EdgeRedirect) { .child = child, .old_bs = child->bs };
+    if (child->klass->parent_is_bds) {
+        r->parent = bdrv_ref(child->opaque);
+    }
     bdrv_ref(new_bs);
     edge_redirect(child, new_bs);
     tran_add(tran, &edge_redirect_drv, r);

@@ -162,6 +162,35 @@ static void test_abort(void)
     filter_free(&f);
 }
 
+/* The same for an edge whose parent only the claim keeps. */
+static void test_abort_of_last_user(void)
+{
+    Filter f = filter_new();
+    BlockDriverState *other = test_overlay("other", NULL, 0);
+    BdrvChild *edge = f.user->backing;
+    Transaction *tran = tran_new();
+
+    bdrv_claim_incoming(f.job, f.filter, &error_abort);
+    bdrv_unref(f.user);
+    f.user = NULL;
+    /* Not all nodes: that would keep the user. */
+    bdrv_drained_begin(f.filter);
+    bdrv_drained_begin(other);
+    bdrv_graph_wrlock();
+    g_assert_true(bdrv_replace_child_tran(edge, other, f.job, tran,
+                                          &error_abort));
+    tran_abort(tran);
+    bdrv_graph_wrunlock();
+    bdrv_drained_end(other);
+    bdrv_drained_end(f.filter);
+
+    g_assert_nonnull(bdrv_find_node("user"));
+    g_assert_true(edge->bs == f.filter);
+    g_assert_cmpuint(changes(edge, f.job), ==, 1);
+    bdrv_unref(other);
+    filter_free(&f);
+}
+
 /* A job that claims an edge does not hand it to another job's filter. */
 static void test_into_foreign_filter(void)
 {
@@ -341,6 +370,8 @@ int main(int argc, char **argv)
     g_test_add_func("/claim/incoming/all-or-none", test_all_or_none);
     g_test_add_func("/claim/incoming/come-and-go", test_come_and_go);
     g_test_add_func("/claim/incoming/abort", test_abort);
+    g_test_add_func("/claim/incoming/abort-of-last-user",
+                    test_abort_of_last_user);
     g_test_add_func("/claim/incoming/foreign-filter",
                     test_into_foreign_filter);
     g_test_add_func("/claim/incoming/release-closes-users",
