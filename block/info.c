@@ -163,3 +163,11 @@ ImageInfo *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
     }
     return first;
 }
+
+bool bdrv_has_other_writer(BlockDriverState *bs)
+{
+    while (bs && bs->drv && !bs->drv->bdrv_has_other_writer) {
+        bs = bdrv_primary_bs(bs);
+    }
+    return bs && bs->drv && bs->drv->bdrv_has_other_writer(bs) > 0;
+}

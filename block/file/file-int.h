@@ -51,6 +51,9 @@ int file_locks_give(FileLocks *locks, int fd, uint64_t perm,
  */
 int file_locks_copy(const FileLocks *locks, int fd, Error **errp);
 
+/* Whether somebody else holds the write permission; see block_int.h. */
+int file_has_other_writer(BlockDriverState *bs);
+
 /* --- extents.c ---------------------------------------------------------- */
 
 #define FILE_EXTENT_SLOTS 8

@@ -352,6 +352,7 @@ BlockDriver bdrv_file = {
     .reopen_options = file_reopen_options,
     .bdrv_check_perm = file_check_perm,
     .bdrv_set_perm = file_set_perm,
+    .bdrv_has_other_writer = file_has_other_writer,
     .bdrv_refresh_limits = file_refresh_limits,
     .bdrv_co_preadv = file_co_preadv,
     .bdrv_co_pwritev = file_co_pwritev,

@@ -158,3 +158,13 @@ int file_locks_copy(const FileLocks *locks, int fd, Error **errp)
     }
     return ret;
 }
+
+int file_has_other_writer(BlockDriverState *bs)
+{
+    BDRVFileState *s = bs->opaque;
+    int ret = qemu_lock_fd_test(s->fd,
+                                LOCK_BASE_PERM + __builtin_ctz(BLK_PERM_WRITE),
+                                1, true);
+
+    return ret == -EAGAIN ? 1 : ret;
+}

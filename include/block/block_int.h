@@ -108,6 +108,12 @@ struct BlockDriver {
                             uint64_t parent_perm, uint64_t parent_shared,
                             uint64_t *nperm, uint64_t *nshared);
 
+    /*
+     * 1 if somebody else, in whatever process, may write to it at this moment,
+     * 0 if not, -ENOTSUP if that cannot be told.
+     */
+    int (*bdrv_has_other_writer)(BlockDriverState *bs);
+
     /* Fills bs->bl beyond what was merged from the children. */
     void (*bdrv_refresh_limits)(BlockDriverState *bs, Error **errp);
 

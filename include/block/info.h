@@ -22,6 +22,12 @@ BlockGraphInfo *bdrv_query_block_graph_info(BlockDriverState *bs, bool limits,
 ImageInfo *bdrv_query_image_info(BlockDriverState *bs, Error **errp);
 
 /*
+ * Whether somebody else, in any process, has the file that @bs leads to open
+ * for writing. False also if nobody can tell (no locks there).
+ */
+bool bdrv_has_other_writer(BlockDriverState *bs);
+
+/*
  * The functions below append whole lines to @out, each indented by
  * 4 * @indentation blanks.
  */
