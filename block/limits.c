@@ -78,6 +78,10 @@ bool bdrv_refresh_limits(BlockDriverState *bs, Error **errp)
             merge_limits(bl, &child->bs->bl);
         }
     }
+    child = bdrv_filter_child(bs);
+    if (child) {
+        bl->compress_alignment = child->bs->bl.compress_alignment;
+    }
     if (bs->drv->bdrv_refresh_limits) {
         bs->drv->bdrv_refresh_limits(bs, errp);
         if (*errp) {

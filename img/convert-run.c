@@ -220,7 +220,7 @@ static bool open_target(Convert *c)
     if (!c->out) {
         return false;
     }
-    if (a->compressed && !blk_bs(c->out)->drv->bdrv_co_pwritev_compressed) {
+    if (a->compressed && !blk_bs(c->out)->bl.compress_alignment) {
         error_report("Compression not supported for this file format");
         return false;
     }

@@ -6,6 +6,7 @@
 #include "util/osdep.h"
 #include "block/driver-table.h"
 #include "block/filters/blkdebug.h"
+#include "block/filters/filter.h"
 
 typedef struct BDRVBlkdebugState {
     /* Fixed by open; 0: not given. */
@@ -22,7 +23,7 @@ typedef struct BDRVBlkdebugState {
     BlkdebugRules rules;
 } BDRVBlkdebugState;
 
-/* --- file name: blkdebug:[CONFIG]:IMAGE --- */
+/* --- file name: blkdebug:[CONFIG]:IMAGE, or IMAGE --- */
 
 /* What opens @filename, as a nested dictionary. */
 static QDict *describe_image(const char *filename, Error **errp)
@@ -48,28 +49,32 @@ static bool blkdebug_parse_filename(const char *filename, QDict *options,
                                     Error **errp)
 {
     static const char prefix[] = "blkdebug:";
-    const char *colon;
+    g_autofree char *config = NULL;
     QDict *image;
 
     if (g_str_has_prefix(filename, prefix)) {
+        const char *colon;
+
         filename += strlen(prefix);
-    }
-    colon = strchr(filename, ':');
-    if (!colon) {
-        error_setg(errp, "blkdebug requires both config file and image path");
-        return false;
+        colon = strchr(filename, ':');
+        if (!colon) {
+            error_setg(errp, "blkdebug requires both config file and image "
+                       "path");
+            return false;
+        }
+        config = g_strndup(filename, colon - filename);
+        filename = colon + 1;
     }
     if (qdict_haskey(options, "image")) {
         error_setg(errp, "Cannot specify 'image' and a filename");
         return false;
     }
-    image = describe_image(colon + 1, errp);
+    image = describe_image(filename, errp);
     if (!image) {
         return false;
     }
     qdict_put(options, "image", image);
-    if (colon != filename) {
-        g_autofree char *config = g_strndup(filename, colon - filename);
+    if (config && *config) {
         qdict_put_str(options, "config", config);
     }
     return true;
@@ -161,22 +166,6 @@ static bool parse_rules(BDRVBlkdebugState *s, const BlockdevOptionsBlkdebug *o,
     return true;
 }
 
-static void blkdebug_refresh_flags(BlockDriverState *bs)
-{
-    BlockDriverState *child = bs->file->bs;
-
-    bs->supported_read_flags = child->supported_read_flags;
-    bs->supported_write_flags =
-        BDRV_REQ_WRITE_UNCHANGED |
-        (child->supported_write_flags & BDRV_REQ_FUA);
-    bs->supported_zero_flags =
-        BDRV_REQ_WRITE_UNCHANGED |
-        (child->supported_zero_flags &
-         (BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK));
-    bs->supported_truncate_flags =
-        child->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
-}
-
 static int blkdebug_open(BlockDriverState *bs, BlockdevOptions *options,
                          int flags, Error **errp)
 {
@@ -197,7 +186,7 @@ static int blkdebug_open(BlockDriverState *bs, BlockdevOptions *options,
         return -EINVAL;
     }
     s->config = g_strdup(o->config);
-    blkdebug_refresh_flags(bs);
+    filter_refresh_flags(bs);
     blkdebug_start(&s->rules);
     return 0;
 }
@@ -208,13 +197,6 @@ static void blkdebug_close(BlockDriverState *bs)
 
     blkdebug_rules_destroy(&s->rules);
     g_free(s->config);
-}
-
-static int blkdebug_reopen_prepare(BDRVReopenState *state,
-                                   BlockReopenQueue *queue, Error **errp)
-{
-    /* The image may be another one; rules and limits stay. */
-    return 0;
 }
 
 static void blkdebug_child_perm(BlockDriverState *bs, BdrvChild *child,
@@ -234,7 +216,7 @@ static void blkdebug_refresh_limits(BlockDriverState *bs, Error **errp)
 {
     BDRVBlkdebugState *s = bs->opaque;
 
-    blkdebug_refresh_flags(bs);
+    filter_refresh_flags(bs);
     if (s->align) {
         bs->bl.request_alignment = MAX(bs->bl.request_alignment,
                                        (uint32_t)s->align);
@@ -446,7 +428,7 @@ BlockDriver bdrv_blkdebug = {
     .bdrv_parse_filename = blkdebug_parse_filename,
     .bdrv_open = blkdebug_open,
     .bdrv_close = blkdebug_close,
-    .bdrv_reopen_prepare = blkdebug_reopen_prepare,
+    .bdrv_reopen_prepare = filter_reopen_prepare,
     .bdrv_child_perm = blkdebug_child_perm,
     .bdrv_refresh_limits = blkdebug_refresh_limits,
     .bdrv_co_preadv = blkdebug_co_preadv,

@@ -20,6 +20,7 @@ static void qcow2_refresh_limits(BlockDriverState *bs, Error **errp)
 
     bs->bl.pwrite_zeroes_alignment = s->cluster_size;
     bs->bl.pdiscard_alignment = s->cluster_size;
+    bs->bl.compress_alignment = s->cluster_size;
 }
 
 static int64_t coroutine_fn qcow2_co_getlength(BlockDriverState *bs)

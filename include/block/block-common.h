@@ -180,6 +180,9 @@ typedef struct BlockLimits {
     size_t min_mem_alignment;      /* of buffers, for direct I/O */
     size_t opt_mem_alignment;
     int max_iov;
+    /* Compressed writes are of multiples of it, in bytes; 0: there are none.
+     * Filters have that of the node below. */
+    uint32_t compress_alignment;
 } BlockLimits;
 
 typedef struct BlockSizes {

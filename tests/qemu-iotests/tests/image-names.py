@@ -130,6 +130,19 @@ class ImageNames(iotests.TestCase):
         self.assertEqual(out.count('read failed: Input/output error'), 1)
         self.assertEqual(out.count('read 4096/4096'), 1)
 
+    def test_blkdebug_without_a_prefix(self):
+        """The name is the image's, with its own prefix or none."""
+        os.rename(self.path('a'), self.path('x:y'))
+        for name in './x:y', 'file:x:y', 'blkdebug::./x:y':
+            self.io(None, f'open -o file.driver=blkdebug {name}',
+                    'read -P 1 0 64k', fmt=None)
+        for name, message in (('x:y', "Unknown protocol 'x'"),
+                              ('blkdebug:y', 'blkdebug requires both config '
+                                             'file and image path')):
+            result = self.io(None, f'open -o file.driver=blkdebug {name}',
+                             fmt=None, rc=None)
+            self.assertIn(message, result.stdout + result.stderr)
+
     def test_blkdebug_configuration_file(self):
         self.write_file('conf', b'[inject-error]\nevent = "read_aio"\n'
                                 b'errno = "5"\nonce = "on"\n')
