@@ -8,6 +8,7 @@
 
 BlockDriver *const bdrv_drivers[] = {
     &bdrv_blkdebug,
+    &bdrv_compress,
     &bdrv_concat,
     &bdrv_file,
     &bdrv_host_device,

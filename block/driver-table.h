@@ -17,6 +17,7 @@ extern BlockDriver bdrv_raw;
 
 /* Filters and nodes made of several others. */
 extern BlockDriver bdrv_blkdebug;
+extern BlockDriver bdrv_compress;
 extern BlockDriver bdrv_concat;
 
 #endif
