@@ -10,6 +10,7 @@ BlockDriver *const bdrv_drivers[] = {
     &bdrv_blkdebug,
     &bdrv_compress,
     &bdrv_concat,
+    &bdrv_copy_on_read,
     &bdrv_file,
     &bdrv_host_device,
     &bdrv_null_aio,

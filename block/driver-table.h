@@ -19,5 +19,6 @@ extern BlockDriver bdrv_raw;
 extern BlockDriver bdrv_blkdebug;
 extern BlockDriver bdrv_compress;
 extern BlockDriver bdrv_concat;
+extern BlockDriver bdrv_copy_on_read;
 
 #endif
