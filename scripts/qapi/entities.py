@@ -180,22 +180,39 @@ class Alternate(Type):
 
 
 class Command:
-    def __init__(self, name, pos, cond, features):
+    """`flags` has every key of schema._COMMAND_FLAGS; `arg` is an Object, or
+    None if there are no arguments."""
+
+    def __init__(self, name, pos, cond, features, doc):
         self.name = name
         self.pos = pos
         self.cond = cond
         self.features = features
+        self.doc = doc
         self.arg = None
         self.ret = None
         self.boxed = False
         self.flags = {}
 
+    @property
+    def c_name(self):
+        return c_name(self.name, False)
+
 
 class Event:
-    def __init__(self, name, pos, cond, features):
+    """`throttle`: None, or what is told apart when the event's rate is
+    limited: the name of a string member, or '*' for nothing."""
+
+    def __init__(self, name, pos, cond, features, doc):
         self.name = name
         self.pos = pos
         self.cond = cond
         self.features = features
+        self.doc = doc
         self.arg = None
         self.boxed = False
+        self.throttle = None
+
+    @property
+    def c_name(self):
+        return c_name(self.name, False).lower()

@@ -22,7 +22,7 @@ _KEYS = {
     'command': ((), ('data', 'boxed', 'returns', 'gen', 'success-response',
                      'allow-oob', 'allow-preconfig', 'coroutine', 'if',
                      'features')),
-    'event': ((), ('data', 'boxed', 'if', 'features')),
+    'event': ((), ('data', 'boxed', 'throttle', 'if', 'features')),
 }
 _COMMAND_FLAGS = {'gen': True, 'success-response': True, 'allow-oob': False,
                   'allow-preconfig': False, 'coroutine': False}
@@ -105,10 +105,11 @@ class Schema:
         elif kind in ('struct', 'union'):
             ent = Object(name, expr.pos, cond, feats, expr.doc)
         elif kind == 'command':
-            self.commands[name] = Command(name, expr.pos, cond, feats)
+            self.commands[name] = Command(name, expr.pos, cond, feats,
+                                          expr.doc)
             return
         else:
-            self.events[name] = Event(name, expr.pos, cond, feats)
+            self.events[name] = Event(name, expr.pos, cond, feats, expr.doc)
             return
         self.types[name] = ent
 
@@ -301,7 +302,17 @@ class Schema:
                                  "command '%s'" % cmd.name)
 
     def _resolve_event(self, expr):
-        self._argument(expr, 'event', self.events[expr.members['event']])
+        event = self.events[expr.members['event']]
+        self._argument(expr, 'event', event)
+        key = expr.members.get('throttle')
+        if key is None:
+            return
+        members = event.arg.all_members() if event.arg else []
+        if key != '*' and key not in [m.name for m in members
+                                      if m.type.name == 'str']:
+            raise QAPIError(expr.pos, "'throttle' of event '%s' takes '*' or"
+                            " the name of a string member" % event.name)
+        event.throttle = key
 
     # --- third pass: whether it is consistent ---
 
@@ -394,3 +405,8 @@ class Schema:
     def user_types(self):
         """Types from schema files, in order of definition."""
         return [typ for typ in self.types.values() if typ not in BUILTINS]
+
+    def own_arrays(self, names):
+        """Lists to emit, see names_for() in main.py."""
+        return [arr for arr in self.arrays.values()
+                if names['builtins'] or arr.element not in BUILTINS]

@@ -3,7 +3,10 @@
 """The schema generator: each mistake is reported with file and line, and what is
 right comes out as C.  TAP on stdout; run it from anywhere."""
 
+import ast
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -121,6 +124,13 @@ MISTAKES = {
     'command-doc': ("##\n# @c:\n#\n# @b: no\n##\n"
                     "{ 'command': 'c', 'data': { 'a': 'int' } }", 1,
                     "'b' is documented but"),
+    'throttle-member': ("{ 'event': 'E', 'data': { 'a': 'int' },\n"
+                        "  'throttle': 'a' }", 1, 'name of a string member'),
+    'throttle-nothing': ("{ 'event': 'E', 'throttle': 'a' }", 1,
+                         'name of a string member'),
+    'event-doc': ("##\n# @E:\n#\n# @b: no\n##\n"
+                  "{ 'event': 'E', 'data': { 'a': 'int' } }", 1,
+                  "'b' is documented but"),
     'no-include': ("{ 'include': 'absent.json' }", 1, 'no such file'),
     'self-include': ("{ 'include': 'schema.json' }", 1, 'includes itself'),
 }
@@ -166,12 +176,19 @@ GOOD = """
 { 'alternate': 'A', 'data': { 'o': 'Derived', 's': 'str', 'n': 'null' } }
 { 'command': 'do-it', 'data': { '*x': 'int' }, 'returns': [ 'Derived' ],
   'allow-oob': true }
+{ 'command': 'do-boxed', 'data': 'U', 'boxed': true, 'coroutine': true,
+  'features': [ 'unstable' ], 'if': 'CONFIG_U' }
+{ 'command': 'do-raw', 'gen': false }
 { 'event': 'IT_HAPPENED', 'data': 'Derived', 'boxed': true }
+{ 'event': 'AGAIN', 'data': { 'who': 'str', '*n': 'int' },
+  'throttle': 'who' }
+{ 'event': 'ALWAYS', 'throttle': '*' }
 """
 
 OTHER = "{ 'struct': 'Other', 'data': { 'o': 'number' } }\n"
 
-EXPECTED = [
+EXPECTED = {
+  'qapi-types.h': [
     'typedef enum E {\n    PRE_A,\n#if defined(CONFIG_B)\n    PRE_B_C,\n'
     '#endif\n    PRE__MAX,\n} E;',
     'struct Derived {\n    double o;\n    bool has_flag;\n    bool flag;\n'
@@ -183,6 +200,38 @@ EXPECTED = [
     '        char *s;\n        QNull *n;\n    } u;\n};',
     '#if defined(CONFIG_U)\n\nstruct U {\n    E t;',
     'static inline Other *qapi_Derived_base(const Derived *obj)',
+],
+  'qapi-commands.h': [
+    'DerivedList *qmp_do_it(bool has_x, int64_t x,\n',
+    'void qmp_do_raw(QDict *args, QObject **ret, Error **errp);',
+    '#if defined(CONFIG_U)\ncoroutine_fn void qmp_do_boxed(U *arg,\n'
+    '    Error **errp);\n#endif',
+    'extern const QmpCommand qmp_commands[];',
+  ],
+  'qapi-commands.c': [
+    '    { "do-it", marshal_do_it, QCO_ALLOW_OOB },\n',
+    '    { "do-raw", qmp_do_raw, QCO_NO_OPTIONS },\n',
+    '    { "do-boxed", marshal_do_boxed, QCO_COROUTINE | QCO_UNSTABLE },\n',
+  ],
+  'qapi-events.h': [
+    'void qapi_event_send_it_happened(Derived *data);',
+    'void qapi_event_send_again(const char *who,\n    bool has_n, int64_t n);',
+    'void qapi_event_send_always(void);',
+  ],
+  'qapi-events.c': [
+    '.name = "IT_HAPPENED", .throttled = false, .throttle_key = NULL,',
+    '.name = "AGAIN", .throttled = true, .throttle_key = "who",',
+    '.name = "ALWAYS", .throttled = true, .throttle_key = NULL,',
+  ],
+}
+
+# Conditions of the schema and what query-qmp-schema then knows.
+INTROSPECTION = [
+    ((), ['do-it', 'do-raw', 'IT_HAPPENED', 'AGAIN', 'ALWAYS']),
+    (('CONFIG_U', 'CONFIG_B', 'CONFIG_X', 'CONFIG_Y'),
+     ['do-boxed', 'do-it', 'do-raw', 'IT_HAPPENED', 'AGAIN', 'ALWAYS']),
+    (('CONFIG_U', 'CONFIG_Y'),
+     ['do-boxed', 'do-it', 'do-raw', 'IT_HAPPENED', 'AGAIN', 'ALWAYS']),
 ]
 
 
@@ -216,12 +265,14 @@ def check_good():
         res = generate(directory, GOOD)
         if res.returncode or res.stderr:
             return res.stderr
+        for name, parts in EXPECTED.items():
+            with open(os.path.join(directory, name),
+                      encoding='utf-8') as handle:
+                text = handle.read()
+            for part in parts:
+                if part not in text:
+                    return '%s lacks %r' % (name, part)
         path = os.path.join(directory, 'qapi-types.h')
-        with open(path, encoding='utf-8') as handle:
-            text = handle.read()
-        for part in EXPECTED:
-            if part not in text:
-                return 'lacks ' + repr(part)
         # text that stays the same is not written again
         os.utime(path, (1, 1))
         generate(directory, GOOD)
@@ -230,10 +281,40 @@ def check_good():
     return None
 
 
+def introspect(directory, defines):
+    """The JSON as a C compiler sees it under these conditions."""
+    with open(os.path.join(directory, 'qapi-introspect.c'),
+              encoding='utf-8') as handle:
+        text = handle.read()
+    text = text[text.index('const char qmp_schema_json'):]
+    res = subprocess.run(
+        [os.environ.get('CC', 'cc').split()[-1], '-E', '-P', '-x', 'c', '-']
+        + ['-D' + name for name in defines],
+        input=text, text=True, capture_output=True, check=True)
+    pieces = re.findall(r'"((?:[^"\\]|\\.)*)"', res.stdout)
+    return json.loads(''.join(ast.literal_eval('"%s"' % p) for p in pieces))
+
+
+def check_introspection():
+    with tempfile.TemporaryDirectory() as directory:
+        generate(directory, GOOD)
+        for defines, names in INTROSPECTION:
+            schema = introspect(directory, defines)
+            found = [e['name'] for e in schema
+                     if e['meta-type'] in ('command', 'event')]
+            if sorted(found) != sorted(names):
+                return '%s: found %s' % (defines, found)
+            enum = next(e for e in schema if e['meta-type'] == 'enum')
+            if ('b-c' in enum['values']) != ('CONFIG_B' in defines):
+                return '%s: values %s' % (defines, enum['values'])
+    return None
+
+
 def main():
     checks = [(name, lambda args=args: check_mistake(*args))
               for name, args in MISTAKES.items()]
     checks.append(('good', check_good))
+    checks.append(('introspection', check_introspection))
     print('1..%d' % len(checks))
     failed = 0
     for num, (name, check) in enumerate(checks, 1):
