@@ -8,6 +8,7 @@
 #include <signal.h>
 #include "block/block.h"
 #include "io/io.h"
+#include "objects/object.h"
 #include "qobject/keyval.h"
 #include "util/aio.h"
 #include "util/trace.h"
@@ -88,12 +89,19 @@ static bool enable_trace(const char *arg)
     return true;
 }
 
-static void refuse_object(const char *definition)
+/* It lives as long as the program. */
+static bool add_object(const char *definition)
 {
-    g_autoptr(QDict) opts = keyval_parse_opts(definition, "qom-type", NULL);
-    const char *type = qdict_get_try_str(opts, "qom-type");
+    Error *err = NULL;
 
-    error_report("--object: there is no object type '%s'", type ?: "");
+    if (user_object_print_help(definition)) {
+        exit(0);
+    }
+    if (!user_object_add_from_option(definition, &err)) {
+        error_report_err(err);
+        return false;
+    }
+    return true;
 }
 
 static bool parse_option(Io *io, Args *a, int c)
@@ -114,8 +122,7 @@ static bool parse_option(Io *io, Args *a, int c)
     case 'T':
         return enable_trace(optarg);
     case OPTION_OBJECT:
-        refuse_object(optarg);
-        return false;
+        return add_object(optarg);
     case OPTION_IMAGE_OPTS:
         a->image_opts = true;
         return true;

@@ -11,6 +11,7 @@
 #include "block/dirty-bitmap.h"
 #include "block/graph-internal.h"
 #include "util/cutils.h"
+#include "util/id.h"
 
 /* All nodes, oldest first. Main thread. */
 static QTAILQ_HEAD(, BlockDriverState) all_nodes =
@@ -19,19 +20,6 @@ static QTAILQ_HEAD(, BlockDriverState) all_nodes =
 /* Nodes without references that still have to be closed. Main thread. */
 static GQueue unref_queue = G_QUEUE_INIT;
 static bool unref_running;
-
-static bool node_name_wellformed(const char *name)
-{
-    if (!g_ascii_isalpha(name[0])) {
-        return false;
-    }
-    for (const char *p = name; *p; p++) {
-        if (!g_ascii_isalnum(*p) && !strchr("-._", *p)) {
-            return false;
-        }
-    }
-    return true;
-}
 
 static bool node_assign_name(BlockDriverState *bs, const char *node_name,
                              Error **errp)
@@ -44,7 +32,7 @@ static bool node_assign_name(BlockDriverState *bs, const char *node_name,
                  generated++);
         return true;
     }
-    if (!node_name_wellformed(node_name)) {
+    if (!id_wellformed(node_name)) {
         error_setg(errp, "Invalid node-name: '%s'", node_name);
         return false;
     }

@@ -3,6 +3,7 @@
 #include "util/osdep.h"
 #include "img/img.h"
 #include "block/block.h"
+#include "objects/object.h"
 #include "qobject/keyval.h"
 #include "qobject/qjson.h"
 #include "util/cutils.h"
@@ -40,20 +41,29 @@ void img_usage_error(const ImgCmd *cmd, const char *fmt, ...)
 
 /* --- options --- */
 
-/* No object type exists, so every definition is refused, by its type. */
-static void refuse_object(const char *definition)
+/* Objects live as long as the program. Exits for help and errors. */
+static void add_object(const char *definition, int exit_status)
 {
-    g_autoptr(QDict) opts = keyval_parse_opts(definition, "qom-type", NULL);
-    const char *type = qdict_get_try_str(opts, "qom-type");
+    Error *err = NULL;
 
-    error_report("--object: there is no object type '%s'", type ?: "");
+    if (user_object_print_help(definition)) {
+        exit(0);
+    }
+    if (!user_object_add_from_option(definition, &err)) {
+        error_report_err(err);
+        exit(exit_status);
+    }
 }
 
 int img_getopt(const ImgCmd *cmd, int argc, char **argv, const char *optstring,
                const struct option *longopts, int object_error)
 {
-    int c = getopt_long(argc, argv, optstring, longopts, NULL);
+    int c;
 
+    while ((c = getopt_long(argc, argv, optstring, longopts, NULL)) ==
+           OPTION_OBJECT) {
+        add_object(optarg, object_error);
+    }
     switch (c) {
     case 'h':
         print_help(cmd);
@@ -63,9 +73,6 @@ int img_getopt(const ImgCmd *cmd, int argc, char **argv, const char *optstring,
     case '?':
         error_report("unrecognized option '%s'", argv[optind - 1]);
         break;
-    case OPTION_OBJECT:
-        refuse_object(optarg);
-        exit(object_error);
     default:
         return c;
     }

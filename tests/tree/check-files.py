@@ -12,7 +12,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(
 SPDX = 'SPDX-License-Identifier: GPL-2.0-or-later'
 # What each directory may include from, besides itself and what is above it in
 # this list. The longest prefix counts.
-LAYERS = ('util', 'qobject', 'qapi', 'block', 'img', 'io')
+LAYERS = ('util', 'qobject', 'qapi', 'sockets', 'objects', 'block', 'chardev',
+          'monitor', 'blockdev', 'img', 'io')
 DRIVERS = ('block/file', 'block/formats', 'block/qcow2', 'block/filters')
 
 

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Throttle groups.
+ *
+ * 1. Everything is under the group's lock, which is short and a leaf.
+ * 2. A request starts at once if nobody of its direction waits and the buckets
+ *    allow it. Else it is queued with its member.
+ * 3. While somebody waits, the timer of the direction is armed for when the next
+ *    one may start. It lets go as many as may, one member after the other. The
+ *    timers are the main loop's.
+ */
+#include "util/osdep.h"
+#include "objects/throttle-group.h"
+#include "util/aio.h"
+#include "util/lockable.h"
+#include "util/timer.h"
+
+/* On the stack of the coroutine that waits. */
+typedef struct ThrottleWaiter {
+    Coroutine *co;
+    int64_t bytes;
+    QSIMPLEQ_ENTRY(ThrottleWaiter) next;
+} ThrottleWaiter;
+
+typedef struct ThrottleTimer {
+    ThrottleGroup *group;
+    ThrottleDirection direction;
+    QEMUTimer timer;
+} ThrottleTimer;
+
+struct ThrottleGroup {
+    QemuMutex lock;
+    ThrottleState state;
+    QTAILQ_HEAD(, ThrottleMember) members;
+    unsigned nb_waiting[THROTTLE_DIRECTIONS];
+    /* Who comes next, NULL: the first of all. */
+    ThrottleMember *turn[THROTTLE_DIRECTIONS];
+    ThrottleTimer timers[THROTTLE_DIRECTIONS];
+};
+
+/* --- waiting --- */
+
+static int64_t clock_ns(void)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+}
+
+static void let_go(ThrottleMember *member, ThrottleDirection direction)
+{
+    ThrottleGroup *group = member->group;
+    ThrottleWaiter *w = QSIMPLEQ_FIRST(&member->waiting[direction]);
+
+    QSIMPLEQ_REMOVE_HEAD(&member->waiting[direction], next);
+    group->nb_waiting[direction]--;
+    throttle_account(&group->state, direction, w->bytes);
+    aio_co_wake(w->co);
+}
+
+/* The next member that has somebody waiting; there is one. */
+static ThrottleMember *take_turn(ThrottleGroup *group,
+                                 ThrottleDirection direction)
+{
+    ThrottleMember *m = group->turn[direction];
+
+    for (;;) {
+        if (!m) {
+            m = QTAILQ_FIRST(&group->members);
+        }
+        if (!QSIMPLEQ_EMPTY(&m->waiting[direction])) {
+            group->turn[direction] = QTAILQ_NEXT(m, next);
+            return m;
+        }
+        m = QTAILQ_NEXT(m, next);
+    }
+}
+
+/* Lets go who may, and sees to it that somebody comes back for the others. */
+static void serve(ThrottleGroup *group, ThrottleDirection direction)
+{
+    int64_t now = clock_ns();
+
+    while (group->nb_waiting[direction]) {
+        int64_t wait = throttle_wait_ns(&group->state, direction, now);
+
+        if (wait) {
+            timer_mod_ns(&group->timers[direction].timer, now + wait);
+            return;
+        }
+        let_go(take_turn(group, direction), direction);
+    }
+}
+
+static void timer_cb(void *opaque)
+{
+    ThrottleTimer *t = opaque;
+
+    QEMU_LOCK_GUARD(&t->group->lock);
+    serve(t->group, t->direction);
+}
+
+void coroutine_fn throttle_member_wait(ThrottleMember *member,
+                                       ThrottleDirection direction,
+                                       int64_t bytes)
+{
+    ThrottleGroup *group = member->group;
+    ThrottleWaiter w = { .co = qemu_coroutine_self(), .bytes = bytes };
+
+    if (!throttle_config_limits(&group->state.cfg, direction)) {
+        return;     /* fixed when the group was made */
+    }
+    qemu_mutex_lock(&group->lock);
+    if (member->unlimited ||
+        (!group->nb_waiting[direction] &&
+         !throttle_wait_ns(&group->state, direction, clock_ns()))) {
+        throttle_account(&group->state, direction, bytes);
+        qemu_mutex_unlock(&group->lock);
+        return;
+    }
+    QSIMPLEQ_INSERT_TAIL(&member->waiting[direction], &w, next);
+    if (group->nb_waiting[direction]++ == 0) {
+        serve(group, direction);
+    }
+    qemu_mutex_unlock(&group->lock);
+    qemu_coroutine_yield();
+}
+
+void throttle_member_unlimited_begin(ThrottleMember *member)
+{
+    QEMU_LOCK_GUARD(&member->group->lock);
+    member->unlimited++;
+    for (int i = 0; i < THROTTLE_DIRECTIONS; i++) {
+        while (!QSIMPLEQ_EMPTY(&member->waiting[i])) {
+            let_go(member, i);
+        }
+    }
+}
+
+void throttle_member_unlimited_end(ThrottleMember *member)
+{
+    QEMU_LOCK_GUARD(&member->group->lock);
+    assert(member->unlimited);
+    member->unlimited--;
+}
+
+/* --- members --- */
+
+bool throttle_member_join(ThrottleMember *member, const char *id, Error **errp)
+{
+    UserObject *object = user_object_use(id, OBJECT_TYPE_THROTTLE_GROUP, errp);
+
+    if (!object) {
+        return false;
+    }
+    *member = (ThrottleMember){
+        .object = object,
+        .group = user_object_data(object),
+    };
+    for (int i = 0; i < THROTTLE_DIRECTIONS; i++) {
+        QSIMPLEQ_INIT(&member->waiting[i]);
+    }
+    QEMU_LOCK_GUARD(&member->group->lock);
+    QTAILQ_INSERT_TAIL(&member->group->members, member, next);
+    return true;
+}
+
+void throttle_member_leave(ThrottleMember *member)
+{
+    ThrottleGroup *group = member->group;
+
+    qemu_mutex_lock(&group->lock);
+    for (int i = 0; i < THROTTLE_DIRECTIONS; i++) {
+        assert(QSIMPLEQ_EMPTY(&member->waiting[i]));
+        if (group->turn[i] == member) {
+            group->turn[i] = QTAILQ_NEXT(member, next);
+        }
+    }
+    QTAILQ_REMOVE(&group->members, member, next);
+    qemu_mutex_unlock(&group->lock);
+    user_object_unuse(member->object);
+}
+
+const char *throttle_member_group_id(const ThrottleMember *member)
+{
+    return user_object_id(member->object);
+}
+
+/* --- the object --- */
+
+static bool set_value(bool has, int64_t value, int64_t *to)
+{
+    if (has) {
+        *to = value;
+    }
+    return has;
+}
+
+#define SET_BUCKET(cfg, type, limits, name)                                 \
+    do {                                                                    \
+        ThrottleBucket *b_ = &(cfg)->buckets[type];                         \
+        set_value((limits)->has_##name, (limits)->name, &b_->avg);          \
+        set_value((limits)->has_##name##_max, (limits)->name##_max,         \
+                  &b_->max);                                                \
+        set_value((limits)->has_##name##_max_length,                        \
+                  (limits)->name##_max_length, &b_->burst_length);          \
+    } while (0)
+
+static void config_from_limits(ThrottleConfig *cfg, const ThrottleLimits *l)
+{
+    throttle_config_init(cfg);
+    if (!l) {
+        return;
+    }
+    SET_BUCKET(cfg, THROTTLE_BPS_TOTAL, l, bps_total);
+    SET_BUCKET(cfg, THROTTLE_BPS_READ, l, bps_read);
+    SET_BUCKET(cfg, THROTTLE_BPS_WRITE, l, bps_write);
+    SET_BUCKET(cfg, THROTTLE_OPS_TOTAL, l, iops_total);
+    SET_BUCKET(cfg, THROTTLE_OPS_READ, l, iops_read);
+    SET_BUCKET(cfg, THROTTLE_OPS_WRITE, l, iops_write);
+    set_value(l->has_iops_size, l->iops_size, &cfg->op_size);
+}
+
+static void *throttle_group_create(const ObjectOptions *options, Error **errp)
+{
+    ThrottleConfig cfg;
+    ThrottleGroup *group;
+
+    config_from_limits(&cfg, options->u.throttle_group.limits);
+    if (!throttle_config_is_valid(&cfg, errp)) {
+        return NULL;
+    }
+    group = g_new0(ThrottleGroup, 1);
+    qemu_mutex_init(&group->lock);
+    QTAILQ_INIT(&group->members);
+    throttle_init(&group->state, &cfg, clock_ns());
+    for (int i = 0; i < THROTTLE_DIRECTIONS; i++) {
+        ThrottleTimer *t = &group->timers[i];
+
+        t->group = group;
+        t->direction = i;
+        aio_timer_init(qemu_get_aio_context(), &t->timer, QEMU_CLOCK_REALTIME,
+                       SCALE_NS, timer_cb, t);
+    }
+    return group;
+}
+
+static void throttle_group_destroy(void *data)
+{
+    ThrottleGroup *group = data;
+
+    assert(QTAILQ_EMPTY(&group->members));
+    for (int i = 0; i < THROTTLE_DIRECTIONS; i++) {
+        timer_del(&group->timers[i].timer);
+    }
+    qemu_mutex_destroy(&group->lock);
+    g_free(group);
+}
+
+const UserObjectClass throttle_group_class = {
+    .type = OBJECT_TYPE_THROTTLE_GROUP,
+    .create = throttle_group_create,
+    .destroy = throttle_group_destroy,
+};
