@@ -57,6 +57,9 @@ static void quiesce_nodes(GPtrArray *todo)
         if (qatomic_fetch_inc(&bs->quiesce_counter) > 0) {
             continue;
         }
+        if (bs->drv && bs->drv->bdrv_drained_begin) {
+            bs->drv->bdrv_drained_begin(bs);
+        }
         QLIST_FOREACH(edge, &bs->parents, next_parent) {
             /* Attached by whoever is in the middle of a graph change. */
             if (!edge->quiesced_parent) {
@@ -77,6 +80,9 @@ static void unquiesce_nodes(GPtrArray *todo)
         assert(old > 0);
         if (old > 1) {
             continue;
+        }
+        if (bs->drv && bs->drv->bdrv_drained_end) {
+            bs->drv->bdrv_drained_end(bs);
         }
         QLIST_FOREACH(edge, &bs->parents, next_parent) {
             if (edge->quiesced_parent) {

@@ -17,5 +17,6 @@ BlockDriver *const bdrv_drivers[] = {
     &bdrv_null_co,
     &bdrv_qcow2,
     &bdrv_raw,
+    &bdrv_throttle,
     NULL,
 };

@@ -20,5 +20,6 @@ extern BlockDriver bdrv_blkdebug;
 extern BlockDriver bdrv_compress;
 extern BlockDriver bdrv_concat;
 extern BlockDriver bdrv_copy_on_read;
+extern BlockDriver bdrv_throttle;
 
 #endif

@@ -237,6 +237,15 @@ struct BlockDriver {
     int (*bdrv_debug_resume)(BlockDriverState *bs, const char *tag);
     bool (*bdrv_debug_is_suspended)(BlockDriverState *bs, const char *tag);
 
+    /*
+     * The node becomes quiesced / is no longer: bs->quiesce_counter leaves, or
+     * is back at, zero. Requests that wait for something else than children
+     * must end by themselves from begin on. May come before bdrv_open ends.
+     * Must not wait. Optional.
+     */
+    void (*bdrv_drained_begin)(BlockDriverState *bs);
+    void (*bdrv_drained_end)(BlockDriverState *bs);
+
     /* An edge below appears or vanishes; optional. */
     void (*bdrv_attach_child)(BlockDriverState *bs, BdrvChild *child);
     void (*bdrv_detach_child)(BlockDriverState *bs, BdrvChild *child);
