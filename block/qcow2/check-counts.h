@@ -34,6 +34,16 @@ uint64_t qcow2_check_counts_add(Qcow2CheckCounts *counts, uint64_t cluster,
                                 uint64_t n, uint64_t max);
 
 /*
+ * How many of the @n clusters from @cluster on, until the first that has not,
+ * have exactly @value (0 or 1). Many at a time where that is so.
+ */
+uint64_t qcow2_check_counts_run(Qcow2CheckCounts *counts, uint64_t cluster,
+                                uint64_t n, unsigned value);
+/* Sets @n clusters from @cluster on to 1. */
+void qcow2_check_counts_fill(Qcow2CheckCounts *counts, uint64_t cluster,
+                             uint64_t n);
+
+/*
  * Numbers of the pages that exist in @a or @b (may be NULL), ascending; what
  * is in no page is 0. uint64_t elements; the caller unrefs.
  */

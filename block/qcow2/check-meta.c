@@ -29,6 +29,29 @@ static int compare_block_read(const void *a, const void *b)
            : x->read.offset > y->read.offset;
 }
 
+/* A word of a refcount block, as it is stored, with 1 for each cluster. */
+static uint64_t word_of_ones(const BDRVQcow2State *s)
+{
+    uint64_t word = 0;
+
+    for (int i = 0; i < 64 / s->refcount_bits; i++) {
+        qcow2_refcount_block_set(s, &word, i, 1);
+    }
+    return word;
+}
+
+/* How many of the whole words from @i to @end, in a row, are @ones. */
+static uint64_t words_of_ones(const uint64_t *words, uint64_t i, uint64_t end,
+                              uint64_t ones)
+{
+    uint64_t start = i;
+
+    while (i < end && words[i] == ones) {
+        i++;
+    }
+    return i - start;
+}
+
 static void coroutine_fn load_block(Qcow2Check *c, void *element, void *buf,
                                     int ret)
 {
@@ -39,6 +62,7 @@ static void coroutine_fn load_block(Qcow2Check *c, void *element, void *buf,
                      c->nb_clusters - first);
     const uint64_t *words = buf;
     uint64_t per_word = 64 / s->refcount_bits;
+    uint64_t ones = word_of_ones(s);
     uint64_t i;
 
     if (ret < 0) {
@@ -50,6 +74,16 @@ static void coroutine_fn load_block(Qcow2Check *c, void *element, void *buf,
         if (i % per_word == 0 && words[i / per_word] == 0) {
             i += per_word - 1;
             continue;
+        }
+        if (i % per_word == 0 && words[i / per_word] == ones) {
+            uint64_t run = words_of_ones(words, i / per_word,
+                                         n / per_word, ones) * per_word;
+
+            if (run) {
+                qcow2_check_counts_fill(c->disk, first + i, run);
+                i += run - 1;
+                continue;
+            }
         }
         qcow2_check_counts_set(c->disk, first + i,
                                qcow2_refcount_block_get(s, buf, i));

@@ -73,7 +73,23 @@ static size_t run_length(const ReadMany *rm, size_t first, size_t *bytes)
     return i - first;
 }
 
-static void coroutine_fn read_run(ReadMany *rm)
+/* A worker's memory, as large as its largest run so far needed. */
+typedef struct RunBuffer {
+    char *data;
+    size_t size;
+} RunBuffer;
+
+static char *get_buffer(ReadMany *rm, RunBuffer *b, size_t bytes)
+{
+    if (bytes > b->size) {
+        qemu_vfree(b->data);
+        b->data = qemu_try_blockalign(rm->c->bs->file->bs, bytes);
+        b->size = b->data ? bytes : 0;
+    }
+    return b->data;
+}
+
+static void coroutine_fn read_run(ReadMany *rm, RunBuffer *b)
 {
     size_t first = rm->next;
     uint64_t ticket = rm->next_ticket++;
@@ -84,7 +100,7 @@ static void coroutine_fn read_run(ReadMany *rm)
     count = run_length(rm, first, &bytes);
     rm->next += count;
 
-    buf = qemu_try_blockalign(rm->c->bs->file->bs, bytes);
+    buf = get_buffer(rm, b, bytes);
     ret = buf ? qcow2_check_pread(rm->c, element_at(rm, first)->offset, bytes,
                                   buf)
               : -ENOMEM;
@@ -104,7 +120,6 @@ static void coroutine_fn read_run(ReadMany *rm)
         }
         p += buf ? r->bytes : 0;
     }
-    qemu_vfree(buf);
     rm->turn++;
     qemu_co_queue_restart_all(&rm->waiting);
 }
@@ -112,10 +127,12 @@ static void coroutine_fn read_run(ReadMany *rm)
 static void coroutine_fn worker(void *opaque)
 {
     ReadMany *rm = opaque;
+    RunBuffer b = { 0 };
 
     while (rm->next < rm->n) {
-        read_run(rm);
+        read_run(rm, &b);
     }
+    qemu_vfree(b.data);
     qemu_co_wait_group_done(&rm->workers);
 }
 

@@ -184,6 +184,83 @@ uint64_t qcow2_check_counts_add(Qcow2CheckCounts *counts, uint64_t cluster,
     return n - fits;
 }
 
+/* --- runs --- */
+
+/* Clusters in a word of 2-bit numbers, and such a word with 1 everywhere. */
+#define PER_WORD 32
+#define ONES 0x5555555555555555ULL
+
+/* The same inside one page. */
+static unsigned page_run(const CountsPage *page, unsigned i, unsigned n,
+                         unsigned value)
+{
+    uint64_t word = value ? ONES : 0;
+    unsigned end = i + n, start = i;
+
+    while (i < end) {
+        if (page->width == 2 && i % PER_WORD == 0 && end - i >= PER_WORD &&
+            page->data[i / PER_WORD] == word) {
+            i += PER_WORD;
+        } else if (page_get(page, i) == value) {
+            i++;
+        } else {
+            break;
+        }
+    }
+    return i - start;
+}
+
+static void page_fill(CountsPage *page, unsigned i, unsigned n)
+{
+    unsigned end = i + n;
+
+    while (i < end) {
+        if (page->width == 2 && i % PER_WORD == 0 && end - i >= PER_WORD) {
+            page->data[i / PER_WORD] = ONES;
+            i += PER_WORD;
+        } else {
+            page_set(page, i++, 1);
+        }
+    }
+}
+
+uint64_t qcow2_check_counts_run(Qcow2CheckCounts *counts, uint64_t cluster,
+                                uint64_t n, unsigned value)
+{
+    uint64_t done = 0;
+
+    assert(value <= 1);
+    while (done < n) {
+        uint64_t at = cluster + done;
+        unsigned in_page = MIN(n - done,
+                               QCOW2_CHECK_PAGE_SIZE - (at & PAGE_MASK));
+        const CountsPage *page = find_page(counts,
+                                           at >> QCOW2_CHECK_PAGE_BITS);
+        unsigned same = page ? page_run(page, at & PAGE_MASK, in_page, value)
+                             : value ? 0 : in_page;
+
+        done += same;
+        if (same < in_page) {
+            break;
+        }
+    }
+    return done;
+}
+
+void qcow2_check_counts_fill(Qcow2CheckCounts *counts, uint64_t cluster,
+                             uint64_t n)
+{
+    while (n) {
+        unsigned in_page = MIN(n, QCOW2_CHECK_PAGE_SIZE -
+                                  (cluster & PAGE_MASK));
+
+        page_fill(page_for_value(counts, cluster >> QCOW2_CHECK_PAGE_BITS, 1),
+                  cluster & PAGE_MASK, in_page);
+        cluster += in_page;
+        n -= in_page;
+    }
+}
+
 static int compare_page_numbers(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a;

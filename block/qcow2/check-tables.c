@@ -256,46 +256,115 @@ static void coroutine_fn uncompressed_entry(Qcow2Check *c,
     }
 }
 
+/*
+ * Entries from @i on that are plain data clusters behind each other, all of
+ * them marked COPIED and in the file: how many, at least one for @entry; 0 if
+ * it is no such entry itself.
+ */
+static int plain_run(Qcow2Check *c, const uint64_t *l2, int i, uint64_t entry)
+{
+    uint64_t step = c->s->cluster_size;
+    uint64_t host = entry & L2E_OFFSET_MASK;
+    int max = c->s->l2_size - i;
+    int n = 1;
+
+    if (entry != (host | QCOW_OFLAG_COPIED) || !host ||
+        offset_into_cluster(c->s, host) || host + step > c->file_size) {
+        return 0;
+    }
+    max = MIN((uint64_t)max, (c->file_size - host) / step);
+    while (n < max && get_l2_entry(l2, i + n) == entry + n * step) {
+        n++;
+    }
+    return n;
+}
+
+/*
+ * Counts those of the @n plain entries in front that nobody has counted yet
+ * and that, if this matters, are stored with refcount 1, as COPIED says.
+ * Returns how many.
+ */
+static int count_plain(Qcow2Check *c, const Qcow2CheckL2 *table,
+                       uint64_t entry, int n, uint64_t *next_contiguous)
+{
+    uint64_t host = entry & L2E_OFFSET_MASK;
+    uint64_t cluster = host >> c->s->cluster_bits;
+
+    if (table->refs != 1) {
+        return 0;
+    }
+    n = qcow2_check_counts_run(c->refs, cluster, n, 0);
+    if (table->active && !c->fix) {
+        n = qcow2_check_counts_run(c->disk, cluster, n, 1);
+    }
+    if (n == 0) {
+        return 0;
+    }
+    qcow2_check_counts_fill(c->refs, cluster, n);
+    if (table->active) {
+        c->res->bfi.allocated_clusters += n;
+        c->res->bfi.fragmented_clusters +=
+            *next_contiguous && host != *next_contiguous;
+    }
+    *next_contiguous = host + (uint64_t)n * c->s->cluster_size;
+    return n;
+}
+
+static void coroutine_fn one_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
+                                   uint32_t index, uint64_t entry,
+                                   uint64_t *next_contiguous)
+{
+    QCow2ClusterType type = qcow2_get_cluster_type(c->s, entry);
+
+    if (type != QCOW2_CLUSTER_COMPRESSED && entry & L2E_STD_RESERVED_MASK) {
+        qcow2_check_bad_reference(
+            c, table->refs, "ERROR found l2 entry with reserved bits "
+            "set: %" PRIx64, entry);
+    }
+    switch (type) {
+    case QCOW2_CLUSTER_COMPRESSED:
+        compressed_entry(c, table, index, entry);
+        break;
+    case QCOW2_CLUSTER_ZERO_ALLOC:
+    case QCOW2_CLUSTER_NORMAL:
+        uncompressed_entry(c, table, index, entry,
+                           type == QCOW2_CLUSTER_ZERO_ALLOC, next_contiguous);
+        break;
+    case QCOW2_CLUSTER_ZERO_PLAIN:
+    case QCOW2_CLUSTER_UNALLOCATED:
+        break;
+    }
+}
+
 static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
                                     int ret)
 {
     const Qcow2CheckL2 *table = element;
     const uint64_t *l2 = buf;
     uint64_t next_contiguous = 0;
-    int i;
+    int i = 0;
 
     if (ret < 0) {
         qcow2_check_io_error(c, ret, "Could not read L2 table at offset 0x%"
                              PRIx64, table->read.offset);
         return;
     }
-    for (i = 0; i < c->s->l2_size; i++) {
+    while (i < c->s->l2_size) {
         uint64_t entry = get_l2_entry(l2, i);
-        QCow2ClusterType type;
+        int end = i + 1;
 
-        if (!entry) {
-            continue;
+        if (entry) {
+            int run = plain_run(c, l2, i, entry);
+
+            end = i + MAX(run, 1);
+            i += count_plain(c, table, entry, run, &next_contiguous);
         }
-        type = qcow2_get_cluster_type(c->s, entry);
-        if (type != QCOW2_CLUSTER_COMPRESSED &&
-            entry & L2E_STD_RESERVED_MASK) {
-            qcow2_check_bad_reference(
-                c, table->refs, "ERROR found l2 entry with reserved bits "
-                "set: %" PRIx64, entry);
-        }
-        switch (type) {
-        case QCOW2_CLUSTER_COMPRESSED:
-            compressed_entry(c, table, i, entry);
-            break;
-        case QCOW2_CLUSTER_ZERO_ALLOC:
-        case QCOW2_CLUSTER_NORMAL:
-            uncompressed_entry(c, table, i, entry,
-                               type == QCOW2_CLUSTER_ZERO_ALLOC,
-                               &next_contiguous);
-            break;
-        case QCOW2_CLUSTER_ZERO_PLAIN:
-        case QCOW2_CLUSTER_UNALLOCATED:
-            break;
+        /* What is left of the run, so that nothing is looked at for long. */
+        for (; i < end; i++) {
+            entry = get_l2_entry(l2, i);
+            if (entry) {
+                one_entry(c, table, i, entry, &next_contiguous);
+            }
         }
     }
 }

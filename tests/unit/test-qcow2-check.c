@@ -77,6 +77,52 @@ static void test_counts_model(void)
     }
 }
 
+/* Runs and fills are what the same loop over single clusters would do. */
+static void test_counts_runs(void)
+{
+    enum { N = 4 * QCOW2_CHECK_PAGE_SIZE };
+    g_autoptr(Qcow2CheckCounts) counts = qcow2_check_counts_new();
+    g_autofree uint64_t *model = g_new0(uint64_t, N);
+    int rounds = g_test_slow() ? 20000 : 1000;
+
+    for (int i = 0; i < rounds; i++) {
+        uint64_t first = g_test_rand_int_range(0, N);
+        uint64_t n = g_test_rand_int_range(0, N - first + 1);
+        unsigned value = g_test_rand_bit();
+        uint64_t run = 0;
+
+        if (g_test_rand_bit()) {
+            n = MIN(n, 100);
+        }
+        switch (g_test_rand_int_range(0, 4)) {
+        case 0:
+            qcow2_check_counts_fill(counts, first, n);
+            for (uint64_t j = first; j < first + n; j++) {
+                model[j] = 1;
+            }
+            break;
+        case 1:
+            n = MIN(n, 40);
+            for (uint64_t j = first; j < first + n; j++) {
+                /* Now and then one that takes a wider page. */
+                model[j] = g_test_rand_int_range(0, 50) ? i % 3 : i;
+                qcow2_check_counts_set(counts, j, model[j]);
+            }
+            break;
+        default:
+            while (run < n && model[first + run] == value) {
+                run++;
+            }
+            g_assert_cmpuint(qcow2_check_counts_run(counts, first, n, value),
+                             ==, run);
+            break;
+        }
+    }
+    for (uint64_t j = 0; j < N; j++) {
+        g_assert_cmpuint(qcow2_check_counts_get(counts, j), ==, model[j]);
+    }
+}
+
 static void test_counts_pages(void)
 {
     g_autoptr(Qcow2CheckCounts) a = qcow2_check_counts_new();
@@ -368,6 +414,7 @@ int main(int argc, char **argv)
     file_test_init(&argc, &argv);
 
     g_test_add_func("/qcow2/check/counts/model", test_counts_model);
+    g_test_add_func("/qcow2/check/counts/runs", test_counts_runs);
     g_test_add_func("/qcow2/check/counts/pages", test_counts_pages);
     g_test_add_func("/qcow2/check/counts/memory", test_counts_memory);
     g_test_add_func("/qcow2/check/clean", test_clean);
