@@ -16,6 +16,13 @@
 
 #ifdef CONFIG_ZSTD
 #include <zstd.h>
+#include <zstd_errors.h>
+
+/*
+ * The library's default, 3, takes 1.6 times as long on programs and gives
+ * clusters that are 5 % smaller; 1.15 times and 1 % on text.
+ */
+#define ZSTD_LEVEL 1
 #endif
 
 /* What one thread keeps; NULL until first used. */
@@ -29,15 +36,6 @@ typedef struct Codecs {
 
 typedef ssize_t CodecFunc(Codecs *codecs, void *dest, size_t dest_size,
                           const void *src, size_t src_size);
-
-typedef struct Job {
-    CodecFunc *func;
-    void *dest;
-    size_t dest_size;
-    const void *src;
-    size_t src_size;
-    ssize_t ret;
-} Job;
 
 static void codecs_free(gpointer opaque)
 {
@@ -97,8 +95,6 @@ static ssize_t deflate_decompress(Codecs *codecs, void *dest,
 static ssize_t zstd_compress(Codecs *codecs, void *dest, size_t dest_size,
                              const void *src, size_t src_size)
 {
-    ZSTD_outBuffer out = { .dst = dest, .size = dest_size };
-    ZSTD_inBuffer in = { .src = src, .size = src_size };
     size_t ret;
 
     if (!codecs->zstd_c) {
@@ -106,17 +102,17 @@ static ssize_t zstd_compress(Codecs *codecs, void *dest, size_t dest_size,
         if (!codecs->zstd_c) {
             return -EIO;
         }
+        ret = ZSTD_CCtx_setParameter(codecs->zstd_c, ZSTD_c_compressionLevel,
+                                     ZSTD_LEVEL);
+        assert(!ZSTD_isError(ret));
     }
-    ret = ZSTD_CCtx_reset(codecs->zstd_c, ZSTD_reset_session_only);
-    if (ZSTD_isError(ret)) {
-        return -EIO;
+    /* In one call: a stream copies everything twice. */
+    ret = ZSTD_compress2(codecs->zstd_c, dest, dest_size, src, src_size);
+    if (!ZSTD_isError(ret)) {
+        return ret;
     }
-    ret = ZSTD_compressStream2(codecs->zstd_c, &out, &in, ZSTD_e_end);
-    if (ZSTD_isError(ret)) {
-        return -EIO;
-    }
-    /* The rest: bytes that wait for room. */
-    return ret > 0 ? -ENOMEM : (ssize_t)out.pos;
+    return ZSTD_getErrorCode(ret) == ZSTD_error_dstSize_tooSmall ? -ENOMEM
+                                                                 : -EIO;
 }
 
 static ssize_t zstd_decompress(Codecs *codecs, void *dest, size_t dest_size,
@@ -156,20 +152,22 @@ static ssize_t zstd_decompress(Codecs *codecs, void *dest, size_t dest_size,
 
 /* --- jobs ------------------------------------------------------------- */
 
-static int run_job(void *opaque)
+typedef struct PackJob {
+    CodecFunc *func;
+    void *dest;
+    size_t dest_size;
+    const void *src;
+    size_t src_size;
+    ssize_t ret;
+} PackJob;
+
+static int run_pack_job(void *opaque)
 {
-    Job *job = opaque;
+    PackJob *job = opaque;
 
     job->ret = job->func(get_codecs(), job->dest, job->dest_size, job->src,
                          job->src_size);
     return 0;
-}
-
-static ssize_t coroutine_fn submit(Job *job)
-{
-    int ret = thread_pool_submit_co(run_job, job);
-
-    return ret < 0 ? ret : job->ret;
 }
 
 ssize_t coroutine_fn qcow2_co_compress(BlockDriverState *bs, void *dest,
@@ -177,10 +175,11 @@ ssize_t coroutine_fn qcow2_co_compress(BlockDriverState *bs, void *dest,
                                        size_t src_size)
 {
     BDRVQcow2State *s = bs->opaque;
-    Job job = {
+    PackJob job = {
         .dest = dest, .dest_size = dest_size,
         .src = src, .src_size = src_size,
     };
+    int ret;
 
     switch (s->compression_type) {
     case QCOW2_COMPRESSION_TYPE_ZLIB:
@@ -194,17 +193,42 @@ ssize_t coroutine_fn qcow2_co_compress(BlockDriverState *bs, void *dest,
     default:
         g_assert_not_reached();     /* refused at open */
     }
-    return submit(&job);
+    ret = thread_pool_compute_co(run_pack_job, &job);
+    return ret < 0 ? ret : job.ret;
 }
 
-ssize_t coroutine_fn qcow2_co_decompress(BlockDriverState *bs, void *dest,
-                                         size_t dest_size, const void *src,
-                                         size_t src_size)
+typedef struct UnpackJob {
+    CodecFunc *func;
+    const Qcow2Unpack *parts;
+    unsigned nr;
+    size_t cluster_size;
+} UnpackJob;
+
+static int run_unpack_job(void *opaque)
+{
+    const UnpackJob *job = opaque;
+    Codecs *codecs = get_codecs();
+    unsigned i;
+
+    for (i = 0; i < job->nr; i++) {
+        const Qcow2Unpack *part = &job->parts[i];
+
+        if (job->func(codecs, part->dest, job->cluster_size, part->src,
+                      part->src_size) < 0) {
+            break;
+        }
+    }
+    return i;
+}
+
+int coroutine_fn qcow2_co_decompress(BlockDriverState *bs,
+                                     const Qcow2Unpack *parts, unsigned nr)
 {
     BDRVQcow2State *s = bs->opaque;
-    Job job = {
-        .dest = dest, .dest_size = dest_size,
-        .src = src, .src_size = src_size,
+    UnpackJob job = {
+        .parts = parts,
+        .nr = nr,
+        .cluster_size = s->cluster_size,
     };
 
     switch (s->compression_type) {
@@ -219,5 +243,5 @@ ssize_t coroutine_fn qcow2_co_decompress(BlockDriverState *bs, void *dest,
     default:
         g_assert_not_reached();     /* refused at open */
     }
-    return submit(&job);
+    return thread_pool_compute_co(run_unpack_job, &job);
 }

@@ -10,7 +10,6 @@
  */
 #include "util/osdep.h"
 #include "util/lockable.h"
-#include "util/memalign.h"
 #include "block/qcow2/qcow2.h"
 
 /* Pieces of one request that are read at the same time. */
@@ -28,41 +27,6 @@ static int coroutine_fn read_backing(BlockDriverState *bs, uint64_t offset,
     BLKDBG_EVENT(bs->file, BLKDBG_READ_BACKING_AIO);
     return bdrv_co_preadv_part(bs->backing, offset, bytes, qiov, qiov_offset,
                                0);
-}
-
-/* @bytes at guest @offset, inside the one cluster that @l2_entry describes. */
-static int coroutine_fn read_compressed(BlockDriverState *bs,
-                                        uint64_t l2_entry, uint64_t offset,
-                                        uint64_t bytes, QEMUIOVector *qiov,
-                                        size_t qiov_offset)
-{
-    BDRVQcow2State *s = bs->opaque;
-    QEMU_AUTO_VFREE uint8_t *data = NULL;
-    QEMU_AUTO_VFREE uint8_t *cluster = NULL;
-    uint64_t coffset;
-    int csize, ret;
-
-    qcow2_parse_compressed_l2_entry(s, l2_entry, &coffset, &csize);
-    data = qemu_try_blockalign(bs->file->bs, csize);
-    cluster = qemu_try_blockalign(bs, s->cluster_size);
-    if (!data || !cluster) {
-        return -ENOMEM;
-    }
-    BLKDBG_EVENT(bs->file, BLKDBG_READ_COMPRESSED);
-    ret = bdrv_co_pread(bs->file, coffset, csize, data, 0);
-    if (ret < 0) {
-        return ret;
-    }
-    if (qcow2_co_decompress(bs, cluster, s->cluster_size, data, csize) < 0) {
-        qcow2_signal_corruption(bs, false, -1, -1,
-                                "Compressed cluster at %#" PRIx64 " cannot be "
-                                "decompressed (guest offset: %#" PRIx64 ")",
-                                coffset, start_of_cluster(s, offset));
-        return -EIO;
-    }
-    qemu_iovec_from_buf(qiov, qiov_offset,
-                        cluster + offset_into_cluster(s, offset), bytes);
-    return 0;
 }
 
 /* A run of guest bytes and where they are. */
@@ -89,6 +53,18 @@ static int coroutine_fn find_run(BlockDriverState *bs, uint64_t offset,
     return ret;
 }
 
+/* Not inlined: the others need no room for a list of clusters. */
+static QEMU_NOINLINE int coroutine_fn
+read_one_compressed(BlockDriverState *bs, const ReadRun *run,
+                    QEMUIOVector *qiov, size_t qiov_offset)
+{
+    Qcow2CompressedRun compressed;
+
+    qcow2_compressed_run_start(bs->opaque, &compressed, run->l2_entry,
+                               run->offset, run->bytes);
+    return qcow2_co_read_compressed(bs, &compressed, qiov, qiov_offset);
+}
+
 static int coroutine_fn read_run(BlockDriverState *bs, const ReadRun *run,
                                  QEMUIOVector *qiov, size_t qiov_offset)
 {
@@ -104,8 +80,7 @@ static int coroutine_fn read_run(BlockDriverState *bs, const ReadRun *run,
         return bdrv_co_preadv_part(bs->file, run->host, run->bytes, qiov,
                                    qiov_offset, 0);
     case QCOW2_CLUSTER_COMPRESSED:
-        return read_compressed(bs, run->l2_entry, run->offset, run->bytes,
-                               qiov, qiov_offset);
+        return read_one_compressed(bs, run, qiov, qiov_offset);
     }
     g_assert_not_reached();
 }
@@ -123,6 +98,7 @@ typedef struct ReadBatch {
 typedef struct ReadTask {
     ReadBatch *batch;
     ReadRun run;
+    Qcow2CompressedRun compressed;  /* instead of run, if it has clusters */
     size_t qiov_offset;
 } ReadTask;
 
@@ -130,7 +106,10 @@ static void coroutine_fn read_task_entry(void *opaque)
 {
     ReadTask *t = opaque;
     ReadBatch *b = t->batch;
-    int ret = read_run(b->bs, &t->run, b->qiov, t->qiov_offset);
+    int ret = t->compressed.nr
+                  ? qcow2_co_read_compressed(b->bs, &t->compressed, b->qiov,
+                                             t->qiov_offset)
+                  : read_run(b->bs, &t->run, b->qiov, t->qiov_offset);
 
     if (ret < 0 && b->ret == 0) {
         b->ret = ret;
@@ -139,15 +118,53 @@ static void coroutine_fn read_task_entry(void *opaque)
     qemu_co_sem_release(&b->slots, 1);
 }
 
-static void coroutine_fn start_run(ReadBatch *b, const ReadRun *run,
-                                   size_t qiov_offset)
+static ReadTask *coroutine_fn new_task(ReadBatch *b, const ReadRun *run,
+                                       size_t qiov_offset)
 {
     ReadTask *t;
 
     qemu_co_sem_acquire(&b->slots, 1);
     t = g_new(ReadTask, 1);
-    *t = (ReadTask) { b, *run, qiov_offset };
-    qemu_coroutine_enter(qemu_coroutine_create(read_task_entry, t));
+    t->batch = b;
+    t->run = *run;
+    t->compressed.nr = 0;
+    t->qiov_offset = qiov_offset;
+    return t;
+}
+
+/* NULL: nothing. */
+static void coroutine_fn start_task(ReadTask *t)
+{
+    if (t) {
+        qemu_coroutine_enter(qemu_coroutine_create(read_task_entry, t));
+    }
+}
+
+/*
+ * Starts reading @run, or keeps it in *@held for compressed clusters that may
+ * follow.
+ */
+static void coroutine_fn start_or_hold(ReadBatch *b, const ReadRun *run,
+                                       size_t qiov_offset, ReadTask **held)
+{
+    BDRVQcow2State *s = b->bs->opaque;
+    bool compressed = run->type == QCOW2_CLUSTER_COMPRESSED;
+    ReadTask *t;
+
+    if (*held && compressed &&
+        qcow2_compressed_run_add(s, &(*held)->compressed, run->l2_entry,
+                                 run->bytes)) {
+        return;
+    }
+    start_task(g_steal_pointer(held));
+    t = new_task(b, run, qiov_offset);
+    if (compressed) {
+        qcow2_compressed_run_start(s, &t->compressed, run->l2_entry,
+                                   run->offset, run->bytes);
+        *held = t;
+    } else {
+        start_task(t);
+    }
 }
 
 /* @run is the first one of [@offset, @offset + @bytes). */
@@ -157,16 +174,18 @@ read_in_runs(BlockDriverState *bs, ReadRun *run, uint64_t bytes,
 {
     ReadBatch b = { .bs = bs, .qiov = qiov };
     uint64_t offset = run->offset;
+    ReadTask *held = NULL;
     int ret;
 
     qemu_co_sem_init(&b.slots, MAX_PARALLEL_RUNS);
     do {
-        start_run(&b, run, qiov_offset);
+        start_or_hold(&b, run, qiov_offset, &held);
         offset += run->bytes;
         qiov_offset += run->bytes;
         bytes -= run->bytes;
         ret = bytes ? find_run(bs, offset, bytes, run) : 0;
     } while (bytes && ret == 0 && b.ret == 0);
+    start_task(held);
     qemu_co_sem_acquire(&b.slots, MAX_PARALLEL_RUNS);
     qemu_co_sem_destroy(&b.slots);
     return b.ret < 0 ? b.ret : ret;

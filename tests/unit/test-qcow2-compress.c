@@ -39,9 +39,18 @@ static void coroutine_fn call_entry(void *opaque)
 {
     Call *call = opaque;
 
-    call->ret = (call->compress ? qcow2_co_compress : qcow2_co_decompress)(
-        &call->codec->bs, call->dest, call->dest_size, call->src,
-        call->src_size);
+    if (call->compress) {
+        call->ret = qcow2_co_compress(&call->codec->bs, call->dest,
+                                      call->dest_size, call->src,
+                                      call->src_size);
+    } else {
+        const Qcow2Unpack part = { call->dest, call->src, call->src_size };
+
+        call->codec->s.cluster_size = call->dest_size;
+        call->ret = qcow2_co_decompress(&call->codec->bs, &part, 1);
+        g_assert_cmpint(call->ret, >=, 0);
+        call->ret = call->ret == 1 ? 0 : -EIO;
+    }
     call->done = true;
 }
 
