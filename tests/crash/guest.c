@@ -210,6 +210,19 @@ static void sector_prune(GuestSector *s, CrashTime flushed)
     s->n = n;
 }
 
+/* What ended before @op began will not come back. */
+static void sector_prune_fua(GuestSector *s, const GuestOp *op)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < s->n; i++) {
+        if (s->v[i].ended >= op->started) {
+            s->v[n++] = s->v[i];
+        }
+    }
+    s->n = n;
+}
+
 /* The sectors that an op gives a value; a resize to those beyond the smaller
  * size. */
 static void op_range(const GuestOp *op, int64_t *first, int64_t *end)
@@ -284,7 +297,11 @@ static void end_op(Guest *g, const GuestOp *op)
     op_range(op, &first, &end);
     for (int64_t i = first; i < end; i++) {
         sector_end(&g->sectors[i], op);
+        if (op->fua && !op->failed) {
+            sector_prune_fua(&g->sectors[i], op);
+        }
     }
+    g->generation += op->fua;
     if (op->kind == GUEST_RESIZE) {
         sector_end(&g->sizes, op);
     }
@@ -386,6 +403,9 @@ char *guest_op_describe(const GuestOp *op)
     }
     if (op->id) {
         g_string_append_printf(str, ", value %08x", op->id);
+    }
+    if (op->fua) {
+        g_string_append(str, ", FUA");
     }
     if (op->note) {
         g_string_append_printf(str, ", %s", op->note);

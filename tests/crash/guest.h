@@ -39,6 +39,7 @@ typedef struct GuestOp {
     CrashTime started;
     CrashTime ended;        /* CRASH_NEVER: it did not */
     bool failed;
+    bool fua;               /* durable by itself when it has ended */
 } GuestOp;
 
 typedef struct GuestVersion {

@@ -9,6 +9,8 @@
 #include "util/error.h"
 
 #define MAX_DISK (4 << 20)
+/* One write in so many is with FUA. */
+#define FUA_IN 16
 
 /* Sizes in clusters are for clusters of any size; max_bytes keeps 64 KiB
  * clusters from making big images. */
@@ -158,6 +160,16 @@ Geometry workload_geometry(const Workload *w, unsigned index)
 
 /* --- making the image --- */
 
+static bool use_zstd(Run *run)
+{
+#ifdef CONFIG_ZSTD
+    return run->g.version == 3 && run->w->mix.compressed &&
+           g_rand_boolean(run->rand);
+#else
+    return false;
+#endif
+}
+
 static void make_image(Run *run, int64_t size)
 {
     g_autofree char *dir = g_dir_make_tmp("crash-XXXXXX", NULL);
@@ -167,9 +179,10 @@ static void make_image(Run *run, int64_t size)
     gsize length;
 
     options = g_strdup_printf(
-        "compat=%s,cluster_size=%" PRId64 ",refcount_bits=%d%s",
+        "compat=%s,cluster_size=%" PRId64 ",refcount_bits=%d%s%s",
         run->g.version == 2 ? "0.10" : "1.1", run->cluster,
-        run->g.refcount_bits, run->w->lazy ? ",lazy_refcounts=on" : "");
+        run->g.refcount_bits, run->w->lazy ? ",lazy_refcounts=on" : "",
+        use_zstd(run) ? ",compression_type=zstd" : "");
     bdrv_img_create(path, "qcow2", NULL, NULL, options, size, 0, true,
                     &error_abort);
     g_assert(g_file_get_contents(path, &content, &length, NULL));
@@ -273,12 +286,14 @@ static int coroutine_fn do_write(Run *run, int64_t first, int64_t nb,
                               compressed ? "compressed" : NULL);
     int ret;
 
+    op->fua = !compressed && g_rand_int_range(run->rand, 0, FUA_IN) == 0;
     guest_fill(buf, op->id, first, nb);
     ret = compressed
               ? blk_co_pwrite_compressed(run->blk, first * CRASH_SECTOR,
                                          nb * CRASH_SECTOR, buf)
               : blk_co_pwrite(run->blk, first * CRASH_SECTOR,
-                              nb * CRASH_SECTOR, buf, 0);
+                              nb * CRASH_SECTOR, buf,
+                              op->fua ? BDRV_REQ_FUA : 0);
     guest_end(run->guest, op, ret);
     return ret;
 }
@@ -288,10 +303,13 @@ static int coroutine_fn do_zeroes(Run *run, int64_t first, int64_t nb,
 {
     GuestOp *op = guest_start(run->guest, GUEST_ZEROES, first, nb,
                               unmap ? "may unmap" : NULL);
-    int ret = blk_co_pwrite_zeroes(run->blk, first * CRASH_SECTOR,
-                                   nb * CRASH_SECTOR,
-                                   unmap ? BDRV_REQ_MAY_UNMAP : 0);
+    int ret;
 
+    op->fua = g_rand_int_range(run->rand, 0, FUA_IN) == 0;
+    ret = blk_co_pwrite_zeroes(run->blk, first * CRASH_SECTOR,
+                               nb * CRASH_SECTOR,
+                               (unmap ? BDRV_REQ_MAY_UNMAP : 0) |
+                               (op->fua ? BDRV_REQ_FUA : 0));
     guest_end(run->guest, op, ret);
     return ret;
 }
