@@ -124,6 +124,8 @@ static int parse_one(BlockDriverState *bs, uint32_t magic,
         return parse_features(s, magic, data, len);
     case QCOW2_EXT_MAGIC_BITMAPS:
         return parse_bitmaps(s, magic, data, len, errp);
+    case QCOW2_EXT_MAGIC_GAP:
+        return 0;
     default:
         return keep_extension(s, magic, data, len);
     }
@@ -140,13 +142,13 @@ int qcow2_extensions_parse(BlockDriverState *bs, const uint8_t *buf,
         uint32_t len = ldl_be_p(buf + pos + 4);
         int ret;
 
-        if (magic == QCOW2_EXT_MAGIC_END) {
-            break;
-        }
         pos += 8;
         if (len > end - pos) {
             error_setg(errp, "Header extension too large");
             return -EINVAL;
+        }
+        if (magic == QCOW2_EXT_MAGIC_END) {
+            break;
         }
         ret = parse_one(bs, magic, buf + pos, len, errp);
         if (ret < 0) {
@@ -203,6 +205,19 @@ static int put_extension(uint8_t *buf, size_t pos, size_t buflen,
     return pos + 8 + padded;
 }
 
+/* What follows is at @pos or behind. */
+static int put_gap(uint8_t *buf, size_t start, size_t buflen, size_t pos)
+{
+    size_t len = pos > start + 8 ? ROUND_UP(pos - start - 8, 8) : 0;
+
+    if (buflen < 8 || start > buflen - 8 || len > buflen - 8 - start) {
+        return -ENOSPC;
+    }
+    stl_be_p(buf + start, QCOW2_EXT_MAGIC_GAP);
+    stl_be_p(buf + start + 4, len);
+    return start + 8 + len;
+}
+
 static int put_string(uint8_t *buf, int pos, size_t buflen, uint32_t magic,
                       const char *string)
 {
@@ -220,12 +235,15 @@ int qcow2_extensions_build(const Qcow2HeaderLayout *layout, uint8_t *buf,
                                           : ARRAY_SIZE(our_features);
     int pos = start;
 
+    if (layout->extensions_offset) {
+        pos = put_gap(buf, start, buflen, layout->extensions_offset);
+    }
     pos = put_string(buf, pos, buflen, QCOW2_EXT_MAGIC_BACKING_FORMAT,
                      layout->backing_format);
     pos = put_string(buf, pos, buflen, QCOW2_EXT_MAGIC_DATA_FILE,
                      layout->data_file);
     /* Names are a courtesy: a small first cluster is for what matters. */
-    if (pos >= 0 && layout->fields.version >= 3 &&
+    if (pos >= 0 && layout->fields.version >= 3 && !layout->without_names &&
         (layout->features || buflen > MAX_CLUSTER_WITHOUT_NAMES)) {
         pos = put_extension(buf, pos, buflen, QCOW2_EXT_MAGIC_FEATURE_TABLE,
                             features, nb_features * sizeof(*features));

@@ -101,6 +101,8 @@ QEMU_BUILD_BUG_ON(sizeof(QCowHeader) != QCOW2_V3_HEADER_LENGTH);
 #define QCOW2_EXT_MAGIC_CRYPTO_HEADER    0x0537be77
 #define QCOW2_EXT_MAGIC_BITMAPS          0x23852875
 #define QCOW2_EXT_MAGIC_DATA_FILE        0x44415441
+/* Ours: its data mean nothing and are not kept; see header-replace.c. */
+#define QCOW2_EXT_MAGIC_GAP              0x67617021
 
 /* One name in the feature table extension. */
 typedef enum {

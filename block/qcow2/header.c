@@ -5,7 +5,7 @@
  * Whatever it says is bounded here, before anything is allocated or read
  * because of it. Fields that move together (place and size of a table, feature
  * bits) are changed by rewriting the first 512 bytes, which a disk writes
- * whole or not at all.
+ * whole or not at all; how the rest changes is in header-replace.c.
  */
 #include "util/osdep.h"
 #include "util/bswap.h"
@@ -13,8 +13,6 @@
 #include "util/lockable.h"
 #include "util/memalign.h"
 #include "block/qcow2/qcow2.h"
-
-#define HEADER_SECTOR 512
 
 /* --- reading --- */
 
@@ -409,14 +407,17 @@ int qcow2_header_build(const Qcow2HeaderLayout *layout, void *buf,
     if (pos < 0) {
         return pos;
     }
-    if (name_len > QCOW_MAX_BACKING_NAME || name_len > buflen - pos) {
+    if (!layout->backing_file) {
+        put_fields(&layout->fields, length, 0, 0, bytes);
+        return pos;
+    }
+    pos = MAX((size_t)pos, layout->name_offset);
+    if (name_len > QCOW_MAX_BACKING_NAME || (size_t)pos > buflen ||
+        name_len > buflen - pos) {
         return -ENOSPC;
     }
-    if (layout->backing_file) {
-        memcpy(bytes + pos, layout->backing_file, name_len);
-    }
-    put_fields(&layout->fields, length, layout->backing_file ? pos : 0,
-               name_len, bytes);
+    memcpy(bytes + pos, layout->backing_file, name_len);
+    put_fields(&layout->fields, length, pos, name_len, bytes);
     return pos + name_len;
 }
 
@@ -457,65 +458,56 @@ int coroutine_fn qcow2_update_header(BlockDriverState *bs)
         .bitmaps = s->has_bitmaps_ext ? &bitmaps : NULL,
         .unknown_ext_of = s,
     };
-    QEMU_AUTO_VFREE void *buf = qemu_try_blockalign(bs->file->bs,
-                                                    s->cluster_size);
-    int len, ret;
 
-    if (!buf) {
-        return -ENOMEM;
-    }
-    len = qcow2_header_build(&layout, buf, s->cluster_size);
-    if (len < 0) {
-        return len;
-    }
-    ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_MAIN_HEADER, 0,
-                                        s->cluster_size);
-    if (ret < 0) {
-        return ret;
-    }
-    return bdrv_co_pwrite_sync(bs->file, 0, ROUND_UP(len, HEADER_SECTOR), buf,
-                               0);
+    return qcow2_header_replace(bs, &layout);
 }
 
 /* --- single fields --- */
 
 static int coroutine_fn write_sector(BlockDriverState *bs, const void *buf)
 {
-    return bdrv_co_pwrite_sync(bs->file, 0, HEADER_SECTOR, buf, 0);
+    return bdrv_co_pwrite_sync(bs->file, 0, QCOW2_HEADER_SECTOR, buf, 0);
+}
+
+int coroutine_fn qcow2_header_write_sector(BlockDriverState *bs,
+                                           const void *old, const void *new)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = write_sector(bs, new);
+
+    if (ret < 0 && write_sector(bs, old) < 0) {
+        /* Nobody knows which header is on disk: touch nothing any more. */
+        qatomic_set(&s->unusable, true);
+    }
+    return ret;
 }
 
 /* Replaces @len bytes at @pos of the first sector. */
 static int coroutine_fn patch_header(BlockDriverState *bs, size_t pos,
                                      const void *data, size_t len)
 {
-    BDRVQcow2State *s = bs->opaque;
     QEMU_AUTO_VFREE uint8_t *old = NULL;
     QEMU_AUTO_VFREE uint8_t *new = NULL;
     int ret;
 
-    assert(pos + len <= HEADER_SECTOR);
-    old = qemu_try_blockalign(bs->file->bs, HEADER_SECTOR);
-    new = qemu_try_blockalign(bs->file->bs, HEADER_SECTOR);
+    assert(pos + len <= QCOW2_HEADER_SECTOR);
+    old = qemu_try_blockalign(bs->file->bs, QCOW2_HEADER_SECTOR);
+    new = qemu_try_blockalign(bs->file->bs, QCOW2_HEADER_SECTOR);
     if (!old || !new) {
         return -ENOMEM;
     }
     ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_MAIN_HEADER, 0,
-                                        HEADER_SECTOR);
+                                        QCOW2_HEADER_SECTOR);
     if (ret < 0) {
         return ret;
     }
-    ret = bdrv_co_pread(bs->file, 0, HEADER_SECTOR, old, 0);
+    ret = bdrv_co_pread(bs->file, 0, QCOW2_HEADER_SECTOR, old, 0);
     if (ret < 0) {
         return ret;
     }
-    memcpy(new, old, HEADER_SECTOR);
+    memcpy(new, old, QCOW2_HEADER_SECTOR);
     memcpy(new + pos, data, len);
-    ret = write_sector(bs, new);
-    if (ret < 0 && write_sector(bs, old) < 0) {
-        /* Nobody knows which header is on disk: touch nothing any more. */
-        qatomic_set(&s->unusable, true);
-    }
-    return ret;
+    return qcow2_header_write_sector(bs, old, new);
 }
 
 int coroutine_fn qcow2_header_write_l1(BlockDriverState *bs, uint64_t offset,
@@ -645,11 +637,18 @@ static int coroutine_fn change_backing_entry(void *opaque)
 {
     ChangeBacking *c = opaque;
     BDRVQcow2State *s = c->bs->opaque;
-    char *old_file = s->image_backing_file;
-    char *old_format = s->image_backing_format;
+    char *old_file, *old_format;
     int ret;
 
+    if (qatomic_read(&s->unusable)) {
+        return -ENOMEDIUM;
+    }
+    if (!s->writable) {
+        return -EACCES;
+    }
     QEMU_LOCK_GUARD(&s->lock);
+    old_file = s->image_backing_file;
+    old_format = s->image_backing_format;
     s->image_backing_file = g_strdup(c->file);
     s->image_backing_format = g_strdup(c->format);
     ret = qcow2_update_header(c->bs);
@@ -668,8 +667,13 @@ static int coroutine_fn change_backing_entry(void *opaque)
 int qcow2_change_backing_file(BlockDriverState *bs, const char *backing_file,
                               const char *backing_fmt)
 {
-    ChangeBacking c = { bs, backing_file, backing_file ? backing_fmt : NULL };
+    ChangeBacking c = { .bs = bs };
     int ret;
+
+    if (backing_file && *backing_file) {
+        c.file = backing_file;
+        c.format = backing_fmt && *backing_fmt ? backing_fmt : NULL;
+    }
 
     if ((c.file && strlen(c.file) > QCOW_MAX_BACKING_NAME) ||
         (c.format && strlen(c.format) >= sizeof(bs->backing_format))) {

@@ -306,6 +306,9 @@ static inline void qcow2_parse_compressed_l2_entry(const BDRVQcow2State *s,
              (*coffset & (QCOW2_COMPRESSED_SECTOR_SIZE - 1));
 }
 
+/* What a disk writes whole or not at all. */
+#define QCOW2_HEADER_SECTOR 512
+
 /* --- header.c ------------------------------------------------------------- */
 
 /*
@@ -319,9 +322,19 @@ int coroutine_fn qcow2_header_read(BlockDriverState *bs, int flags,
 void qcow2_header_free(BDRVQcow2State *s);
 /*
  * Writes the whole header anew from the state: fields, extensions, feature
- * table, backing file name. -ENOSPC if it does not fit into one cluster. [lock]
+ * table, backing file name. Durable when it returns, and at any time before a
+ * power cut leaves the old header or the new one. If it fails the old one is
+ * there. -ENOSPC if there is no room for it in the first cluster, beside what
+ * it must not overwrite of the old one. [lock]
  */
 int coroutine_fn qcow2_update_header(BlockDriverState *bs);
+/*
+ * Writes @new to the first QCOW2_HEADER_SECTOR bytes, which hold @old: durable
+ * when it returns. If it fails @old is there, or else the node is unusable.
+ * [lock]
+ */
+int coroutine_fn qcow2_header_write_sector(BlockDriverState *bs,
+                                           const void *old, const void *new);
 /*
  * One write of the fields that move together; durable when it returns. If it
  * fails the header is as before; if even that cannot be had the node becomes
@@ -362,10 +375,22 @@ typedef struct Qcow2HeaderLayout {
     uint32_t nb_features;
     const Qcow2BitmapHeaderExt *bitmaps;    /* host byte order; NULL: none */
     const BDRVQcow2State *unknown_ext_of;   /* NULL: none */
+    /* Bytes. The name and the extensions are there or behind; if the latter
+     * do not follow the header an extension that means nothing goes before. */
+    size_t name_offset;
+    size_t extensions_offset;
+    bool without_names;         /* no feature table */
 } Qcow2HeaderLayout;
 /* Bytes used, or -ENOSPC. Any context. */
 int qcow2_header_build(const Qcow2HeaderLayout *layout, void *buf,
                        size_t buflen);
+
+/*
+ * header-replace.c: puts it on disk in place of the header that is there. Sets
+ * how it is laid out. As qcow2_update_header(). [lock]
+ */
+int coroutine_fn qcow2_header_replace(BlockDriverState *bs,
+                                      Qcow2HeaderLayout *layout);
 
 /* extension.c: parses [@start, @end) of the header cluster in @buf. */
 int qcow2_extensions_parse(BlockDriverState *bs, const uint8_t *buf,

@@ -60,6 +60,8 @@ static void free_sectors(Guest *g)
     g_clear_pointer(&g->sectors, g_free);
     g_clear_pointer(&g->sizes.v, g_free);
     g->sizes = (GuestSector) { 0 };
+    g_clear_pointer(&g->names.v, g_free);
+    g->names = (GuestSector) { 0 };
 }
 
 void guest_free(Guest *g)
@@ -138,6 +140,7 @@ void guest_walk_start(Guest *g)
     free_sectors(g);
     g->sectors = g_new0(GuestSector, MAX(1, g->nb_sectors));
     add_version(&g->sizes, g->first_size, 0, 0);
+    add_version(&g->names, g->first_name, 0, 0);
     for (int64_t i = 0; i < g->nb_sectors; i++) {
         bool backing = g->has_backing && i < g->backing_sectors;
 
@@ -224,7 +227,7 @@ static void sector_prune_fua(GuestSector *s, const GuestOp *op)
 }
 
 /* The sectors that an op gives a value; a resize to those beyond the smaller
- * size. */
+ * size. None: *@end is *@first. */
 static void op_range(const GuestOp *op, int64_t *first, int64_t *end)
 {
     *first = op->first;
@@ -232,7 +235,8 @@ static void op_range(const GuestOp *op, int64_t *first, int64_t *end)
     if (op->kind == GUEST_RESIZE) {
         *first = MIN(op->first, op->nb);
         *end = MAX(op->first, op->nb);
-    } else if (op->kind == GUEST_FLUSH || op->kind == GUEST_CLOSE) {
+    } else if (op->kind == GUEST_FLUSH || op->kind == GUEST_CLOSE ||
+               op->kind == GUEST_RENAME) {
         *end = *first;
     }
 }
@@ -252,6 +256,8 @@ static void start_op(Guest *g, const GuestOp *op)
     }
     if (op->kind == GUEST_RESIZE) {
         add_version(&g->sizes, op->nb, op->started, CRASH_NEVER);
+    } else if (op->kind == GUEST_RENAME) {
+        add_version(&g->names, op->nb, op->started, CRASH_NEVER);
     }
 }
 
@@ -269,6 +275,7 @@ static void prune_all(Guest *g, CrashTime flushed)
     }
     g_array_set_size(g->several, n);
     sector_prune(&g->sizes, flushed);
+    sector_prune(&g->names, flushed);
     g->generation++;
 }
 
@@ -304,6 +311,13 @@ static void end_op(Guest *g, const GuestOp *op)
     g->generation += op->fua;
     if (op->kind == GUEST_RESIZE) {
         sector_end(&g->sizes, op);
+    } else if (op->kind == GUEST_RENAME) {
+        sector_end(&g->names, op);
+        if (!op->failed) {
+            /* Whoever is told may remove the old backing file. */
+            sector_prune(&g->names, op->ended);
+            g->generation++;
+        }
     }
 }
 
@@ -341,6 +355,11 @@ static bool is_legal(const GuestSector *s, uint32_t value)
 bool guest_size_legal(const Guest *g, int64_t sectors)
 {
     return is_legal(&g->sizes, sectors);
+}
+
+bool guest_name_legal(const Guest *g, int64_t index)
+{
+    return is_legal(&g->names, index);
 }
 
 static char *complain(const GuestSector *s, const uint64_t *p, int64_t sector)
@@ -391,13 +410,15 @@ char *guest_op_describe(const GuestOp *op)
         [GUEST_FLUSH] = "flush",
         [GUEST_CLOSE] = "close",
         [GUEST_RESIZE] = "resize",
+        [GUEST_RENAME] = "rename",
     };
     GString *str = g_string_new(names[op->kind]);
 
     if (op->kind == GUEST_RESIZE) {
         g_string_append_printf(str, " from %" PRId64 " to %" PRId64
                                " sectors", op->first, op->nb);
-    } else if (op->kind != GUEST_FLUSH && op->kind != GUEST_CLOSE) {
+    } else if (op->kind == GUEST_WRITE || op->kind == GUEST_ZEROES ||
+               op->kind == GUEST_DISCARD) {
         g_string_append_printf(str, " %" PRId64 " sectors at %" PRId64,
                                op->nb, op->first);
     }

@@ -28,6 +28,7 @@ typedef enum {
     GUEST_FLUSH,
     GUEST_CLOSE,        /* a flush, too; if it fails, all later is in doubt */
     GUEST_RESIZE,       /* first: the old size, nb: the new one */
+    GUEST_RENAME,       /* nb: the new name's index; durable when it ends */
 } GuestOpKind;
 
 typedef struct GuestOp {
@@ -59,6 +60,7 @@ typedef struct Guest {
     CrashTime *clock;
     int64_t size;               /* sectors, as the guest sees it */
     int64_t first_size;         /* in the beginning */
+    int64_t first_name;         /* index */
     bool has_backing;
     int64_t backing_sectors;
     uint32_t next_id;
@@ -70,6 +72,7 @@ typedef struct Guest {
     GuestSector *sectors;
     int64_t nb_sectors;         /* the largest size there ever was */
     GuestSector sizes;          /* of the disk, value in sectors */
+    GuestSector names;          /* of the backing file, value: names.h */
     GArray *several;            /* int64_t: sectors with more than one value */
     GArray *events;             /* GuestEvent, in order */
     guint next_event;
@@ -92,6 +95,7 @@ void guest_fill(void *buf, uint32_t id, int64_t first, int64_t nb);
 void guest_walk_start(Guest *g);
 void guest_walk_to(Guest *g, CrashTime now);
 bool guest_size_legal(const Guest *g, int64_t sectors);
+bool guest_name_legal(const Guest *g, int64_t index);
 /*
  * Compares what the disk reads as. Returns NULL, or says what is wrong with
  * the first bad sector; caller frees.

@@ -129,6 +129,9 @@ static char *judge_open(Judge *judge, const Run *run, BlockBackend *blk,
     char *wrong = check(judge, blk, was_dirty);
 
     if (!wrong) {
+        wrong = names_judge(run, blk_bs(blk));
+    }
+    if (!wrong) {
         wrong = compare(run, blk, &content);
     }
     if (!wrong && judge->go_on && blk_getlength(blk) > 0) {

@@ -2,7 +2,8 @@
 /*
  * Opens what a power cut left, and says whether a user may be left with it:
  * the image opens for writing, a dirty one having been repaired; a check finds
- * no corruption (and no leaks either after a repair); the guest reads what it
+ * no corruption (and no leaks either after a repair); the header names a
+ * backing file that it may and has its extensions; the guest reads what it
  * may; and the image can be used on.
  */
 #ifndef TESTS_CRASH_JUDGE_H

@@ -94,6 +94,11 @@ const Workload workloads[] = {
                  .discard = 4, .flush = 1 },
         .max_clusters = 5, .size = 96, .max_bytes = 2 << 20, .ops = 80,
         .workers = 6, .reopen = 10, .prefill = 20, .backing = true,
+    }, {
+        .name = "rename", .what = "other names of the backing file",
+        .mix = { .write = 6, .discard = 1, .flush = 1 }, .max_clusters = 3,
+        .size = 64, .max_bytes = 1 << 20, .ops = 60, .workers = 2,
+        .rename = 90, .reopen = 20, .backing = true,
     },
     { .name = NULL },
 };
@@ -443,6 +448,21 @@ static void resize(Run *run)
     }
 }
 
+static void rename_backing(Run *run)
+{
+    int64_t index = names_add(run);
+    const BackingName *n = names_get(run, index);
+    GuestOp *op = guest_start(run->guest, GUEST_RENAME, 0, index, n->text);
+    int ret = bdrv_change_backing_file(blk_bs(run->blk), n->file, n->format);
+
+    guest_end(run->guest, op, ret);
+    /* The header is one cluster. */
+    if (ret < 0 && ret != -ENOSPC) {
+        run->errors++;
+        g_assert(run->may_fail);
+    }
+}
+
 /* Closing makes everything durable, as a flush does, but returns no error. */
 static void close_image(Run *run)
 {
@@ -492,6 +512,9 @@ bool run_record(Run *run, Error **errp)
         left -= n;
         if (chance(run, run->w->resize)) {
             resize(run);
+        }
+        if (chance(run, run->w->rename)) {
+            rename_backing(run);
         }
         if (left && chance(run, run->w->reopen) && !reopen_image(run, errp)) {
             break;
@@ -569,6 +592,7 @@ Run *run_new(const Workload *w, const Geometry *g, uint32_t seed)
                            g_rand_int_range(run->rand, 1, 1 << 20) << 8);
     run->busy = g_malloc0(size);
     make_image(run, size * CRASH_SECTOR);
+    names_init(run);
     if (w->prefill) {
         prefill(run);
     }
@@ -586,6 +610,7 @@ void run_free(Run *run)
     }
     g_clear_pointer(&run->log, g_ptr_array_unref);
     guest_free(run->guest);
+    names_free(run);
     g_rand_free(run->rand);
     g_free(run->options);
     g_free(run->start);

@@ -9,6 +9,7 @@
 #include "block/block-backend.h"
 #include "disk.h"
 #include "guest.h"
+#include "names.h"
 
 /* How often what happens, relative to each other. */
 typedef struct Mix {
@@ -33,6 +34,7 @@ typedef struct Workload {
     unsigned workers;       /* at most so many at a time */
     unsigned resize;        /* of 100 pauses, in how many … */
     unsigned reopen;
+    unsigned rename;        /* another name of the backing file */
     bool grow_only;         /* resizes make it longer */
     bool preallocate;       /* some of what they add */
     bool sequential;        /* requests follow each other on the disk */
@@ -44,7 +46,7 @@ typedef struct Workload {
 
 extern const Workload workloads[];      /* ends with name NULL */
 
-typedef struct Run {
+struct Run {
     const Workload *w;
     Geometry g;
     uint32_t seed;
@@ -69,7 +71,10 @@ typedef struct Run {
     unsigned running;
     unsigned errors;        /* requests that failed */
     bool may_fail;          /* they may */
-} Run;
+
+    GPtrArray *names;       /* of BackingName */
+    GBytes *extension;      /* in the header of the image; NULL: none */
+};
 
 /* Geometry number @index that fits the workload, counted around. */
 Geometry workload_geometry(const Workload *w, unsigned index);

@@ -216,8 +216,12 @@ static int coroutine_fn ram_flush(BlockDriverState *bs)
 {
     RamDisk *disk = ram_of(bs);
     g_autoptr(GPtrArray) done = g_ptr_array_new();
-    int ret = ram_fault(disk, false);
+    int ret;
 
+    if (disk->hook) {
+        disk->hook(disk->hook_opaque);
+    }
+    ret = ram_fault(disk, false);
     disk->flushes++;
     if (ret < 0) {
         return ret;

@@ -33,7 +33,8 @@ typedef struct RamDisk {
     uint8_t *durable;
     GQueue log;             /* RamWrite, oldest first */
 
-    /* Called at the start of every request that changes something. */
+    /* Called at the start of every flush, and of every request that changes
+     * something. */
     void (*hook)(void *opaque);
     void *hook_opaque;
 

@@ -73,6 +73,8 @@ static const BadField bad_fields[] = {
     { "header-short", 100, 4, 96, "qcow2 header too short" },
     { "header-long", 100, 4, 4104, "qcow2 header exceeds cluster size" },
     { "extension", 112, 8, 0x12345678ffffffff, "Header extension too large" },
+    { "extension-end", 112, 8, 0x00000000ffffffff,
+      "Header extension too large" },
     { "backing-format", 112, 8, 0xe2792aca00000100,
       "backing format extension too large (len=256)" },
 };
