@@ -27,6 +27,7 @@ typedef enum {
     FLUSH_BEFORE_L2,
     FLUSH_BEFORE_L1,
     FLUSH_BEFORE_FREE,
+    FLUSH_BEFORE_SWITCH,
 } FlushRule;
 
 #ifdef QCOW2_BREAK_ORDERING
@@ -117,6 +118,14 @@ static int coroutine_fn write_l1(BlockDriverState *bs)
      * the tables themselves were evicted before. */
     ret = flush_before(bs, FLUSH_BEFORE_L1);
     return ret < 0 ? ret : qcow2_l1_write(bs);
+}
+
+int coroutine_fn qcow2_flush_before_switch(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    s->unflushed = true;
+    return flush_file(bs, FLUSH_BEFORE_SWITCH);
 }
 
 int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs)

@@ -542,6 +542,33 @@ int coroutine_fn qcow2_header_write_size(BlockDriverState *bs, uint64_t size)
     return patch_header(bs, offsetof(QCowHeader, size), &data, sizeof(data));
 }
 
+int coroutine_fn qcow2_header_write_tables(BlockDriverState *bs,
+                                           const Qcow2HeaderTables *tables)
+{
+    BDRVQcow2State *s = bs->opaque;
+    struct QEMU_PACKED {
+        uint64_t disk_size;
+        uint32_t crypt_method;
+        uint32_t l1_size;
+        uint64_t l1_offset;
+        uint64_t reftable_offset;
+        uint32_t reftable_clusters;
+        uint32_t nb_snapshots;
+        uint64_t snapshots_offset;
+    } data = {
+        .disk_size = cpu_to_be64(tables->disk_size),
+        .crypt_method = cpu_to_be32(s->crypt_method_header),
+        .l1_size = cpu_to_be32(tables->l1_size),
+        .l1_offset = cpu_to_be64(tables->l1_offset),
+        .reftable_offset = cpu_to_be64(tables->reftable_offset),
+        .reftable_clusters = cpu_to_be32(tables->reftable_clusters),
+        .nb_snapshots = cpu_to_be32(tables->nb_snapshots),
+        .snapshots_offset = cpu_to_be64(tables->snapshots_offset),
+    };
+
+    return patch_header(bs, offsetof(QCowHeader, size), &data, sizeof(data));
+}
+
 static int coroutine_fn set_incompatible(BlockDriverState *bs, uint64_t bits,
                                          bool on)
 {

@@ -3,9 +3,10 @@
  * The active L1 table: in memory from open to close.
  *
  * qcow2_l1_update() is the only function that changes its entries, and
- * qcow2_l1_write() the only one that writes them in place. Growing never
- * writes in place: the new table is complete and durable before the header
- * names it.
+ * qcow2_l1_write() the only one that writes them in place. Growing, and
+ * whatever snapshots do (snapshot-switch.c), never write in place: the new
+ * table is complete and durable before the header names it; then
+ * qcow2_l1_replace() puts it into the state.
  */
 #include "util/osdep.h"
 #include "block/qcow2/qcow2.h"
@@ -54,6 +55,15 @@ int coroutine_fn qcow2_l1_write(BlockDriverState *bs)
     return ret;
 }
 
+void qcow2_l1_replace(BlockDriverState *bs, Qcow2Table *t)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Qcow2Table old = s->l1;
+
+    s->l1 = *t;
+    *t = old;
+}
+
 /* Writes @t at its new place and makes the header name it. */
 static int coroutine_fn switch_l1(BlockDriverState *bs, Qcow2Table *t)
 {
@@ -86,7 +96,7 @@ int coroutine_fn qcow2_grow_l1_table(BlockDriverState *bs, uint64_t min_size,
     BDRVQcow2State *s = bs->opaque;
     uint64_t new_size = min_size;
     int64_t offset;
-    Qcow2Table old, t;
+    Qcow2Table t;
     int ret;
 
     if (min_size <= s->l1.size) {
@@ -116,13 +126,12 @@ int coroutine_fn qcow2_grow_l1_table(BlockDriverState *bs, uint64_t min_size,
         return ret;
     }
 
-    old = s->l1;
-    s->l1 = t;
-    if (old.offset && old.size) {
-        qcow2_free_clusters(bs, old.offset, old.size * L1E_SIZE,
+    qcow2_l1_replace(bs, &t);
+    if (t.offset && t.size) {
+        qcow2_free_clusters(bs, t.offset, t.size * L1E_SIZE,
                             QCOW2_DISCARD_OTHER);
     }
-    qcow2_table_free(&old);
+    qcow2_table_free(&t);
     return 0;
 }
 

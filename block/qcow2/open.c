@@ -281,6 +281,10 @@ static int coroutine_fn reopen_writable(BDRVReopenState *state, Error **errp)
     BDRVQcow2State *s = state->bs->opaque;
     int ret;
 
+    if (s->shows_snapshot) {
+        error_setg(errp, "A snapshot is shown: only reading is possible");
+        return -EACCES;
+    }
     if ((s->incompatible_features & QCOW2_INCOMPAT_CORRUPT) &&
         !(state->flags & BDRV_O_CHECK)) {
         error_setg(errp, "qcow2: Image is corrupt; cannot be opened "

@@ -29,6 +29,7 @@
 #define BLOCK_QCOW2_H
 
 #include "block/block_int.h"
+#include "block/snapshot.h"
 #include "block/qcow2/format.h"
 #include "util/coroutine.h"
 #include "util/timer.h"
@@ -94,9 +95,12 @@ typedef struct QCowSnapshot {
     uint32_t date_nsec;
     uint64_t vm_clock_nsec;
     uint64_t icount;            /* -1ULL: none */
-    /* Extra data beyond QCowSnapshotExtraData, kept. */
-    uint32_t extra_data_size;   /* as on disk, all of it */
-    void *unknown_extra_data;
+    /* As on disk, for writing it again. */
+    uint32_t vm_state_size_32;  /* what the fixed part says */
+    uint32_t extra_data_size;   /* bytes, the unknown ones included */
+    void *extra_data;
+    uint16_t id_size;           /* of id_str and name, without terminator */
+    uint16_t name_size;
 } QCowSnapshot;
 
 /*
@@ -156,6 +160,8 @@ typedef struct BDRVQcow2State {
 
     /* --- Set at open and reopen, while nothing is in flight. --- */
     bool writable;              /* metadata may be written */
+    bool shows_snapshot;        /* the active L1 table is not the image's: must
+                                 * never become writable */
     bool discard_passthrough[QCOW2_DISCARD_MAX];
     bool discard_no_unref;
     bool use_lazy_refcounts;
@@ -346,6 +352,18 @@ int coroutine_fn qcow2_header_write_reftable(BlockDriverState *bs,
                                              uint64_t offset,
                                              uint32_t clusters);
 int coroutine_fn qcow2_header_write_size(BlockDriverState *bs, uint64_t size);
+/* The same for everything that a snapshot operation changes. */
+typedef struct Qcow2HeaderTables {
+    uint64_t disk_size;
+    uint64_t l1_offset;
+    uint32_t l1_size;           /* entries */
+    uint64_t reftable_offset;
+    uint32_t reftable_clusters;
+    uint64_t snapshots_offset;
+    uint32_t nb_snapshots;
+} Qcow2HeaderTables;
+int coroutine_fn qcow2_header_write_tables(BlockDriverState *bs,
+                                           const Qcow2HeaderTables *tables);
 /*
  * Feature bits on disk and in memory; durable when they return. mark_clean
  * and mark_consistent flush all metadata before. [lock]
@@ -402,12 +420,34 @@ int qcow2_extensions_build(const Qcow2HeaderLayout *layout, uint8_t *buf,
 char *qcow2_feature_names(const BDRVQcow2State *s, Qcow2FeatureType type,
                           uint64_t bits);
 
-/* --- snapshot.c ----------------------------------------------------------- */
+/* --- snapshot-table.c, snapshot.c ------------------------------------------ */
 
 /* Reads the table that the header names. Fails on a bad one. [lock] */
 int coroutine_fn qcow2_read_snapshots(BlockDriverState *bs, Error **errp);
 void qcow2_free_snapshots(BDRVQcow2State *s);
+/* Frees what the entry owns. */
+void qcow2_snapshot_clear(QCowSnapshot *sn);
+/*
+ * The table of @nb entries as it will be on disk: *@size bytes in *@buf, which
+ * the caller frees (qemu_vfree). -EFBIG, -ENOMEM.
+ */
+int qcow2_snapshot_table_build(BlockDriverState *bs,
+                               const QCowSnapshot *snapshots, uint32_t nb,
+                               void **buf, uint64_t *size, Error **errp);
+/* -EINVAL if the place or size of its L1 table cannot be. */
+int coroutine_fn qcow2_check_snapshot_l1(BlockDriverState *bs,
+                                         const QCowSnapshot *sn, Error **errp);
+
+/* Driver hooks, see block/snapshot.h. Main thread, node drained. */
 SnapshotInfoList *qcow2_snapshot_list(BlockDriverState *bs, Error **errp);
+int qcow2_snapshot_create(BlockDriverState *bs, QEMUSnapshotInfo *info,
+                          Error **errp);
+int qcow2_snapshot_goto(BlockDriverState *bs, const char *snapshot_id,
+                        Error **errp);
+int qcow2_snapshot_delete(BlockDriverState *bs, const char *snapshot_id,
+                          const char *name, Error **errp);
+int qcow2_snapshot_load_tmp(BlockDriverState *bs, const char *snapshot_id,
+                            const char *name, Error **errp);
 
 /* --- table.c -------------------------------------------------------------- */
 
@@ -481,6 +521,8 @@ int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs);
 int coroutine_fn qcow2_flush_before_l2(BlockDriverState *bs);
 /* The refcount side alone: blocks, flush, table. [lock] */
 int coroutine_fn qcow2_write_refcounts(BlockDriverState *bs);
+/* Makes everything written durable, before the header names it. [lock] */
+int coroutine_fn qcow2_flush_before_switch(BlockDriverState *bs);
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
 
 /* --- l1.c ----------------------------------------------------------------- */
@@ -496,6 +538,11 @@ int coroutine_fn qcow2_l1_read(BlockDriverState *bs, uint64_t offset,
 void qcow2_l1_update(BlockDriverState *bs, uint32_t first, uint32_t n,
                      const uint64_t *entries);
 int coroutine_fn qcow2_l1_write(BlockDriverState *bs);
+/*
+ * The header on disk names the complete table *@t: it becomes the active one,
+ * and *@t the old one, whose clusters are the caller's business. [lock]
+ */
+void qcow2_l1_replace(BlockDriverState *bs, Qcow2Table *t);
 /*
  * Makes the table at least @min_size entries long: new clusters, copy, flush,
  * one header write. @exact: no room for more. [lock]
@@ -710,6 +757,8 @@ int coroutine_fn qcow2_begin_change(BlockDriverState *bs);
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset,
                                    bool exact, PreallocMode prealloc,
                                    BdrvRequestFlags flags, Error **errp);
+/* Cuts free clusters off the end of the file; not doing so is no harm. */
+void coroutine_fn qcow2_trim_file(BlockDriverState *bs);
 /* Maps guest clusters [@offset, @new_length) to fresh host clusters. */
 int coroutine_fn qcow2_co_preallocate(BlockDriverState *bs, uint64_t offset,
                                       uint64_t new_length, PreallocMode mode,

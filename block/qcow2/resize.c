@@ -191,11 +191,10 @@ static int64_t coroutine_fn used_end(BlockDriverState *bs)
 }
 
 /*
- * Cuts free clusters off the end of the file; not doing so is no harm. Guest
- * data is written without the lock and may make the file longer at any time,
- * so the refcounts decide where it ends, not its length.
+ * Guest data is written without the lock and may make the file longer at any
+ * time, so the refcounts decide where it ends, not its length.
  */
-static void coroutine_fn trim_file(BlockDriverState *bs)
+void coroutine_fn qcow2_trim_file(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t length, clusters;
@@ -285,7 +284,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset,
         return ret;
     }
     if (new_size < old_size) {
-        trim_file(bs);
+        qcow2_trim_file(bs);
     }
     resize_caches(bs);
     return 0;

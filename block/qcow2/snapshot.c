@@ -1,141 +1,66 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The snapshot table: read at open, so that refcounts, overlap checks and
- * listings know what snapshots own.
+ * Taking, applying, deleting and showing internal snapshots.
+ *
+ * What becomes of the references:
+ *   create  the snapshot takes over the L1 table and all it leads to; the
+ *           disk gets a new L1 table and refers to the same once more, except
+ *           for the state of the machine, which belongs to the snapshot alone;
+ *   goto    the disk gives up what it refers to, and refers to what the
+ *           snapshot does;
+ *   delete  what the snapshot refers to loses a reference.
+ * snapshot-switch.c makes each true in one step.
  */
 #include "util/osdep.h"
-#include "util/bswap.h"
 #include "util/error.h"
-#include "block/qcow2/qcow2.h"
+#include "util/lockable.h"
+#include "block/qcow2/snapshot-switch.h"
 
-void qcow2_free_snapshots(BDRVQcow2State *s)
+/* Everything here runs while the node is drained, and takes the lock. */
+typedef struct SnapshotArgs {
+    BlockDriverState *bs;
+    QEMUSnapshotInfo *info;
+    const char *id;         /* NULL: any */
+    const char *name;
+    Error **errp;
+} SnapshotArgs;
+
+/* --- finding --- */
+
+/* Index of the first one with @id and @name, NULL for any; -1: none. */
+static int find_snapshot(const BDRVQcow2State *s, const char *id,
+                         const char *name)
 {
-    for (uint32_t i = 0; s->snapshots && i < s->nb_snapshots; i++) {
-        g_free(s->snapshots[i].id_str);
-        g_free(s->snapshots[i].name);
-        g_free(s->snapshots[i].unknown_extra_data);
-    }
-    g_clear_pointer(&s->snapshots, g_free);
-}
-
-/* The fixed part and the extra data that we know. */
-static void set_fields(const BDRVQcow2State *s, QCowSnapshot *sn,
-                       const QCowSnapshotHeader *h,
-                       const QCowSnapshotExtraData *extra)
-{
-    sn->l1_table_offset = be64_to_cpu(h->l1_table_offset);
-    sn->l1_size = be32_to_cpu(h->l1_size);
-    sn->date_sec = be32_to_cpu(h->date_sec);
-    sn->date_nsec = be32_to_cpu(h->date_nsec);
-    sn->vm_clock_nsec = be64_to_cpu(h->vm_clock_nsec);
-    sn->vm_state_size = be32_to_cpu(h->vm_state_size);
-    sn->extra_data_size = be32_to_cpu(h->extra_data_size);
-
-    if (sn->extra_data_size >= endof(QCowSnapshotExtraData,
-                                     vm_state_size_large)) {
-        sn->vm_state_size = be64_to_cpu(extra->vm_state_size_large);
-    }
-    sn->disk_size = sn->extra_data_size >= endof(QCowSnapshotExtraData,
-                                                 disk_size)
-                        ? be64_to_cpu(extra->disk_size) : s->disk_size;
-    sn->icount = sn->extra_data_size >= endof(QCowSnapshotExtraData, icount)
-                     ? be64_to_cpu(extra->icount) : UINT64_MAX;
-}
-
-/*
- * Reads @len bytes at *@pos of the table and moves on. A table that is cut off
- * is for the check only, which counts what is not there as corruption.
- */
-static int coroutine_fn read_piece(BlockDriverState *bs, uint64_t *pos,
-                                   void *buf, uint32_t len, Error **errp)
-{
-    BDRVQcow2State *s = bs->opaque;
-    int ret;
-
-    if (*pos + len > QCOW_MAX_SNAPSHOTS_SIZE) {
-        error_setg(errp, "Snapshot table too large");
-        return -EFBIG;
-    }
-    if (!(bs->open_flags & BDRV_O_CHECK) &&
-        !qcow2_table_is_in_file(bs, s->snapshots_offset + *pos, len)) {
-        error_setg(errp, "Snapshot table exceeds the end of the file");
-        return -EINVAL;
-    }
-    ret = len ? bdrv_co_pread(bs->file, s->snapshots_offset + *pos, len, buf,
-                              0) : 0;
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Could not read snapshots");
-        return ret;
-    }
-    *pos += len;
-    return 0;
-}
-
-static int coroutine_fn read_one(BlockDriverState *bs, QCowSnapshot *sn,
-                                 uint64_t *pos, Error **errp)
-{
-    BDRVQcow2State *s = bs->opaque;
-    QCowSnapshotExtraData extra = { 0 };
-    QCowSnapshotHeader h;
-    uint32_t known, id_size, name_size;
-    int ret;
-
-    *pos = ROUND_UP(*pos, 8);
-    ret = read_piece(bs, pos, &h, sizeof(h), errp);
-    if (ret < 0) {
-        return ret;
-    }
-    if (be32_to_cpu(h.extra_data_size) > QCOW_MAX_SNAPSHOT_EXTRA_DATA) {
-        error_setg(errp, "Too much extra data in a snapshot table entry");
-        return -EFBIG;
-    }
-    known = MIN(be32_to_cpu(h.extra_data_size), (uint32_t)sizeof(extra));
-    ret = read_piece(bs, pos, &extra, known, errp);
-    if (ret < 0) {
-        return ret;
-    }
-    set_fields(s, sn, &h, &extra);
-    if (sn->extra_data_size > known) {
-        sn->unknown_extra_data = g_malloc(sn->extra_data_size - known);
-        ret = read_piece(bs, pos, sn->unknown_extra_data,
-                         sn->extra_data_size - known, errp);
-        if (ret < 0) {
-            return ret;
-        }
-    }
-    id_size = be16_to_cpu(h.id_str_size);
-    name_size = be16_to_cpu(h.name_size);
-    sn->id_str = g_malloc0(id_size + 1);
-    sn->name = g_malloc0(name_size + 1);
-    ret = read_piece(bs, pos, sn->id_str, id_size, errp);
-    return ret < 0 ? ret : read_piece(bs, pos, sn->name, name_size, errp);
-}
-
-int coroutine_fn qcow2_read_snapshots(BlockDriverState *bs, Error **errp)
-{
-    BDRVQcow2State *s = bs->opaque;
-    uint64_t pos = 0;
-
-    s->snapshots_size = 0;
-    if (!s->nb_snapshots) {
-        s->snapshots_offset = 0;
-        return 0;
-    }
-    s->snapshots = g_try_new0(QCowSnapshot, s->nb_snapshots);
-    if (!s->snapshots) {
-        error_setg(errp, "Could not allocate memory for the snapshot table");
-        return -ENOMEM;
-    }
     for (uint32_t i = 0; i < s->nb_snapshots; i++) {
-        int ret = read_one(bs, &s->snapshots[i], &pos, errp);
-
-        if (ret < 0) {
-            qcow2_free_snapshots(s);
-            return ret;
+        if ((!id || !strcmp(s->snapshots[i].id_str, id)) &&
+            (!name || !strcmp(s->snapshots[i].name, name))) {
+            return i;
         }
     }
-    s->snapshots_size = pos;
-    return 0;
+    return -1;
+}
+
+static int find_or_error(const SnapshotArgs *a)
+{
+    int i = find_snapshot(a->bs->opaque, a->id, a->name);
+
+    if (i < 0) {
+        error_setg(a->errp, "Can't find snapshot");
+    }
+    return i;
+}
+
+/* One more than the largest id that is a number. */
+static char *new_id(const BDRVQcow2State *s)
+{
+    unsigned long max = 0;
+
+    for (uint32_t i = 0; i < s->nb_snapshots; i++) {
+        unsigned long id = strtoul(s->snapshots[i].id_str, NULL, 10);
+
+        max = id == ULONG_MAX ? max : MAX(max, id);
+    }
+    return g_strdup_printf("%lu", max + 1);
 }
 
 SnapshotInfoList *qcow2_snapshot_list(BlockDriverState *bs, Error **errp)
@@ -161,4 +86,306 @@ SnapshotInfoList *qcow2_snapshot_list(BlockDriverState *bs, Error **errp)
         tail = &(*tail)->next;
     }
     return list;
+}
+
+/* --- create --- */
+
+static void make_entry(const BDRVQcow2State *s, const QEMUSnapshotInfo *info,
+                       const char *id, QCowSnapshot *sn)
+{
+    QCowSnapshotExtraData extra = {
+        .vm_state_size_large = GUINT64_TO_BE(info->vm_state_size),
+        .disk_size = GUINT64_TO_BE(s->disk_size),
+        .icount = GUINT64_TO_BE(info->icount),
+    };
+
+    *sn = (QCowSnapshot) {
+        .l1_table_offset = s->l1.offset,
+        .l1_size = s->l1.size,
+        .id_str = g_strdup(id),
+        .name = g_strdup(info->name),
+        .disk_size = s->disk_size,
+        .vm_state_size = info->vm_state_size,
+        /* Where old software looks; more than this it cannot know. */
+        .vm_state_size_32 = MIN(info->vm_state_size, UINT32_MAX),
+        .date_sec = info->date_sec,
+        .date_nsec = info->date_nsec,
+        .vm_clock_nsec = info->vm_clock_nsec,
+        .icount = info->icount,
+        .extra_data_size = sizeof(extra),
+        .extra_data = g_memdup2(&extra, sizeof(extra)),
+        .id_size = strlen(id),
+        .name_size = strlen(info->name),
+    };
+}
+
+/* The entries of the active table that the disk uses, in sw->l1. */
+static int coroutine_fn copy_disk_entries(Qcow2Switch *sw, Error **errp)
+{
+    const BDRVQcow2State *s = sw->bs->opaque;
+    uint32_t n = MIN(s->l1.size, (uint32_t)s->l1_vm_state_index);
+
+    if (qcow2_table_init(&sw->l1, n, 0) < 0) {
+        error_setg(errp, "Could not allocate L1 table");
+        return -ENOMEM;
+    }
+    memcpy(sw->l1.entries, s->l1.entries, n * L1E_SIZE);
+    return 0;
+}
+
+static int coroutine_fn create(Qcow2Switch *sw, const QEMUSnapshotInfo *info,
+                               Error **errp)
+{
+    BDRVQcow2State *s = sw->bs->opaque;
+    g_autofree char *id = info->id_str[0] ? g_strdup(info->id_str) : new_id(s);
+    g_autofree QCowSnapshot *old = s->snapshots;
+    QCowSnapshot *new = g_new0(QCowSnapshot, s->nb_snapshots + 1);
+    int ret;
+
+    if (s->nb_snapshots) {
+        memcpy(new, old, s->nb_snapshots * sizeof(*new));
+    }
+    make_entry(s, info, id, &new[s->nb_snapshots]);
+    sw->snapshots = new;
+    sw->nb_snapshots = s->nb_snapshots + 1;
+    ret = copy_disk_entries(sw, errp);
+    if (ret == 0) {
+        ret = qcow2_switch_add_tree(sw, sw->l1.entries, sw->l1.size, 1, errp);
+    }
+    if (ret == 0) {
+        ret = qcow2_switch_finish(sw, errp);
+    }
+    if (ret < 0) {
+        qcow2_snapshot_clear(&new[s->nb_snapshots]);
+        g_free(new);
+        g_steal_pointer(&old);
+    }
+    return ret;
+}
+
+static int coroutine_fn create_entry(void *opaque)
+{
+    SnapshotArgs *a = opaque;
+    BDRVQcow2State *s = a->bs->opaque;
+    Qcow2Switch sw;
+    int ret;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    if (s->nb_snapshots >= QCOW_MAX_SNAPSHOTS) {
+        error_setg(a->errp, "The image has %u snapshots already, which is the "
+                   "maximum", QCOW_MAX_SNAPSHOTS);
+        return -EFBIG;
+    }
+    if (a->info->id_str[0] && find_snapshot(s, a->info->id_str, NULL) >= 0) {
+        error_setg(a->errp, "There is a snapshot with id '%s' already",
+                   a->info->id_str);
+        return -EEXIST;
+    }
+    ret = qcow2_switch_begin(a->bs, &sw, a->errp);
+    if (ret == 0) {
+        ret = create(&sw, a->info, a->errp);
+    }
+    if (ret == 0) {
+        g_strlcpy(a->info->id_str, s->snapshots[s->nb_snapshots - 1].id_str,
+                  sizeof(a->info->id_str));
+    }
+    qcow2_switch_end(&sw);
+    return ret;
+}
+
+int qcow2_snapshot_create(BlockDriverState *bs, QEMUSnapshotInfo *info,
+                          Error **errp)
+{
+    SnapshotArgs a = { .bs = bs, .info = info, .errp = errp };
+
+    return bdrv_run_co(create_entry, &a);
+}
+
+/* --- goto --- */
+
+static int coroutine_fn apply(Qcow2Switch *sw, const QCowSnapshot *sn,
+                              Error **errp)
+{
+    BDRVQcow2State *s = sw->bs->opaque;
+    int ret;
+
+    ret = qcow2_snapshot_read_l1(sw->bs, sn, &sw->l1, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    sw->keep_l1 = true;
+    sw->disk_size = sn->disk_size;
+    sw->snapshots = s->snapshots;
+    sw->nb_snapshots = s->nb_snapshots;
+    /* This order: what both use never counts more than it will. */
+    ret = qcow2_switch_add_tree(sw, s->l1.entries, s->l1.size, -1, errp);
+    if (ret == 0) {
+        ret = qcow2_switch_add_tree(sw, sw->l1.entries, sw->l1.size, 1, errp);
+    }
+    return ret < 0 ? ret : qcow2_switch_finish(sw, errp);
+}
+
+static int coroutine_fn goto_entry(void *opaque)
+{
+    SnapshotArgs *a = opaque;
+    BDRVQcow2State *s = a->bs->opaque;
+    Qcow2Switch sw;
+    int i, ret;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    i = find_snapshot(s, a->id, NULL);
+    if (i < 0) {
+        i = find_snapshot(s, NULL, a->id);
+    }
+    if (i < 0) {
+        error_setg(a->errp, "Can't find snapshot");
+        return -ENOENT;
+    }
+    ret = qcow2_switch_begin(a->bs, &sw, a->errp);
+    if (ret == 0) {
+        ret = apply(&sw, &s->snapshots[i], a->errp);
+    }
+    qcow2_switch_end(&sw);
+    return ret;
+}
+
+int qcow2_snapshot_goto(BlockDriverState *bs, const char *snapshot_id,
+                        Error **errp)
+{
+    SnapshotArgs a = { .bs = bs, .id = snapshot_id, .errp = errp };
+
+    return bdrv_run_co(goto_entry, &a);
+}
+
+/* --- delete --- */
+
+static int coroutine_fn drop_references(Qcow2Switch *sw,
+                                        const QCowSnapshot *sn, Error **errp)
+{
+    BDRVQcow2State *s = sw->bs->opaque;
+    Qcow2Table l1;
+    int ret;
+
+    ret = qcow2_snapshot_read_l1(sw->bs, sn, &l1, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = qcow2_switch_add_tree(sw, l1.entries, sn->l1_size, -1, errp);
+    qcow2_table_free(&l1);
+    if (ret == 0) {
+        ret = qcow2_refplan_add(sw->plan, sn->l1_table_offset,
+                                (uint64_t)sn->l1_size * L1E_SIZE, -1);
+        if (ret < 0) {
+            error_setg(errp, "Could not free the L1 table of the snapshot");
+        }
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    /* Everything of the active table stays, whatever lies behind the disk. */
+    if (qcow2_table_init(&sw->l1, s->l1.size, 0) < 0) {
+        error_setg(errp, "Could not allocate L1 table");
+        return -ENOMEM;
+    }
+    memcpy(sw->l1.entries, s->l1.entries, s->l1.size * L1E_SIZE);
+    return 0;
+}
+
+static int coroutine_fn delete(Qcow2Switch *sw, uint32_t index, Error **errp)
+{
+    BDRVQcow2State *s = sw->bs->opaque;
+    g_autofree QCowSnapshot *old = s->snapshots;
+    QCowSnapshot deleted = old[index];
+    QCowSnapshot *new = g_memdup2(old, s->nb_snapshots * sizeof(*new));
+    int ret;
+
+    sw->nb_snapshots = s->nb_snapshots - 1;
+    memmove(new + index, new + index + 1,
+            (sw->nb_snapshots - index) * sizeof(*new));
+    sw->snapshots = new;
+    sw->keep_l1 = true;
+    ret = drop_references(sw, &deleted, errp);
+    if (ret == 0) {
+        ret = qcow2_switch_finish(sw, errp);
+    }
+    if (ret < 0) {
+        g_free(new);
+        g_steal_pointer(&old);
+        return ret;
+    }
+    qcow2_snapshot_clear(&deleted);
+    return 0;
+}
+
+static int coroutine_fn delete_entry(void *opaque)
+{
+    SnapshotArgs *a = opaque;
+    BDRVQcow2State *s = a->bs->opaque;
+    Qcow2Switch sw;
+    int i, ret;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    i = find_or_error(a);
+    if (i < 0) {
+        return -ENOENT;
+    }
+    ret = qcow2_switch_begin(a->bs, &sw, a->errp);
+    if (ret == 0) {
+        ret = delete(&sw, i, a->errp);
+    }
+    qcow2_switch_end(&sw);
+    return ret;
+}
+
+int qcow2_snapshot_delete(BlockDriverState *bs, const char *snapshot_id,
+                          const char *name, Error **errp)
+{
+    SnapshotArgs a = {
+        .bs = bs, .id = snapshot_id, .name = name, .errp = errp,
+    };
+
+    return bdrv_run_co(delete_entry, &a);
+}
+
+/* --- showing one --- */
+
+static int coroutine_fn load_tmp_entry(void *opaque)
+{
+    SnapshotArgs *a = opaque;
+    BDRVQcow2State *s = a->bs->opaque;
+    const QCowSnapshot *sn;
+    Qcow2Table l1;
+    int i, ret;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    if (s->writable) {
+        error_setg(a->errp, "The image is not read-only");
+        return -EINVAL;
+    }
+    i = find_or_error(a);
+    if (i < 0) {
+        return -ENOENT;
+    }
+    sn = &s->snapshots[i];
+    ret = qcow2_snapshot_read_l1(a->bs, sn, &l1, a->errp);
+    if (ret < 0) {
+        return ret;
+    }
+    l1.offset = sn->l1_table_offset;
+    qcow2_l1_replace(a->bs, &l1);
+    qcow2_table_free(&l1);
+    s->shows_snapshot = true;
+    qatomic_set(&s->disk_size, sn->disk_size);
+    s->l1_vm_state_index = size_to_l1(s, sn->disk_size);
+    return 0;
+}
+
+int qcow2_snapshot_load_tmp(BlockDriverState *bs, const char *snapshot_id,
+                            const char *name, Error **errp)
+{
+    SnapshotArgs a = {
+        .bs = bs, .id = snapshot_id, .name = name, .errp = errp,
+    };
+
+    return bdrv_run_co(load_tmp_entry, &a);
 }

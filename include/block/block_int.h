@@ -14,6 +14,7 @@
 #include "block/block.h"
 #include "block/claim.h"
 #include "block/graph-lock.h"
+#include "block/snapshot.h"
 #include "util/atomic.h"
 #include "util/coroutine.h"
 #include "util/queue.h"
@@ -200,8 +201,22 @@ struct BlockDriver {
     /* Caller frees; NULL with @errp untouched if there is nothing to tell. */
     ImageInfoSpecific *(*bdrv_get_specific_info)(BlockDriverState *bs,
                                                  Error **errp);
+    /*
+     * Internal snapshots, see block/snapshot.h. The node is drained; create,
+     * goto and delete are called for writable nodes only, load_tmp for
+     * read-only ones. 0 or -errno with @errp set.
+     */
     SnapshotInfoList *(*bdrv_snapshot_list)(BlockDriverState *bs,
                                             Error **errp);
+    int (*bdrv_snapshot_create)(BlockDriverState *bs, QEMUSnapshotInfo *info,
+                                Error **errp);
+    int (*bdrv_snapshot_goto)(BlockDriverState *bs, const char *snapshot_id,
+                              Error **errp);
+    int (*bdrv_snapshot_delete)(BlockDriverState *bs, const char *snapshot_id,
+                                const char *name, Error **errp);
+    int (*bdrv_snapshot_load_tmp)(BlockDriverState *bs,
+                                  const char *snapshot_id, const char *name,
+                                  Error **errp);
 
     int coroutine_fn (*bdrv_co_check)(BlockDriverState *bs,
                                       BdrvCheckResult *result,

@@ -87,7 +87,7 @@ GuestOp *guest_start(Guest *g, GuestOpKind kind, int64_t first, int64_t nb,
         .started = ++*g->clock,
         .ended = CRASH_NEVER,
     };
-    if (kind == GUEST_RESIZE) {
+    if (kind == GUEST_RESIZE || kind == GUEST_APPLY) {
         int64_t max = MAX(g->nb_sectors, nb);
 
         g_assert(!g->sectors);
@@ -97,12 +97,25 @@ GuestOp *guest_start(Guest *g, GuestOpKind kind, int64_t first, int64_t nb,
     return op;
 }
 
+GuestOp *guest_start_apply(Guest *g, int64_t size, const uint32_t *values)
+{
+    GuestOp *op = guest_start(g, GUEST_APPLY, g->size, size, NULL);
+
+    op->values = values;
+    return op;
+}
+
+static bool sets_size(const GuestOp *op)
+{
+    return op->kind == GUEST_RESIZE || op->kind == GUEST_APPLY;
+}
+
 void guest_end(Guest *g, GuestOp *op, int ret)
 {
     ++*g->clock;
     op->failed = ret < 0;
     op->ended = *g->clock;
-    if (op->kind == GUEST_RESIZE && !op->failed) {
+    if (sets_size(op) && !op->failed) {
         g->size = op->nb;
     }
 }
@@ -235,6 +248,9 @@ static void op_range(const GuestOp *op, int64_t *first, int64_t *end)
     if (op->kind == GUEST_RESIZE) {
         *first = MIN(op->first, op->nb);
         *end = MAX(op->first, op->nb);
+    } else if (op->kind == GUEST_APPLY) {
+        *first = 0;
+        *end = op->nb;
     } else if (op->kind == GUEST_FLUSH || op->kind == GUEST_CLOSE ||
                op->kind == GUEST_RENAME) {
         *end = *first;
@@ -247,14 +263,14 @@ static void start_op(Guest *g, const GuestOp *op)
 
     op_range(op, &first, &end);
     for (int64_t i = first; i < end; i++) {
-        sector_start(g, i, op->id, op->started);
+        sector_start(g, i, op->values ? op->values[i] : op->id, op->started);
         /* What a shrinking disk gives up first is the overlay's mapping. */
         if (op->kind == GUEST_RESIZE && op->nb < op->first &&
             g->has_backing && i < g->backing_sectors) {
             sector_start(g, i, GUEST_BACKING, op->started);
         }
     }
-    if (op->kind == GUEST_RESIZE) {
+    if (sets_size(op)) {
         add_version(&g->sizes, op->nb, op->started, CRASH_NEVER);
     } else if (op->kind == GUEST_RENAME) {
         add_version(&g->names, op->nb, op->started, CRASH_NEVER);
@@ -309,7 +325,7 @@ static void end_op(Guest *g, const GuestOp *op)
         }
     }
     g->generation += op->fua;
-    if (op->kind == GUEST_RESIZE) {
+    if (sets_size(op)) {
         sector_end(&g->sizes, op);
     } else if (op->kind == GUEST_RENAME) {
         sector_end(&g->names, op);
@@ -318,6 +334,9 @@ static void end_op(Guest *g, const GuestOp *op)
             sector_prune(&g->names, op->ended);
             g->generation++;
         }
+    }
+    if (op->kind == GUEST_APPLY && !op->failed) {
+        prune_all(g, op->ended);
     }
 }
 
@@ -410,11 +429,12 @@ char *guest_op_describe(const GuestOp *op)
         [GUEST_FLUSH] = "flush",
         [GUEST_CLOSE] = "close",
         [GUEST_RESIZE] = "resize",
+        [GUEST_APPLY] = "apply a snapshot",
         [GUEST_RENAME] = "rename",
     };
     GString *str = g_string_new(names[op->kind]);
 
-    if (op->kind == GUEST_RESIZE) {
+    if (sets_size(op)) {
         g_string_append_printf(str, " from %" PRId64 " to %" PRId64
                                " sectors", op->first, op->nb);
     } else if (op->kind == GUEST_WRITE || op->kind == GUEST_ZEROES ||

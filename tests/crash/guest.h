@@ -28,6 +28,8 @@ typedef enum {
     GUEST_FLUSH,
     GUEST_CLOSE,        /* a flush, too; if it fails, all later is in doubt */
     GUEST_RESIZE,       /* first: the old size, nb: the new one */
+    GUEST_APPLY,        /* the same; all sectors get other values at once, and
+                         * all is durable then */
     GUEST_RENAME,       /* nb: the new name's index; durable when it ends */
 } GuestOpKind;
 
@@ -37,6 +39,7 @@ typedef struct GuestOp {
     int64_t nb;
     uint32_t id;
     const char *note;       /* "compressed", …; NULL: none */
+    const uint32_t *values; /* GUEST_APPLY: one for each of nb sectors */
     CrashTime started;
     CrashTime ended;        /* CRASH_NEVER: it did not */
     bool failed;
@@ -87,6 +90,8 @@ void guest_free(Guest *g);
 GuestOp *guest_start(Guest *g, GuestOpKind kind, int64_t first, int64_t nb,
                      const char *note);
 void guest_end(Guest *g, GuestOp *op, int ret);
+/* GUEST_APPLY to a disk of @size sectors; @values must outlive the guest. */
+GuestOp *guest_start_apply(Guest *g, int64_t size, const uint32_t *values);
 
 /* What @id writes to @nb sectors from @first on. */
 void guest_fill(void *buf, uint32_t id, int64_t first, int64_t nb);

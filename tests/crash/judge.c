@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "util/osdep.h"
 #include "judge.h"
+#include "snapshots.h"
 #include "util/error.h"
 
 #define GO_ON_OPS 12
@@ -154,6 +155,9 @@ char *judge_image(Judge *judge, const Run *run)
     if (blk) {
         wrong = judge_open(judge, run, blk, was_dirty);
         blk_unref(blk);
+        if (!wrong) {
+            wrong = snapshots_judge(run);
+        }
     } else {
         wrong = g_strdup_printf("the image does not open: %s",
                                 error_get_pretty(err));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "util/osdep.h"
 #include <glib/gstdio.h>
+#include "snapshots.h"
 #include "workload.h"
 #include "block/create.h"
 #include "qobject/qdict.h"
@@ -95,6 +96,25 @@ const Workload workloads[] = {
         .max_clusters = 5, .size = 96, .max_bytes = 2 << 20, .ops = 80,
         .workers = 6, .reopen = 10, .prefill = 20, .backing = true,
     }, {
+        .name = "snapshot", .what = "snapshots taken, applied and deleted",
+        .mix = { .write = 8, .compressed = 2, .zero = 1, .unmap = 2,
+                 .discard = 1, .flush = 1 },
+        .max_clusters = 4, .size = 64, .max_bytes = 1 << 20, .ops = 70,
+        .workers = 3, .snapshot = 70, .reopen = 5, .prefill = 20,
+    }, {
+        .name = "snapshot-resize", .what = "the same with disks of several "
+                                           "sizes, over a backing file",
+        .mix = { .write = 8, .zero = 2, .discard = 2, .flush = 1 },
+        .max_clusters = 4, .size = 64, .max_bytes = 1 << 20, .ops = 60,
+        .workers = 3, .snapshot = 60, .resize = 25, .prefill = 20,
+        .backing = true, .v3_only = true,
+    }, {
+        .name = "snapshot-lazy", .what = "the same with lazy refcounts",
+        .mix = { .write = 8, .unmap = 2, .discard = 1, .flush = 1 },
+        .max_clusters = 4, .size = 64, .max_bytes = 1 << 20, .ops = 60,
+        .workers = 3, .snapshot = 60, .reopen = 10, .prefill = 20,
+        .lazy = true, .v3_only = true,
+    }, {
         .name = "rename", .what = "other names of the backing file",
         .mix = { .write = 6, .discard = 1, .flush = 1 }, .max_clusters = 3,
         .size = 64, .max_bytes = 1 << 20, .ops = 60, .workers = 2,
@@ -136,7 +156,8 @@ static bool geometry_fits(const Workload *w, const Geometry *g)
 
     /* Packed clusters count more than one reference. */
     if ((w->v3_only && g->version < 3) ||
-        (w->mix.compressed && g->refcount_bits < 8)) {
+        (w->mix.compressed && g->refcount_bits < 8) ||
+        (w->snapshot && g->refcount_bits < 4)) {
         return false;
     }
     return !list || g_strv_contains((const char *const *)list, name);
@@ -231,6 +252,11 @@ static char *random_options(Run *run)
 
 BlockBackend *run_open(const Run *run, Error **errp)
 {
+    return run_open_flags(run, BDRV_O_RDWR | BDRV_O_UNMAP, errp);
+}
+
+BlockBackend *run_open_flags(const Run *run, int flags, Error **errp)
+{
     g_autofree char *json = g_strdup_printf(
         "{'driver': 'qcow2', 'file': 'disk', 'backing': %s%s}",
         run->base ? "'base'" : "null", run->options);
@@ -238,8 +264,8 @@ BlockBackend *run_open(const Run *run, Error **errp)
     BlockBackend *blk;
 
     qdict_flatten(dict);
-    blk = blk_new_open(NULL, NULL, dict, BDRV_O_RDWR | BDRV_O_UNMAP, errp);
-    if (blk && !blk_set_perm(blk, BLK_PERM_ALL, BLK_PERM_ALL, errp)) {
+    blk = blk_new_open(NULL, NULL, dict, flags, errp);
+    if (blk && flags & BDRV_O_RDWR && !blk_set_perm(blk, BLK_PERM_ALL, BLK_PERM_ALL, errp)) {
         g_clear_pointer(&blk, blk_unref);
     }
     if (blk) {
@@ -513,6 +539,9 @@ bool run_record(Run *run, Error **errp)
         if (chance(run, run->w->resize)) {
             resize(run);
         }
+        if (run->w->snapshot && chance(run, run->w->snapshot)) {
+            snapshots_step(run);
+        }
         if (chance(run, run->w->rename)) {
             rename_backing(run);
         }
@@ -591,6 +620,7 @@ Run *run_new(const Workload *w, const Geometry *g, uint32_t seed)
     run->guest = guest_new(&run->clock, size, backing, w->backing,
                            g_rand_int_range(run->rand, 1, 1 << 20) << 8);
     run->busy = g_malloc0(size);
+    run->snapshots = g_ptr_array_new();
     make_image(run, size * CRASH_SECTOR);
     names_init(run);
     if (w->prefill) {
@@ -610,6 +640,7 @@ void run_free(Run *run)
     }
     g_clear_pointer(&run->log, g_ptr_array_unref);
     guest_free(run->guest);
+    snapshots_free(run);
     names_free(run);
     g_rand_free(run->rand);
     g_free(run->options);

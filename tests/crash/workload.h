@@ -34,6 +34,7 @@ typedef struct Workload {
     unsigned workers;       /* at most so many at a time */
     unsigned resize;        /* of 100 pauses, in how many … */
     unsigned reopen;
+    unsigned snapshot;      /* … something is done with snapshots */
     unsigned rename;        /* another name of the backing file */
     bool grow_only;         /* resizes make it longer */
     bool preallocate;       /* some of what they add */
@@ -66,6 +67,7 @@ struct Run {
 
     BlockBackend *blk;
     uint8_t *busy;          /* one for each sector */
+    GPtrArray *snapshots;   /* of RunSnapshot, in the order of their making */
     int64_t position;       /* of a sequential workload, sectors */
     unsigned ops_left;
     unsigned running;
@@ -93,5 +95,7 @@ void run_free(Run *run);
 
 /* Opens the image that is on run->disk, as run_record() does. */
 BlockBackend *run_open(const Run *run, Error **errp);
+/* The same with other flags than BDRV_O_RDWR | BDRV_O_UNMAP. */
+BlockBackend *run_open_flags(const Run *run, int flags, Error **errp);
 
 #endif
