@@ -27,8 +27,10 @@ struct BdrvDirtyBitmap {
     /* Under bs->dirty_bitmap_mutex. */
     HBitmap *bits;
     bool enabled;
+    bool changed;           /* not as it was saved, or never was */
 
     /* Written by the main thread under the mutex. */
+    bool hidden;            /* taken away by a transaction that may abort */
     bool busy;              /* an operation owns it */
     bool readonly;
     bool persistent;
@@ -40,6 +42,18 @@ struct BdrvDirtyBitmapIter {
     BdrvDirtyBitmap *bitmap;
     HBitmapIter it;
 };
+
+/*
+ * What is saved of @bitmap may not be right any more: the driver has to look
+ * before the next change of the data. With the mutex.
+ */
+static void note_change(BdrvDirtyBitmap *bitmap)
+{
+    bitmap->changed = true;
+    if (bitmap->persistent) {
+        qatomic_set(&bitmap->bs->bitmaps_to_mark, true);
+    }
+}
 
 static QemuMutex *bitmap_mutex(const BdrvDirtyBitmap *bitmap)
 {
@@ -67,7 +81,7 @@ BdrvDirtyBitmap *bdrv_find_dirty_bitmap(BlockDriverState *bs,
     assert(name);
     QEMU_LOCK_GUARD(&bs->dirty_bitmap_mutex);
     QLIST_FOREACH(bitmap, &bs->dirty_bitmaps, list) {
-        if (bitmap->name && !strcmp(bitmap->name, name)) {
+        if (bitmap->name && !bitmap->hidden && !strcmp(bitmap->name, name)) {
             return bitmap;
         }
     }
@@ -101,6 +115,27 @@ BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs,
     bitmap->name = g_strdup(name);
     bitmap->bits = hbitmap_alloc(length, __builtin_ctz(granularity));
     bitmap->enabled = true;
+    bitmap->changed = true;
+
+    QEMU_LOCK_GUARD(&bs->dirty_bitmap_mutex);
+    QLIST_INSERT_HEAD(&bs->dirty_bitmaps, bitmap, list);
+    qatomic_inc(&bs->dirty_bitmap_count);
+    return bitmap;
+}
+
+BdrvDirtyBitmap *bdrv_add_stored_bitmap(BlockDriverState *bs,
+                                        const char *name, HBitmap *bits,
+                                        uint32_t flags)
+{
+    BdrvDirtyBitmap *bitmap = g_new0(BdrvDirtyBitmap, 1);
+
+    bitmap->bs = bs;
+    bitmap->name = g_strdup(name);
+    bitmap->bits = bits;
+    bitmap->persistent = true;
+    bitmap->inconsistent = flags & BDRV_STORED_INCONSISTENT;
+    bitmap->enabled = (flags & BDRV_STORED_ENABLED) && !bitmap->inconsistent;
+    bitmap->readonly = flags & BDRV_STORED_READONLY;
 
     QEMU_LOCK_GUARD(&bs->dirty_bitmap_mutex);
     QLIST_INSERT_HEAD(&bs->dirty_bitmaps, bitmap, list);
@@ -181,12 +216,14 @@ void bdrv_enable_dirty_bitmap(BdrvDirtyBitmap *bitmap)
     QEMU_LOCK_GUARD(bitmap_mutex(bitmap));
     assert(!bitmap->inconsistent);
     bitmap->enabled = true;
+    note_change(bitmap);
 }
 
 void bdrv_disable_dirty_bitmap(BdrvDirtyBitmap *bitmap)
 {
     QEMU_LOCK_GUARD(bitmap_mutex(bitmap));
     bitmap->enabled = false;
+    note_change(bitmap);
 }
 
 bool bdrv_dirty_bitmap_enabled(BdrvDirtyBitmap *bitmap)
@@ -212,6 +249,7 @@ void bdrv_dirty_bitmap_set_persistence(BdrvDirtyBitmap *bitmap, bool value)
 {
     QEMU_LOCK_GUARD(bitmap_mutex(bitmap));
     bitmap->persistent = value;
+    note_change(bitmap);
 }
 
 void bdrv_dirty_bitmap_set_inconsistent(BdrvDirtyBitmap *bitmap)
@@ -262,6 +300,60 @@ BlockDriverState *bdrv_dirty_bitmap_bs(const BdrvDirtyBitmap *bitmap)
     return bitmap->bs;
 }
 
+/* ---------------------------------------------------------------- saving */
+
+void bdrv_dirty_bitmap_set_hidden(BdrvDirtyBitmap *bitmap, bool value)
+{
+    QEMU_LOCK_GUARD(bitmap_mutex(bitmap));
+    assert(bitmap->hidden != value);
+    bitmap->hidden = value;
+    note_change(bitmap);
+}
+
+bool bdrv_dirty_bitmap_hidden(const BdrvDirtyBitmap *bitmap)
+{
+    return bitmap->hidden;
+}
+
+bool bdrv_dirty_bitmap_changed(BdrvDirtyBitmap *bitmap)
+{
+    QEMU_LOCK_GUARD(bitmap_mutex(bitmap));
+    return bitmap->changed;
+}
+
+void bdrv_dirty_bitmap_set_saved(BdrvDirtyBitmap *bitmap)
+{
+    QEMU_LOCK_GUARD(bitmap_mutex(bitmap));
+    bitmap->changed = false;
+}
+
+HBitmap *bdrv_dirty_bitmap_copy_bits(BdrvDirtyBitmap *bitmap)
+{
+    HBitmap *copy;
+
+    QEMU_LOCK_GUARD(bitmap_mutex(bitmap));
+    copy = hbitmap_alloc(hbitmap_size(bitmap->bits),
+                         hbitmap_granularity(bitmap->bits));
+    hbitmap_merge(copy, bitmap->bits, copy);
+    return copy;
+}
+
+bool bdrv_stored_bitmap_is_outdated_by_write(BlockDriverState *bs,
+                                             const char *name)
+{
+    BdrvDirtyBitmap *bitmap;
+
+    QEMU_LOCK_GUARD(&bs->dirty_bitmap_mutex);
+    QLIST_FOREACH(bitmap, &bs->dirty_bitmaps, list) {
+        if (bitmap->persistent && bitmap->name &&
+            !strcmp(bitmap->name, name)) {
+            return bitmap->enabled || bitmap->changed || bitmap->hidden;
+        }
+    }
+    /* It is not kept up to date by anybody. */
+    return true;
+}
+
 BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs)
 {
     BlockDirtyInfoList *list = NULL, **tail = &list;
@@ -269,8 +361,12 @@ BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs)
 
     QEMU_LOCK_GUARD(&bs->dirty_bitmap_mutex);
     QLIST_FOREACH(bitmap, &bs->dirty_bitmaps, list) {
-        BlockDirtyInfo *info = g_new0(BlockDirtyInfo, 1);
+        BlockDirtyInfo *info;
 
+        if (bitmap->hidden) {
+            continue;
+        }
+        info = g_new0(BlockDirtyInfo, 1);
         info->count = hbitmap_count(bitmap->bits);
         info->granularity = 1U << hbitmap_granularity(bitmap->bits);
         info->name = g_strdup(bitmap->name);
@@ -323,6 +419,7 @@ void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset,
     assert(!bitmap->readonly);
     if (clip_range(bitmap, offset, &bytes)) {
         hbitmap_set(bitmap->bits, offset, bytes);
+        note_change(bitmap);
     }
 }
 
@@ -333,6 +430,7 @@ void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset,
     assert(!bitmap->readonly);
     if (clip_range(bitmap, offset, &bytes)) {
         hbitmap_reset(bitmap->bits, offset, bytes);
+        note_change(bitmap);
     }
 }
 
@@ -347,6 +445,7 @@ void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup)
     } else {
         hbitmap_reset_all(bitmap->bits);
     }
+    note_change(bitmap);
 }
 
 void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup)
@@ -357,6 +456,7 @@ void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup)
     hbitmap_truncate(backup, hbitmap_size(bitmap->bits));
     hbitmap_free(bitmap->bits);
     bitmap->bits = backup;
+    note_change(bitmap);
 }
 
 /* The union of @dest and @src as a bitmap like @dest's. Both locks held. */
@@ -406,6 +506,7 @@ bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dest, BdrvDirtyBitmap *src,
     if (dest_size == src_size) {
         old = dest->bits;
         dest->bits = merged_bits(dest, src);
+        note_change(dest);
     }
     unlock_both(dest, src);
 
@@ -490,7 +591,9 @@ void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes)
         }
         assert(!bitmap->readonly);
         if (clip_range(bitmap, offset, &n)) {
+            /* No note: an enabled one was looked at before the write. */
             hbitmap_set(bitmap->bits, offset, n);
+            bitmap->changed = true;
         }
     }
 }
@@ -500,7 +603,10 @@ static void truncate_all_locked(BlockDriverState *bs, int64_t bytes)
     BdrvDirtyBitmap *bitmap;
 
     QLIST_FOREACH(bitmap, &bs->dirty_bitmaps, list) {
-        hbitmap_truncate(bitmap->bits, bytes);
+        if (hbitmap_size(bitmap->bits) != (uint64_t)bytes) {
+            hbitmap_truncate(bitmap->bits, bytes);
+            note_change(bitmap);
+        }
     }
 }
 

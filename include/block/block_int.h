@@ -428,6 +428,9 @@ struct BlockDriverState {
     QLIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps;
     /* Atomic: written under the mutex; 0 lets writes skip it. */
     unsigned dirty_bitmap_count;
+    /* Atomic: before it changes data a driver that stores bitmaps has to see
+     * which of the stored ones that would make wrong. */
+    bool bitmaps_to_mark;
 };
 
 /* block/driver-table.c: every driver in the build. */

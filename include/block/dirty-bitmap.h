@@ -33,6 +33,18 @@ typedef enum {
 BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs,
                                           uint32_t granularity,
                                           const char *name, Error **errp);
+/*
+ * For drivers: a persistent bitmap that was stored under @name, which is not
+ * taken. Takes over @bits; counts as saved. Any context of opening.
+ */
+enum {
+    BDRV_STORED_ENABLED = 1,
+    BDRV_STORED_INCONSISTENT = 2,   /* @bits are all clear */
+    BDRV_STORED_READONLY = 4,
+};
+BdrvDirtyBitmap *bdrv_add_stored_bitmap(BlockDriverState *bs,
+                                        const char *name, HBitmap *bits,
+                                        uint32_t flags);
 void bdrv_release_dirty_bitmap(BdrvDirtyBitmap *bitmap);
 void bdrv_release_named_dirty_bitmaps(BlockDriverState *bs);
 BdrvDirtyBitmap *bdrv_find_dirty_bitmap(BlockDriverState *bs,
@@ -62,6 +74,26 @@ int64_t bdrv_dirty_bitmap_size(const BdrvDirtyBitmap *bitmap);
 BlockDriverState *bdrv_dirty_bitmap_bs(const BdrvDirtyBitmap *bitmap);
 /* Cluster size of @bs clamped to 4k..64k; 64k without one. */
 uint32_t bdrv_get_default_bitmap_granularity(BlockDriverState *bs);
+
+/*
+ * Persistent bitmaps, for drivers. A bitmap is changed when it is not as it
+ * was saved: its bits, size, or whether it is enabled. Every such change but
+ * the recording of a write sets bs->bitmaps_to_mark.
+ */
+bool bdrv_dirty_bitmap_changed(BdrvDirtyBitmap *bitmap);
+void bdrv_dirty_bitmap_set_saved(BdrvDirtyBitmap *bitmap);
+/* The caller frees. */
+HBitmap *bdrv_dirty_bitmap_copy_bits(BdrvDirtyBitmap *bitmap);
+/*
+ * Whether what is stored as @name would miss a write from here on, or is not
+ * what goes with the data by then. Any thread.
+ */
+bool bdrv_stored_bitmap_is_outdated_by_write(BlockDriverState *bs,
+                                             const char *name);
+/* A hidden bitmap is found by nobody but goes on recording: a transaction has
+ * removed it and may bring it back. Main thread. */
+void bdrv_dirty_bitmap_set_hidden(BdrvDirtyBitmap *bitmap, bool value);
+bool bdrv_dirty_bitmap_hidden(const BdrvDirtyBitmap *bitmap);
 
 /* Bytes marked dirty (granularity units times granularity). */
 int64_t bdrv_get_dirty_count(BdrvDirtyBitmap *bitmap);
