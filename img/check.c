@@ -2,9 +2,14 @@
 /* qemu-img check */
 #include "util/osdep.h"
 #include "block/block.h"
+#include "block/info.h"
 #include "img/img.h"
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-output-visitor.h"
+
+enum {
+    OPTION_BITMAPS = OPTION_CMD,
+};
 
 /* Exit codes besides 0 (clean) and 1 (the check could not be completed). */
 enum {
@@ -18,6 +23,9 @@ typedef struct CheckArgs {
     const char *filename;
     ImgOutput output;
     BdrvCheckMode fix;
+    BdrvCheckMode bitmaps;  /* 0: keep */
+    bool bitmaps_given;
+    bool live;              /* somebody else writes to the image */
     bool quiet;
 } CheckArgs;
 
@@ -50,6 +58,10 @@ static ImageCheck *make_report(BlockDriverState *bs, const char *filename,
         .has_fragmented_clusters = r->bfi.fragmented_clusters != 0,
         .compressed_clusters = r->bfi.compressed_clusters,
         .has_compressed_clusters = r->bfi.compressed_clusters != 0,
+        .inconsistent_bitmaps = r->inconsistent_bitmaps,
+        .has_inconsistent_bitmaps = r->inconsistent_bitmaps != 0,
+        .bitmaps_fixed = r->bitmaps_fixed,
+        .has_bitmaps_fixed = r->bitmaps_fixed != 0,
     };
     return check;
 }
@@ -93,12 +105,36 @@ static void print_problems(const ImageCheck *c)
     }
 }
 
-static void print_human(const ImageCheck *c, bool quiet)
+/* Bitmaps are no part of the disk: they do not make an image unsound. */
+static void print_bitmaps(const CheckArgs *a, const ImageCheck *c)
 {
-    if (quiet) {
+    g_autofree char *name = NULL;
+
+    if (!c->inconsistent_bitmaps) {
+        return;
+    }
+    if (a->live) {
+        printf("\n%" PRId64 " bitmaps are in use by somebody who writes to the "
+               "image.\n", c->inconsistent_bitmaps);
+        return;
+    }
+    name = g_shell_quote(a->filename);
+    printf("\n%" PRId64 " inconsistent bitmaps were found on the image.\n"
+           "They cannot be used. To remove them:\n"
+           "    qemu-img check -r all --bitmaps=remove%s %s\n"
+           "To let them say that everything is dirty:\n"
+           "    qemu-img check -r all --bitmaps=dirty%s %s\n",
+           c->inconsistent_bitmaps, a->how.image_opts ? " --image-opts" : "",
+           name, a->how.image_opts ? " --image-opts" : "", name);
+}
+
+static void print_human(const CheckArgs *a, const ImageCheck *c)
+{
+    if (a->quiet) {
         return;
     }
     print_problems(c);
+    print_bitmaps(a, c);
     if (c->total_clusters && c->allocated_clusters) {
         printf("%" PRId64 "/%" PRId64 " = %0.2f%% allocated, %0.2f%% "
                "fragmented, %0.2f%% compressed clusters\n",
@@ -128,7 +164,7 @@ static void print_report(const CheckArgs *a, ImageCheck *c)
     if (a->output == IMG_OUTPUT_JSON) {
         print_as_json(c);
     } else {
-        print_human(c, a->quiet);
+        print_human(a, c);
     }
 }
 
@@ -158,14 +194,18 @@ static int recheck(BlockDriverState *bs, const CheckArgs *a,
 {
     int64_t leaks_fixed = (*report)->leaks_fixed;
     int64_t corruptions_fixed = (*report)->corruptions_fixed;
+    int64_t bitmaps_fixed = (*report)->bitmaps_fixed;
     int ret;
 
     if (a->output == IMG_OUTPUT_HUMAN && !a->quiet) {
         printf("The following inconsistencies were found and repaired:\n\n"
                "    %" PRId64 " leaked clusters\n"
-               "    %" PRId64 " corruptions\n\n"
-               "Double checking the fixed image now...\n",
+               "    %" PRId64 " corruptions\n",
                leaks_fixed, corruptions_fixed);
+        if (bitmaps_fixed) {
+            printf("    %" PRId64 " bitmaps\n", bitmaps_fixed);
+        }
+        printf("\nDouble checking the fixed image now...\n");
         fflush(stdout);
     }
     qapi_free_ImageCheck(*report);
@@ -178,6 +218,8 @@ static int recheck(BlockDriverState *bs, const CheckArgs *a,
     (*report)->has_leaks_fixed = leaks_fixed != 0;
     (*report)->corruptions_fixed = corruptions_fixed;
     (*report)->has_corruptions_fixed = corruptions_fixed != 0;
+    (*report)->bitmaps_fixed = bitmaps_fixed;
+    (*report)->has_bitmaps_fixed = bitmaps_fixed != 0;
     return 0;
 }
 
@@ -192,7 +234,8 @@ static int check(BlockBackend *blk, const CheckArgs *a)
         error_report("This image format does not support checks");
         return CHECK_UNSUPPORTED;
     }
-    if (!ret && (report->leaks_fixed || report->corruptions_fixed)) {
+    if (!ret && (report->leaks_fixed || report->corruptions_fixed ||
+                 report->bitmaps_fixed)) {
         ret = recheck(bs, a, &report);
     }
     if (ret) {
@@ -219,6 +262,21 @@ static bool parse_repair(const ImgCmd *cmd, const char *text, CheckArgs *a)
     return true;
 }
 
+static void parse_bitmaps(const ImgCmd *cmd, const char *text, CheckArgs *a)
+{
+    a->bitmaps_given = true;
+    if (!strcmp(text, "keep")) {
+        a->bitmaps = 0;
+    } else if (!strcmp(text, "remove")) {
+        a->bitmaps = BDRV_FIX_BITMAPS_REMOVE;
+    } else if (!strcmp(text, "dirty")) {
+        a->bitmaps = BDRV_FIX_BITMAPS_DIRTY;
+    } else {
+        img_usage_error(cmd, "Unknown option value for --bitmaps (expecting "
+                        "'keep', 'remove' or 'dirty'): %s", text);
+    }
+}
+
 static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
                           CheckArgs *a)
 {
@@ -229,6 +287,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         { "format", required_argument, NULL, 'f' },
         { "cache", required_argument, NULL, 'T' },
         { "repair", required_argument, NULL, 'r' },
+        { "bitmaps", required_argument, NULL, OPTION_BITMAPS },
         { "output", required_argument, NULL, OPTION_OUTPUT },
         { "force-share", no_argument, NULL, 'U' },
         { "quiet", no_argument, NULL, 'q' },
@@ -256,6 +315,9 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         case 'U':
             a->how.force_share = true;
             break;
+        case OPTION_BITMAPS:
+            parse_bitmaps(cmd, optarg, a);
+            break;
         case OPTION_IMAGE_OPTS:
             a->how.image_opts = true;
             break;
@@ -279,16 +341,26 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
     if (optind != argc - 1) {
         img_usage_error(cmd, "Expecting one image file name");
     }
+    if (a.bitmaps_given && !a.fix) {
+        error_report("--bitmaps requires -r");
+        return 1;
+    }
+    a.fix |= a.bitmaps;
     a.filename = argv[optind];
     blk = img_open(a.filename, &a.how);
-    return blk ? check(blk, &a) : 1;
+    if (!blk) {
+        return 1;
+    }
+    a.live = !a.fix && bdrv_has_other_writer(blk_bs(blk));
+    return check(blk, &a);
 }
 
 const ImgCmd img_cmd_check = {
     .name = "check",
     .handler = run,
     .description = "Check an image for consistency, and repair it",
-    .usage = "[-f FMT | --image-opts] [-r leaks|all] [-T CACHE]\n"
+    .usage = "[-f FMT | --image-opts] [-r leaks|all\n"
+             "        [--bitmaps keep|remove|dirty]] [-T CACHE]\n"
              "        [--output human|json] [-q] [-U] [--object OBJDEF] FILE",
     .help =
         "  -f, --format FMT\n"
@@ -297,6 +369,10 @@ const ImgCmd img_cmd_check = {
         "     FILE is an option string, NAME=VALUE,...\n"
         "  -r, --repair leaks|all\n"
         "     repair clusters that nothing uses, or every kind of error\n"
+        "  --bitmaps keep|remove|dirty\n"
+        "     what to do, with -r, about stored dirty bitmaps that are\n"
+        "     inconsistent: keep them (default), remove them, or let them say\n"
+        "     that everything is dirty\n"
         "  -T, --cache CACHE\n"
         "     cache mode: none, writeback (default), writethrough, directsync,\n"
         "     unsafe\n"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the check counts besides the active tables: snapshots, bitmaps, the
- * encryption header and the refcount structure itself.
+ * What the check counts besides the active tables: snapshots, the encryption
+ * header and the refcount structure itself.
  *
  * Sizes come from the image and may be anything: nothing is read or allocated
  * beyond the end of the file, and long tables are read in pieces.
@@ -268,130 +268,6 @@ static void coroutine_fn count_snapshots(Qcow2Check *c)
     qcow2_check_count(c, s->snapshots_offset, s->snapshots_size, 1);
 }
 
-/* --- bitmaps ---------------------------------------------------------- */
-
-/* Entries of the table of one bitmap; data clusters are counted. */
-static void coroutine_fn count_bitmap_table(Qcow2Check *c, const char *name,
-                                            uint64_t offset, uint64_t bytes)
-{
-    QEMU_AUTO_VFREE uint64_t *piece = NULL;
-    uint64_t done, n, i;
-    int ret;
-
-    piece = qemu_try_blockalign(c->bs->file->bs, MIN(bytes, PIECE_BYTES));
-    for (done = 0; done < bytes; done += n) {
-        n = MIN(bytes - done, PIECE_BYTES);
-        ret = piece ? qcow2_check_pread(c, offset + done, n, piece) : -ENOMEM;
-        if (ret < 0) {
-            qcow2_check_io_error(c, ret, "Could not read the table of bitmap "
-                                 "'%s'", name);
-            return;
-        }
-        for (i = 0; i < n / sizeof(uint64_t); i++) {
-            uint64_t entry = be64_to_cpu(piece[i]);
-            uint64_t cluster = entry & QCOW2_BME_TABLE_ENTRY_OFFSET_MASK;
-
-            /* Bit 0 says "all ones" and is only for entries without data. */
-            if (entry & ~QCOW2_BME_TABLE_ENTRY_OFFSET_MASK & ~1ULL ||
-                (cluster && entry & 1) || offset_into_cluster(c->s, cluster)) {
-                qcow2_check_bad_reference(
-                    c, 1, "ERROR bitmap '%s' table entry %" PRIu64
-                    " is corrupted: %" PRIx64, name,
-                    done / sizeof(uint64_t) + i, entry);
-            } else if (cluster) {
-                qcow2_check_count(c, cluster, c->s->cluster_size, 1);
-            }
-        }
-    }
-}
-
-/* One directory entry at @buf, of which @left bytes are there; returns its
- * length or 0 if it is not well-formed. */
-static size_t coroutine_fn count_bitmap(Qcow2Check *c, const char *buf,
-                                        size_t left)
-{
-    Qcow2BitmapDirEntry e;
-    g_autofree char *name = NULL;
-    size_t name_at, length;
-    uint64_t bytes;
-
-    if (left < sizeof(e)) {
-        return 0;
-    }
-    memcpy(&e, buf, sizeof(e));
-    e.bitmap_table_offset = be64_to_cpu(e.bitmap_table_offset);
-    e.bitmap_table_size = be32_to_cpu(e.bitmap_table_size);
-    e.name_size = be16_to_cpu(e.name_size);
-    e.extra_data_size = be32_to_cpu(e.extra_data_size);
-
-    /* Both are limited by @left, so nothing can wrap. */
-    if (e.extra_data_size > left - sizeof(e)) {
-        return 0;
-    }
-    name_at = sizeof(e) + e.extra_data_size;
-    if (e.name_size > left - name_at) {
-        return 0;
-    }
-    length = ROUND_UP(name_at + e.name_size, 8);
-    if (length > left) {
-        return 0;
-    }
-    name = g_strndup(buf + name_at, e.name_size);
-
-    bytes = (uint64_t)e.bitmap_table_size * sizeof(uint64_t);
-    if (offset_into_cluster(c->s, e.bitmap_table_offset)) {
-        qcow2_check_bad_reference(
-            c, 1, "ERROR bitmap '%s' table_offset=0x%" PRIx64 ": Table is "
-            "not cluster aligned; bitmap directory entry corrupted", name,
-            (uint64_t)e.bitmap_table_offset);
-    } else if (qcow2_check_count(c, e.bitmap_table_offset, bytes, 1)) {
-        count_bitmap_table(c, name, e.bitmap_table_offset, bytes);
-    }
-    return length;
-}
-
-static void coroutine_fn count_bitmaps(Qcow2Check *c)
-{
-    BDRVQcow2State *s = c->s;
-    uint64_t size = s->bitmap_directory_size;
-    QEMU_AUTO_VFREE char *dir = NULL;
-    uint64_t at = 0;
-    uint32_t i;
-    int ret;
-
-    /* Without the autoclear bit the extension is void, its clusters leaks. */
-    if (!s->has_bitmaps_ext ||
-        !(s->autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) ||
-        s->nb_bitmaps == 0) {
-        return;
-    }
-    if (offset_into_cluster(s, s->bitmap_directory_offset)) {
-        qcow2_check_bad_reference(c, 1, "ERROR bitmap directory is not "
-                                  "cluster aligned");
-        return;
-    }
-    if (!qcow2_check_count(c, s->bitmap_directory_offset, size, 1)) {
-        return;
-    }
-    dir = qemu_try_blockalign(c->bs->file->bs, size);
-    ret = dir ? qcow2_check_pread(c, s->bitmap_directory_offset, size, dir)
-              : -ENOMEM;
-    if (ret < 0) {
-        qcow2_check_io_error(c, ret, "Could not read the bitmap directory");
-        return;
-    }
-    for (i = 0; i < s->nb_bitmaps; i++) {
-        size_t length = count_bitmap(c, dir + at, size - at);
-
-        if (!length) {
-            qcow2_check_bad_reference(
-                c, 1, "ERROR bitmap directory entry %u is corrupted", i);
-            return;
-        }
-        at += length;
-    }
-}
-
 /* --- encryption ------------------------------------------------------- */
 
 static void count_crypto_header(Qcow2Check *c)
@@ -410,5 +286,5 @@ void coroutine_fn qcow2_check_count_metadata(Qcow2Check *c)
 {
     count_snapshots(c);
     count_crypto_header(c);
-    count_bitmaps(c);
+    qcow2_check_count_bitmaps(c);
 }

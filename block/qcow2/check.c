@@ -8,6 +8,7 @@
  * however many snapshots share it.
  */
 #include "util/osdep.h"
+#include "block/qcow2/bitmap.h"
 #include "block/qcow2/check.h"
 
 /* The same line again and again tells nobody more. */
@@ -216,6 +217,7 @@ static int coroutine_fn scan(Qcow2Check *c)
     qcow2_check_count_metadata(c);
     qcow2_check_walk_l2(c);
     qcow2_check_count_structure(c);
+    qcow2_check_count_void_bitmaps(c);
     compare(c);
     return 0;
 }
@@ -282,9 +284,8 @@ static int coroutine_fn clear_marks(BlockDriverState *bs)
     return ret < 0 ? ret : qcow2_mark_consistent(bs);
 }
 
-int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
-                                    BdrvCheckResult *result,
-                                    BdrvCheckMode fix)
+static int coroutine_fn check_all(BlockDriverState *bs,
+                                  BdrvCheckResult *result, BdrvCheckMode fix)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t file_size, nb_fixups, fixed = 0;
@@ -315,6 +316,36 @@ int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
     if (ret == 0 && fix && result->check_errors == 0 &&
         result->corruptions == 0) {
         ret = clear_marks(bs);
+    }
+    return ret;
+}
+
+/* Bitmaps can be changed if nothing in use looks free. */
+static bool may_repair_bitmaps(const BdrvCheckResult *result,
+                               BdrvCheckMode fix)
+{
+    return fix & (BDRV_FIX_BITMAPS_REMOVE | BDRV_FIX_BITMAPS_DIRTY) &&
+           result->inconsistent_bitmaps && result->check_errors == 0 &&
+           result->corruptions == result->bitmap_corruptions;
+}
+
+int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
+                                    BdrvCheckResult *result,
+                                    BdrvCheckMode fix)
+{
+    int ret = check_all(bs, result, fix);
+
+    if (ret == 0 && may_repair_bitmaps(result, fix)) {
+        BdrvCheckResult before = *result;
+        int64_t fixed;
+
+        ret = qcow2_bitmaps_repair(bs, fix & BDRV_FIX_BITMAPS_DIRTY, &fixed);
+        if (ret == 0 && fixed) {
+            ret = check_all(bs, result, fix);
+            result->bitmaps_fixed = fixed;
+            result->leaks_fixed += before.leaks_fixed;
+            result->corruptions_fixed += before.corruptions_fixed;
+        }
     }
     return ret;
 }

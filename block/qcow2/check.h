@@ -5,7 +5,8 @@
  *   check.c            the order of things, counting, the comparison
  *   check-read.c       many metadata reads at a time, results in order
  *   check-refcounts.c  the compact table of counts
- *   check-meta.c       header, snapshots, bitmaps, the refcount structure
+ *   check-meta.c       header, snapshots, the refcount structure
+ *   check-bitmaps.c    stored bitmaps
  *   check-tables.c     L1 and L2 tables
  *   check-repair.c     changes in place
  *   check-rebuild.c    a new refcount structure
@@ -145,6 +146,17 @@ int coroutine_fn qcow2_check_load_refcounts(Qcow2Check *c);
 void coroutine_fn qcow2_check_count_metadata(Qcow2Check *c);
 /* Counts the refcount table and blocks. */
 void coroutine_fn qcow2_check_count_structure(Qcow2Check *c);
+
+/* --- check-bitmaps.c --- */
+
+/* Counts directory, tables and data of stored bitmaps; judges them. */
+void coroutine_fn qcow2_check_count_bitmaps(Qcow2Check *c);
+/*
+ * Bitmaps that are void have no claim to their clusters, but nobody else may
+ * have one either: counts one reference to each that is in use and that nothing
+ * refers to. When all others are counted.
+ */
+void coroutine_fn qcow2_check_count_void_bitmaps(Qcow2Check *c);
 
 /* --- check-tables.c --- */
 

@@ -3,6 +3,7 @@
 #include "util/osdep.h"
 #include "util/bswap.h"
 #include "util/lockable.h"
+#include "block/qcow2/bitmap.h"
 #include "block/qcow2/qcow2.h"
 
 static int qcow2_probe(const uint8_t *buf, int buf_size, const char *filename)
@@ -130,6 +131,8 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_snapshot_delete = qcow2_snapshot_delete,
     .bdrv_snapshot_load_tmp = qcow2_snapshot_load_tmp,
     .bdrv_co_check = qcow2_co_check,
+    .bdrv_can_store_bitmap = qcow2_can_store_bitmap,
+    .bdrv_save_bitmaps = qcow2_save_bitmaps,
     .bdrv_change_backing_file = qcow2_change_backing_file,
 
     .create_options = qapi_CreateOptionsQcow2_members,

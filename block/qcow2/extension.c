@@ -11,9 +11,6 @@
 #include "util/error.h"
 #include "block/qcow2/qcow2.h"
 
-#define MAX_BITMAPS 65535
-#define MAX_BITMAP_DIRECTORY_SIZE (MAX_BITMAPS * 1024ULL)
-
 /* Bytes; in images with clusters up to this size, no names are added. */
 #define MAX_CLUSTER_WITHOUT_NAMES 4096
 
@@ -70,46 +67,61 @@ static int parse_features(BDRVQcow2State *s, uint32_t magic,
     return 0;
 }
 
+/* What cannot be right in the extension; NULL: nothing. */
+static const char *bitmaps_fault(const BDRVQcow2State *s,
+                                 const Qcow2BitmapHeaderExt *ext)
+{
+    if (ext->reserved32) {
+        return "its reserved field is not zero";
+    }
+    if (!ext->nb_bitmaps) {
+        return "it has no bitmaps";
+    }
+    if (ext->nb_bitmaps > QCOW2_MAX_BITMAPS) {
+        return "it has too many bitmaps";
+    }
+    if (!ext->bitmap_directory_offset ||
+        offset_into_cluster(s, ext->bitmap_directory_offset) ||
+        ext->bitmap_directory_offset >= QCOW_MAX_HOST_OFFSET) {
+        return "the offset of the directory is wrong";
+    }
+    if (ext->bitmap_directory_size > QCOW2_MAX_BITMAP_DIRECTORY ||
+        ext->bitmap_directory_size < ext->nb_bitmaps *
+                                     sizeof(Qcow2BitmapDirEntry)) {
+        return "the size of the directory is wrong";
+    }
+    return NULL;
+}
+
+/*
+ * Bitmaps are never a reason not to open an image: what cannot be used is kept
+ * byte for byte, and bitmap.c knows why.
+ */
 static int parse_bitmaps(BDRVQcow2State *s, uint32_t magic,
-                         const uint8_t *data, uint32_t len, Error **errp)
+                         const uint8_t *data, uint32_t len)
 {
     Qcow2BitmapHeaderExt ext;
 
-    /* Without the bit somebody wrote who does not know bitmaps: void. */
-    if (!(s->autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) ||
-        s->has_bitmaps_ext) {
+    if (s->has_bitmaps_ext || s->bitmaps_fault) {
         return keep_extension(s, magic, data, len);
     }
     if (len != sizeof(ext)) {
-        error_setg(errp, "bitmaps_ext: Invalid extension length");
-        return -EINVAL;
+        s->bitmaps_fault = "it has a wrong length";
+        return keep_extension(s, magic, data, len);
     }
     memcpy(&ext, data, sizeof(ext));
-    s->nb_bitmaps = be32_to_cpu(ext.nb_bitmaps);
-    s->bitmap_directory_size = be64_to_cpu(ext.bitmap_directory_size);
-    s->bitmap_directory_offset = be64_to_cpu(ext.bitmap_directory_offset);
-    if (ext.reserved32) {
-        error_setg(errp, "bitmaps_ext: Reserved field is not zero");
-    } else if (!s->nb_bitmaps) {
-        error_setg(errp, "bitmaps_ext: found bitmaps extension with zero "
-                   "bitmaps");
-    } else if (s->nb_bitmaps > MAX_BITMAPS) {
-        error_setg(errp, "bitmaps_ext: image has %" PRIu32 " bitmaps, "
-                   "exceeding the maximum of %d", s->nb_bitmaps, MAX_BITMAPS);
-    } else if (!s->bitmap_directory_offset ||
-               offset_into_cluster(s, s->bitmap_directory_offset) ||
-               s->bitmap_directory_offset >= QCOW_MAX_HOST_OFFSET) {
-        error_setg(errp, "bitmaps_ext: invalid bitmap directory offset");
-    } else if (s->bitmap_directory_size > MAX_BITMAP_DIRECTORY_SIZE ||
-               s->bitmap_directory_size < s->nb_bitmaps *
-                                          sizeof(Qcow2BitmapDirEntry)) {
-        error_setg(errp, "bitmaps_ext: bitmap directory size (%" PRIu64
-                   ") is out of range", s->bitmap_directory_size);
-    } else {
-        s->has_bitmaps_ext = true;
-        return 0;
+    ext.nb_bitmaps = be32_to_cpu(ext.nb_bitmaps);
+    ext.bitmap_directory_size = be64_to_cpu(ext.bitmap_directory_size);
+    ext.bitmap_directory_offset = be64_to_cpu(ext.bitmap_directory_offset);
+    s->bitmaps_fault = bitmaps_fault(s, &ext);
+    if (s->bitmaps_fault) {
+        return keep_extension(s, magic, data, len);
     }
-    return -EINVAL;
+    s->has_bitmaps_ext = true;
+    s->nb_bitmaps = ext.nb_bitmaps;
+    s->bitmap_directory_size = ext.bitmap_directory_size;
+    s->bitmap_directory_offset = ext.bitmap_directory_offset;
+    return 0;
 }
 
 static int parse_one(BlockDriverState *bs, uint32_t magic,
@@ -123,7 +135,7 @@ static int parse_one(BlockDriverState *bs, uint32_t magic,
     case QCOW2_EXT_MAGIC_FEATURE_TABLE:
         return parse_features(s, magic, data, len);
     case QCOW2_EXT_MAGIC_BITMAPS:
-        return parse_bitmaps(s, magic, data, len, errp);
+        return parse_bitmaps(s, magic, data, len);
     case QCOW2_EXT_MAGIC_GAP:
         return 0;
     default:
@@ -158,9 +170,9 @@ int qcow2_extensions_parse(BlockDriverState *bs, const uint8_t *buf,
     }
     if ((s->autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) &&
         !s->has_bitmaps_ext) {
-        error_setg(errp, "The image is marked as having bitmaps, but has no "
-                   "bitmaps extension");
-        return -EINVAL;
+        if (!s->bitmaps_fault) {
+            s->bitmaps_fault = "there is none";
+        }
     }
     return 0;
 }

@@ -138,6 +138,23 @@ typedef struct QEMU_PACKED Qcow2BitmapDirEntry {
 } Qcow2BitmapDirEntry;
 
 #define QCOW2_BME_TABLE_ENTRY_OFFSET_MASK 0x00fffffffffffe00ULL
+/* In an entry without offset: all bits are set, else none. */
+#define QCOW2_BME_TABLE_ENTRY_ALL_ONES 1ULL
+
+/* flags */
+#define QCOW2_BME_FLAG_IN_USE   (1U << 0)   /* not stored after its last use */
+#define QCOW2_BME_FLAG_AUTO     (1U << 1)   /* records writes */
+/* May be used by those who do not know the extra data. */
+#define QCOW2_BME_FLAG_EXTRA_COMPATIBLE (1U << 2)
+#define QCOW2_BME_FLAGS_KNOWN   7U
+
+#define QCOW2_BME_TYPE_DIRTY 1
+#define QCOW2_BME_MIN_GRANULARITY_BITS 9
+#define QCOW2_BME_MAX_GRANULARITY_BITS 31
+#define QCOW2_MAX_BITMAPS 65535
+#define QCOW2_MAX_BITMAP_DIRECTORY (QCOW2_MAX_BITMAPS * 1024ULL)
+/* Bytes of bits of one bitmap. */
+#define QCOW2_MAX_BITMAP_DATA (512ULL << 20)
 
 /* An entry of the snapshot table; padded to 8 as a whole. */
 typedef struct QEMU_PACKED QCowSnapshotHeader {

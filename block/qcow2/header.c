@@ -652,6 +652,66 @@ int coroutine_fn qcow2_clear_autoclear(BlockDriverState *bs, uint64_t bits)
     return ret;
 }
 
+/* --- the bitmaps extension --- */
+
+/* Those that could not be used were kept as they are; moves them to @to. */
+static void take_kept_bitmaps_ext(BDRVQcow2State *s, GPtrArray *to)
+{
+    Qcow2UnknownHeaderExtension *ext, *next;
+
+    QTAILQ_FOREACH_SAFE(ext, &s->unknown_header_ext, next, next) {
+        if (ext->magic == QCOW2_EXT_MAGIC_BITMAPS) {
+            QTAILQ_REMOVE(&s->unknown_header_ext, ext, next);
+            g_ptr_array_add(to, ext);
+        }
+    }
+}
+
+static void give_kept_bitmaps_ext(BDRVQcow2State *s, GPtrArray *from)
+{
+    for (guint i = 0; i < from->len; i++) {
+        Qcow2UnknownHeaderExtension *ext = from->pdata[i];
+
+        QTAILQ_INSERT_TAIL(&s->unknown_header_ext, ext, next);
+    }
+    g_ptr_array_set_free_func(from, NULL);
+}
+
+static void set_bitmaps_ext(BDRVQcow2State *s, const Qcow2BitmapHeaderExt *ext,
+                            uint64_t autoclear)
+{
+    s->has_bitmaps_ext = ext != NULL;
+    s->nb_bitmaps = ext ? ext->nb_bitmaps : 0;
+    s->bitmap_directory_size = ext ? ext->bitmap_directory_size : 0;
+    s->bitmap_directory_offset = ext ? ext->bitmap_directory_offset : 0;
+    qatomic_set(&s->autoclear_features, autoclear);
+}
+
+int coroutine_fn qcow2_header_write_bitmaps(BlockDriverState *bs,
+                                            const Qcow2BitmapHeaderExt *ext)
+{
+    BDRVQcow2State *s = bs->opaque;
+    g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
+    const Qcow2BitmapHeaderExt old = {
+        .nb_bitmaps = s->nb_bitmaps,
+        .bitmap_directory_size = s->bitmap_directory_size,
+        .bitmap_directory_offset = s->bitmap_directory_offset,
+    };
+    bool had_ext = s->has_bitmaps_ext;
+    uint64_t old_autoclear = s->autoclear_features;
+    uint64_t others = old_autoclear & ~QCOW2_AUTOCLEAR_BITMAPS;
+    int ret;
+
+    take_kept_bitmaps_ext(s, kept);
+    set_bitmaps_ext(s, ext, others | (ext ? QCOW2_AUTOCLEAR_BITMAPS : 0));
+    ret = qcow2_update_header(bs);
+    if (ret < 0) {
+        set_bitmaps_ext(s, had_ext ? &old : NULL, old_autoclear);
+        give_kept_bitmaps_ext(s, kept);
+    }
+    return ret;
+}
+
 /* --- other names --- */
 
 typedef struct ChangeBacking {

@@ -2,22 +2,19 @@
 /*
  * What an image tells about itself.
  *
- * The list of stored bitmaps is read from its directory each time: main
- * thread, outside coroutines, nothing of it is kept.
+ * Main thread, outside coroutines. The dirty bytes of stored bitmaps are
+ * counted each time, unless they are in memory; nothing of it is kept.
  */
 #include "util/osdep.h"
-#include "util/bswap.h"
 #include "util/lockable.h"
-#include "block/qcow2/qcow2.h"
+#include "block/info.h"
+#include "block/qcow2/bitmap.h"
 #include "qapi/util.h"
-
-#define BME_FLAG_IN_USE (1U << 0)
-#define BME_FLAG_AUTO   (1U << 1)
 
 typedef struct ListBitmaps {
     BlockDriverState *bs;
     Qcow2BitmapInfoList **tail;
-    Error **errp;
+    bool has_writer;        /* another process writes to the image */
 } ListBitmaps;
 
 static Qcow2BitmapInfoFlagsList *bitmap_flags(uint32_t flags)
@@ -25,68 +22,65 @@ static Qcow2BitmapInfoFlagsList *bitmap_flags(uint32_t flags)
     Qcow2BitmapInfoFlagsList *list = NULL;
     Qcow2BitmapInfoFlagsList **tail = &list;
 
-    if (flags & BME_FLAG_IN_USE) {
+    if (flags & QCOW2_BME_FLAG_IN_USE) {
         QAPI_LIST_APPEND(tail, QCOW2_BITMAP_INFO_FLAGS_IN_USE);
     }
-    if (flags & BME_FLAG_AUTO) {
+    if (flags & QCOW2_BME_FLAG_AUTO) {
         QAPI_LIST_APPEND(tail, QCOW2_BITMAP_INFO_FLAGS_AUTO);
     }
     return list;
 }
 
-/* Length of the entry at @buf, of which @left bytes are there; 0: damaged. */
-static size_t bitmap_info(const char *buf, uint64_t left,
-                          Qcow2BitmapInfo **info)
+/* Of one without fault that counts as valid: how much is dirty. */
+static void coroutine_fn fill_count(const ListBitmaps *l,
+                                    const Qcow2Bitmap *b,
+                                    Qcow2BitmapInfo *info)
 {
-    Qcow2BitmapDirEntry e;
-    uint64_t name_at, length;
+    BdrvDirtyBitmap *bitmap = bdrv_find_dirty_bitmap(l->bs, b->name);
+    int64_t count;
 
-    if (left < sizeof(e)) {
-        return 0;
+    if (bitmap && !bdrv_dirty_bitmap_inconsistent(bitmap)) {
+        info->status = QCOW2_BITMAP_STATUS_CONSISTENT;
+        info->has_count = true;
+        info->count = bdrv_get_dirty_count(bitmap);
+        return;
     }
-    memcpy(&e, buf, sizeof(e));
-    name_at = sizeof(e) + (uint64_t)be32_to_cpu(e.extra_data_size);
-    length = ROUND_UP(name_at + be16_to_cpu(e.name_size), 8);
-    if (length > left || e.granularity_bits > 31) {
-        return 0;
+    if (b->flags & QCOW2_BME_FLAG_IN_USE) {
+        info->status = l->has_writer ? QCOW2_BITMAP_STATUS_LIVE
+                                     : QCOW2_BITMAP_STATUS_INCONSISTENT;
+        return;
     }
-    *info = g_new0(Qcow2BitmapInfo, 1);
-    (*info)->name = g_strndup(buf + name_at, be16_to_cpu(e.name_size));
-    (*info)->granularity = 1U << e.granularity_bits;
-    (*info)->flags = bitmap_flags(be32_to_cpu(e.flags));
-    return length;
+    count = qcow2_bitmap_count_dirty(l->bs, b);
+    if (count < 0) {
+        info->status = QCOW2_BITMAP_STATUS_DAMAGED;
+        info->reason = g_strdup(count == -EINVAL ? "its table is damaged"
+                                                 : "its bits cannot be read");
+        return;
+    }
+    info->status = QCOW2_BITMAP_STATUS_CONSISTENT;
+    info->has_count = true;
+    info->count = count;
 }
 
-static int list_bitmaps_locked(ListBitmaps *l)
+static Qcow2BitmapInfo *coroutine_fn bitmap_info(const ListBitmaps *l,
+                                                 const Qcow2Bitmap *b)
 {
-    BlockDriverState *bs = l->bs;
-    BDRVQcow2State *s = bs->opaque;
-    uint64_t at = 0, length = 0;
-    g_autofree char *dir = NULL;
-    uint32_t i;
-    int ret;
+    Qcow2BitmapInfo *info = g_new0(Qcow2BitmapInfo, 1);
 
-    /* Its size was checked at open. */
-    dir = g_try_malloc(s->bitmap_directory_size);
-    ret = dir ? bdrv_co_pread(bs->file, s->bitmap_directory_offset,
-                              s->bitmap_directory_size, dir, 0)
-              : -ENOMEM;
-    if (ret < 0) {
-        error_setg_errno(l->errp, -ret, "Could not read the bitmap directory");
-        return ret;
+    info->name = g_strdup(b->name ?: "");
+    if (b->framed && b->granularity_bits < 32) {
+        info->granularity = 1U << b->granularity_bits;
     }
-    for (i = 0; i < s->nb_bitmaps; i++, at += length) {
-        Qcow2BitmapInfo *info;
-
-        length = bitmap_info(dir + at, s->bitmap_directory_size - at, &info);
-        if (!length) {
-            error_setg(l->errp, "Bitmap directory entry %" PRIu32
-                       " is corrupted", i);
-            return -EINVAL;
-        }
-        QAPI_LIST_APPEND(l->tail, info);
+    info->flags = bitmap_flags(b->flags);
+    if (b->fault) {
+        info->status = QCOW2_BITMAP_STATUS_DAMAGED;
+        info->reason = g_strdup(b->fault);
+    } else if (!qcow2_bitmaps_are_valid(l->bs->opaque)) {
+        info->status = QCOW2_BITMAP_STATUS_VOID;
+    } else {
+        fill_count(l, b, info);
     }
-    return 0;
+    return info;
 }
 
 static int coroutine_fn list_bitmaps_entry(void *opaque)
@@ -95,21 +89,27 @@ static int coroutine_fn list_bitmaps_entry(void *opaque)
     BDRVQcow2State *s = l->bs->opaque;
 
     QEMU_LOCK_GUARD(&s->lock);
-    return list_bitmaps_locked(l);
+    for (guint i = 0; i < s->bitmaps->len; i++) {
+        QAPI_LIST_APPEND(l->tail, bitmap_info(l, s->bitmaps->pdata[i]));
+    }
+    return 0;
 }
 
-static bool add_bitmaps(BlockDriverState *bs, ImageInfoSpecificQCow2 *info,
-                        Error **errp)
+/* One damaged bitmap, or all of them, are no reason to tell nothing. */
+static void add_bitmaps(BlockDriverState *bs, ImageInfoSpecificQCow2 *info)
 {
     BDRVQcow2State *s = bs->opaque;
-    ListBitmaps l = { .bs = bs, .tail = &info->bitmaps, .errp = errp };
+    ListBitmaps l = {
+        .bs = bs,
+        .tail = &info->bitmaps,
+        .has_writer = !s->writable && bdrv_has_other_writer(bs->file->bs),
+    };
 
-    if (!s->has_bitmaps_ext ||
-        !(s->autoclear_features & QCOW2_AUTOCLEAR_BITMAPS)) {
-        return true;
+    info->has_bitmaps = s->bitmaps->len > 0;
+    bdrv_run_co(list_bitmaps_entry, &l);
+    if (s->bitmaps_fault) {
+        info->bitmaps_fault = g_strdup(s->bitmaps_fault);
     }
-    info->has_bitmaps = true;
-    return bdrv_run_co(list_bitmaps_entry, &l) == 0;
 }
 
 ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
@@ -131,10 +131,7 @@ ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
         info->corrupt = s->incompatible_features & QCOW2_INCOMPAT_CORRUPT;
         info->has_extended_l2 = true;
         info->extended_l2 = s->incompatible_features & QCOW2_INCOMPAT_EXTL2;
-        if (!add_bitmaps(bs, info, errp)) {
-            qapi_free_ImageInfoSpecific(spec);
-            return NULL;
-        }
+        add_bitmaps(bs, info);
     }
     return spec;
 }

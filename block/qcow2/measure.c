@@ -57,6 +57,10 @@ static bool add_bitmaps(BlockMeasureInfo *info, const Qcow2CreateOptions *o,
     for (l = spec->u.qcow2.data->bitmaps; l; l = l->next) {
         const Qcow2BitmapInfo *bm = l->value;
 
+        /* A damaged one goes nowhere. */
+        if (bm->status == QCOW2_BITMAP_STATUS_DAMAGED) {
+            continue;
+        }
         bytes = DIV_ROUND_UP(DIV_ROUND_UP(o->size, bm->granularity), 8);
         clusters = DIV_ROUND_UP(bytes, cluster_size);
         total += ROUND_UP(clusters * sizeof(uint64_t), cluster_size) +

@@ -9,6 +9,7 @@
 #include "util/aio.h"
 #include "util/error.h"
 #include "util/lockable.h"
+#include "block/qcow2/bitmap.h"
 #include "block/qcow2/qcow2.h"
 
 /* --- cleaning the caches now and then --- */
@@ -177,6 +178,9 @@ static int coroutine_fn open_entry(void *opaque)
     if (ret == 0) {
         ret = qcow2_read_snapshots(bs, a->errp);
     }
+    if (ret == 0) {
+        ret = qcow2_bitmaps_read_directory(bs);
+    }
     if (ret == 0 && (a->flags & BDRV_O_RDWR)) {
         s->writable = true;
         ret = make_writable(bs, a->flags, a->errp);
@@ -194,6 +198,7 @@ static void free_state(BlockDriverState *bs)
     qcow2_table_free(&s->l1);
     qcow2_refcount_close(s);
     qcow2_free_snapshots(s);
+    qcow2_bitmaps_free(s);
     qcow2_header_free(s);
     g_array_free(s->pending_frees, true);
     qcow2_inflight_destroy(&s->inflight);
@@ -221,6 +226,9 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
     s->pending_frees = g_array_new(false, false, sizeof(Qcow2PendingFree));
 
     ret = bdrv_run_co(open_entry, &a);
+    if (ret == 0) {
+        ret = qcow2_bitmaps_load(bs, flags, errp);
+    }
     if (ret < 0) {
         free_state(bs);
         return ret;
@@ -258,9 +266,18 @@ static int coroutine_fn store_all_entry(void *opaque)
 
 void qcow2_close(BlockDriverState *bs)
 {
+    BDRVQcow2State *s = bs->opaque;
+    Error *err = NULL;
     int ret;
 
     stop_clean_timer(bs);
+    if (s->writable && !qatomic_read(&s->unusable) &&
+        qcow2_save_bitmaps(bs, NULL, 0, &err) < 0) {
+        /* Those that changed are marked on disk. */
+        error_prepend(&err, "Lost persistent bitmaps of node '%s': ",
+                      bdrv_get_device_or_node_name(bs));
+        error_report_err(err);
+    }
     ret = bdrv_run_co(store_all_entry, bs);
     if (ret < 0) {
         error_report("Failed to flush the metadata of node '%s': %s",
@@ -334,8 +351,17 @@ static int coroutine_fn reopen_prepare_entry(void *opaque)
 int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                          Error **errp)
 {
+    BDRVQcow2State *s = state->bs->opaque;
     ReopenArgs a = { state, errp };
+    int ret;
 
+    if (s->writable && !(state->flags & BDRV_O_RDWR) &&
+        !qatomic_read(&s->unusable)) {
+        ret = qcow2_save_bitmaps(state->bs, NULL, 0, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
     return bdrv_run_co(reopen_prepare_entry, &a);
 }
 
@@ -348,6 +374,7 @@ void qcow2_reopen_commit(BDRVReopenState *state)
     qcow2_options_commit(bs, state->opaque);
     state->opaque = NULL;
     s->writable = state->flags & BDRV_O_RDWR;
+    qcow2_bitmaps_set_readonly(bs, !s->writable);
     start_clean_timer(bs);
 }
 

@@ -205,11 +205,20 @@ typedef struct BDRVQcow2State {
     uint32_t nb_snapshots;
     QCowSnapshot *snapshots;
 
-    /* Bitmaps extension, as found; 0 if there is none. */
+    /*
+     * Bitmaps extension; 0 if there is none. It counts with the autoclear bit
+     * only: see bitmap.h.
+     */
     bool has_bitmaps_ext;
     uint32_t nb_bitmaps;
     uint64_t bitmap_directory_size;
     uint64_t bitmap_directory_offset;
+    const char *bitmaps_fault;  /* why the extension or the directory cannot
+                                 * be used as a whole; NULL: it can */
+    GPtrArray *bitmaps;         /* of Qcow2Bitmap, as in the directory; only
+                                 * the main thread changes the array */
+    bool bitmaps_kept;          /* the stored bitmaps are in memory: we keep
+                                 * them right, or marked */
 
     /* Strings of the header; NULL for none. */
     char *image_backing_file;
@@ -374,6 +383,12 @@ int coroutine_fn qcow2_mark_corrupt(BlockDriverState *bs);
 int coroutine_fn qcow2_mark_consistent(BlockDriverState *bs);
 /* Clears autoclear bits @bits (on disk first). [lock] */
 int coroutine_fn qcow2_clear_autoclear(BlockDriverState *bs, uint64_t bits);
+/*
+ * Puts the place of a new bitmap directory (NULL: none) and the autoclear bit
+ * for it into header and state; as qcow2_update_header(). [lock]
+ */
+int coroutine_fn qcow2_header_write_bitmaps(BlockDriverState *bs,
+                                            const Qcow2BitmapHeaderExt *ext);
 /* Driver hook: puts other names into the header. Main thread. */
 int qcow2_change_backing_file(BlockDriverState *bs, const char *backing_file,
                               const char *backing_fmt);

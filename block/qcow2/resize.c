@@ -11,6 +11,7 @@
 #include "util/error.h"
 #include "util/lockable.h"
 #include "util/memalign.h"
+#include "block/qcow2/bitmap.h"
 #include "block/qcow2/qcow2.h"
 
 #define ZERO_BUFFER (1024 * 1024)
@@ -231,7 +232,12 @@ static int coroutine_fn set_size(BlockDriverState *bs, uint64_t size,
     int ret;
 
     QEMU_LOCK_GUARD(&s->lock);
-    ret = qcow2_flush_metadata(bs);
+    /* Stored bitmaps do not go with the new size, also those not recording. */
+    ret = s->bitmaps_kept ? qcow2_bitmaps_mark(bs, true)
+                          : qcow2_begin_change(bs);
+    if (ret == 0) {
+        ret = qcow2_flush_metadata(bs);
+    }
     if (ret == 0) {
         /* Zeroes that the new size shows must not come after it. */
         ret = bdrv_co_flush(bs->file->bs);

@@ -10,19 +10,27 @@
  */
 #include "util/osdep.h"
 #include "util/lockable.h"
+#include "block/qcow2/bitmap.h"
 #include "block/qcow2/qcow2.h"
 
 int coroutine_fn qcow2_begin_change(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
+    uint64_t void_features = s->autoclear_features;
     int ret = 0;
 
     if (qatomic_read(&s->unusable)) {
         return -ENOMEDIUM;
     }
-    /* Nobody here keeps stored bitmaps up to date: they become void. */
-    if (s->autoclear_features) {
-        ret = qcow2_clear_autoclear(bs, s->autoclear_features);
+    if (s->bitmaps_kept) {
+        void_features &= ~QCOW2_AUTOCLEAR_BITMAPS;
+    }
+    /* Nobody here keeps it up to date. */
+    if (void_features) {
+        ret = qcow2_clear_autoclear(bs, void_features);
+    }
+    if (ret == 0 && s->bitmaps_kept && qatomic_read(&bs->bitmaps_to_mark)) {
+        ret = qcow2_bitmaps_mark(bs, false);
     }
     if (ret == 0 && s->use_lazy_refcounts) {
         ret = qcow2_mark_dirty(bs);

@@ -153,6 +153,10 @@ typedef struct BlockFragInfo {
 typedef enum {
     BDRV_FIX_LEAKS = 1,
     BDRV_FIX_ERRORS = 2,
+    /* Stored bitmaps that cannot be used: take them away, or let them say that
+     * everything is dirty. Neither: keep them. */
+    BDRV_FIX_BITMAPS_REMOVE = 4,
+    BDRV_FIX_BITMAPS_DIRTY = 8,
 } BdrvCheckMode;
 
 typedef struct BdrvCheckResult {
@@ -163,6 +167,9 @@ typedef struct BdrvCheckResult {
     int64_t leaks_fixed;
     int64_t image_end_offset;
     BlockFragInfo bfi;
+    int64_t inconsistent_bitmaps;   /* stored ones that cannot be used */
+    int64_t bitmaps_fixed;
+    int64_t bitmap_corruptions;     /* those of @corruptions in bitmaps */
 } BdrvCheckResult;
 
 /*

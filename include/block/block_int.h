@@ -221,6 +221,16 @@ struct BlockDriver {
     int coroutine_fn (*bdrv_co_check)(BlockDriverState *bs,
                                       BdrvCheckResult *result,
                                       BdrvCheckMode fix);
+
+    /*
+     * Persistent bitmaps; see block/persistent-bitmap.h. Main thread, save
+     * with the node drained.
+     */
+    bool (*bdrv_can_store_bitmap)(BlockDriverState *bs, const char *name,
+                                  uint32_t granularity, Error **errp);
+    int (*bdrv_save_bitmaps)(BlockDriverState *bs, const char *const *remove,
+                             unsigned flags, Error **errp);
+
     int (*bdrv_change_backing_file)(BlockDriverState *bs,
                                     const char *backing_file,
                                     const char *backing_fmt);

@@ -119,6 +119,10 @@ static void report(const Workload *w, const ExplorerResult *r, unsigned number,
            " cut again during repair, %" PRIu64 " used on, %" PRIu64
            " second opinions; %.1f s\n", r->judge.leaks, r->judge.repaired,
            r->recoveries, r->judge.continued, r->second_opinions, seconds);
+    if (w->bitmaps) {
+        printf("# %" PRIu64 " with a valid recording bitmap\n",
+               r->judge.valid_bitmaps);
+    }
     if (r->failure) {
         tap_comment(r->failure);
     }

@@ -135,6 +135,12 @@ static char *judge_open(Judge *judge, const Run *run, BlockBackend *blk,
     if (!wrong) {
         wrong = compare(run, blk, &content);
     }
+    if (!wrong) {
+        bool valid;
+
+        wrong = bitmaps_judge(run, blk_bs(blk), content, &valid);
+        judge->valid_bitmaps += valid;
+    }
     if (!wrong && judge->go_on && blk_getlength(blk) > 0) {
         wrong = go_on(judge, run, blk, content);
     }

@@ -17,6 +17,7 @@ typedef struct Judge {
     uint64_t leaks;         /* states with leaks */
     uint64_t repaired;      /* states that were dirty */
     uint64_t continued;
+    uint64_t valid_bitmaps; /* states whose recording bitmap may be used */
 } Judge;
 
 /*

@@ -119,6 +119,18 @@ const Workload workloads[] = {
         .mix = { .write = 6, .discard = 1, .flush = 1 }, .max_clusters = 3,
         .size = 64, .max_bytes = 1 << 20, .ops = 60, .workers = 2,
         .rename = 90, .reopen = 20, .backing = true,
+    }, {
+        .name = "bitmap", .what = "stored bitmaps, saved now and then",
+        .mix = { .write = 8, .zero = 1, .unmap = 1, .discard = 2, .flush = 2 },
+        .max_clusters = 3, .size = 64, .max_bytes = 512 << 10, .ops = 60,
+        .workers = 3, .prefill = 16, .reopen = 25, .bitmaps = 70,
+        .v3_only = true,
+    }, {
+        .name = "bitmap-grow", .what = "stored bitmaps of disks that grow",
+        .mix = { .write = 8, .compressed = 1, .discard = 1, .flush = 1 },
+        .max_clusters = 3, .size = 32, .max_bytes = 512 << 10, .ops = 40,
+        .workers = 3, .prefill = 16, .reopen = 20, .bitmaps = 50,
+        .resize = 50, .grow_only = true, .lazy = true, .v3_only = true,
     },
     { .name = NULL },
 };
@@ -545,6 +557,9 @@ bool run_record(Run *run, Error **errp)
         if (chance(run, run->w->rename)) {
             rename_backing(run);
         }
+        if (run->w->bitmaps && chance(run, run->w->bitmaps)) {
+            bitmaps_act(run);
+        }
         if (left && chance(run, run->w->reopen) && !reopen_image(run, errp)) {
             break;
         }
@@ -560,6 +575,7 @@ bool run_record(Run *run, Error **errp)
     run->disk->fault.at = 0;
     run->log = g_ptr_array_ref(run->disk->log);
     crash_disk_record(run->disk, NULL);
+    bitmaps_check_closed(run);
     guest_walk_start(run->guest);
     return left == 0;
 }
@@ -626,6 +642,7 @@ Run *run_new(const Workload *w, const Geometry *g, uint32_t seed)
     if (w->prefill) {
         prefill(run);
     }
+    bitmaps_init(run);
     run->start_size = run->disk->size;
     run->start = g_memdup2(run->disk->data, MAX(run->start_size, 1));
     return run;
@@ -642,6 +659,7 @@ void run_free(Run *run)
     guest_free(run->guest);
     snapshots_free(run);
     names_free(run);
+    bitmaps_free(run);
     g_rand_free(run->rand);
     g_free(run->options);
     g_free(run->start);

@@ -7,6 +7,7 @@
 #define TESTS_CRASH_WORKLOAD_H
 
 #include "block/block-backend.h"
+#include "bitmaps.h"
 #include "disk.h"
 #include "guest.h"
 #include "names.h"
@@ -34,6 +35,8 @@ typedef struct Workload {
     unsigned workers;       /* at most so many at a time */
     unsigned resize;        /* of 100 pauses, in how many … */
     unsigned reopen;
+    unsigned bitmaps;       /* … something happens to stored bitmaps; 0: there
+                             * are none */
     unsigned snapshot;      /* … something is done with snapshots */
     unsigned rename;        /* another name of the backing file */
     bool grow_only;         /* resizes make it longer */
@@ -60,6 +63,8 @@ struct Run {
     CrashDisk *base;        /* node "base", or NULL */
     Guest *guest;
     CrashTime clock;
+    uint8_t *baseline;      /* the disk when the bitmaps began; or NULL */
+    int64_t baseline_size;
     /* The file when the recording began. */
     uint8_t *start;
     int64_t start_size;

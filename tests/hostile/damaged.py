@@ -198,20 +198,21 @@ class Case:
 
     def sound_image(self, io):
         """What check likes it likes after any request, with exceptions:
-        bitmaps that became void are leaks; refcounts of clusters behind the
-        end of the file count when the file has grown; and where entries shared
-        a cluster without a snapshot, the last one has no COPIED flag."""
+        what damaged or void bitmaps had is leaked when others are stored;
+        refcounts of clusters behind the end of the file count when the file
+        has grown; and where entries shared a cluster without a snapshot, the
+        last one has no COPIED flag."""
         self.stats['repaired'] += 1
         had_bitmaps = self.bitmaps_valid()
         end = os.path.getsize(self.path('copy'))
         self.command(*io)
         last = self.command('qemu-img', 'check', '-f', 'qcow2', 'copy',
                             may=(0, 1, 2, 3))
-        void_bitmaps = had_bitmaps and not self.bitmaps_valid()
+        stores_bitmaps = had_bitmaps or self.bitmaps_valid()
         wrong = [line for line in last.err.splitlines() if not
                  re.fullmatch('ERROR OFLAG_COPIED.* refcount=1', line)]
         wrong = [line for line in wrong if not line.startswith('Leaked') or
-                 not void_bitmaps and self.host_offset(line) < end]
+                 not stores_bitmaps and self.host_offset(line) < end]
         if wrong or last.rc == 1:
             raise Problem('sound image after requests: ' + last.out +
                           last.err[-1000:])

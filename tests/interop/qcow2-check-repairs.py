@@ -20,7 +20,10 @@ class CheckRepairs(iotests.TestCase):
         damage = DAMAGE[name]
         image = damaged(self, damage)
         before = self.guest_data(image)
-        result = self.img('check', '-f', 'qcow2', '-r', 'all', image, rc=None)
+        # Theirs takes what belongs to void bitmaps for leaks; ours keeps it.
+        more = ['--bitmaps=remove'] if name == 'bitmaps-void' else []
+        result = self.img('check', '-f', 'qcow2', '-r', 'all', *more, image,
+                          rc=None)
         again = self.img('check', '-f', 'qcow2', image, rc=None)
         if damage.repairable:
             self.assertEqual(result.rc, 0, result.describe())
@@ -36,8 +39,8 @@ class CheckRepairs(iotests.TestCase):
             self.assertEqual(again.rc, result.rc, again.describe())
         if before is not None:
             self.assertEqual(self.guest_data(image), before)
-        # A write makes bitmaps that nobody keeps up void.
-        if damage.repairable and damage.kind != 'bitmaps':
+        # Storing a bitmap leaks what the old one shared with somebody.
+        if damage.repairable and name != 'bitmap-data-doubled':
             # It can be written: nothing in use looks free.
             self.io(image, 'write -P 9 12M 1M', fmt='qcow2')
             self.ref('check', '-f', 'qcow2', image)

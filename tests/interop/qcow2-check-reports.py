@@ -31,6 +31,12 @@ class CheckReports(iotests.TestCase):
         args = ('check', '--output=json', '-f', 'qcow2', image)
         ref = self.ref(*args, rc=None)
         ours = self.img(*args, rc=None)
+        if name == 'bitmaps-void':
+            # Theirs gives the bitmaps up without a word; ours keeps them.
+            self.assertEqual((ours.rc, ref.rc), (0, 3))
+            self.assertEqual(json.loads(ours.stdout)['inconsistent-bitmaps'],
+                             2)
+            return
         self.assertEqual(ours.rc, ref.rc, ours.describe())
         a, b = json.loads(ours.stdout), json.loads(ref.stdout)
         for key in SHOWN:

@@ -66,8 +66,6 @@ static const BadField bad_fields[] = {
       "qcow2: Compression type incompatible feature bit must be set" },
     { "compression-type-9", 104, 1, 9,
       "qcow2: unknown or unsupported compression type: 9" },
-    { "bitmaps", 88, 8, 1, "The image is marked as having bitmaps, but has no "
-      "bitmaps extension" },
     { "refcount-order", 96, 4, 7, "Reference count entry width too large; may "
       "not exceed 64 bits" },
     { "header-short", 100, 4, 96, "qcow2 header too short" },
@@ -178,7 +176,26 @@ static void test_autoclear(void)
     ram_disk_free(disk);
 }
 
-/* Stored bitmaps become void with the first change, and stay till then. */
+/* A bit that belongs to nothing: the first change clears it. */
+static void test_no_bitmaps(void)
+{
+    RamDisk *disk = formatted(&v3);
+    BlockBackend *blk;
+    uint8_t buf[512] = { 1 };
+
+    put_be(disk->data + 88, 8, QCOW2_AUTOCLEAR_BITMAPS);
+    blk = ram_disk_open(disk, BDRV_O_RDWR, NULL, NULL);
+    g_assert_cmphex(ldq_be_p(disk->data + 88), ==, QCOW2_AUTOCLEAR_BITMAPS);
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, 0);
+    g_assert_cmphex(ldq_be_p(disk->data + 88), ==, 0);
+    blk_unref(blk);
+    ram_disk_free(disk);
+}
+
+/*
+ * Stored bitmaps that cannot be read become void with the first change, and
+ * stay till then.
+ */
 static void test_bitmaps(void)
 {
     RamDisk *disk = formatted(&v3);
@@ -386,6 +403,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/qcow2/header/rewrite-v2", &v2, test_rewrite_same);
     g_test_add_func("/qcow2/header/autoclear", test_autoclear);
     g_test_add_func("/qcow2/header/bitmaps", test_bitmaps);
+    g_test_add_func("/qcow2/header/no-bitmaps", test_no_bitmaps);
     g_test_add_func("/qcow2/header/dirty-bit", test_dirty_bit);
     g_test_add_func("/qcow2/header/v2-options", test_v2_options);
     g_test_add_func("/qcow2/corruption/bad-entry", test_bad_entry);
