@@ -10,9 +10,9 @@
 /* --- extents: what is to be done where (copy-extents.c) --- */
 
 typedef enum {
-    COPY_SKIP,
-    COPY_ZERO,
-    COPY_DATA,
+    COPY_SKIP = BLOCK_COPY_SKIP,
+    COPY_ZERO = BLOCK_COPY_ZERO,
+    COPY_DATA = BLOCK_COPY_DATA,
 } CopyClass;
 
 typedef struct CopyExtent {
@@ -72,6 +72,7 @@ struct BlockCopyState {
 
     /* The thread of the run */
     int64_t source_length;
+    int64_t same_as_length;     /* if there is opt.same_as */
     CoWaitGroup group;
     CopyExtents extents;
     int64_t examined;
@@ -90,6 +91,7 @@ struct BlockCopyState {
 struct CopyWorker {
     BlockCopyState *s;
     void *buf;                  /* a chunk, made when needed */
+    void *same_buf;             /* the same of opt.same_as */
     uint64_t seq;
     Coroutine *turn_waiter;     /* waits for its turn */
     unsigned pieces;            /* writes of this worker in flight */
@@ -116,10 +118,12 @@ void coroutine_fn copy_scan_entry(void *opaque);
 
 /*
  * copy-write.c: the worker has its turn, which is passed on inside. Failures
- * are noted by copy_fail().
+ * are noted by copy_fail(). What equals @same (NULL: nothing does) is not
+ * written.
  */
 void coroutine_fn copy_write_data(CopyWorker *w, int64_t offset,
-                                  int64_t bytes, void *buf, bool may_be_zero);
+                                  int64_t bytes, void *buf, const void *same,
+                                  bool may_be_zero);
 void coroutine_fn copy_write_zeroes(CopyWorker *w, int64_t offset,
                                     int64_t bytes);
 

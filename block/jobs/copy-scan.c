@@ -45,6 +45,11 @@ static int coroutine_fn examine(BlockCopyState *s, int64_t *pnum)
         return classify(opt, BDRV_BLOCK_ZERO, offset);
     }
     limit = MIN(limit, s->source_length);
+    if (opt->classify) {
+        ret = opt->classify(opt->opaque, offset, limit - offset, pnum);
+        assert(ret < 0 || (*pnum > 0 && *pnum <= limit - offset));
+        return ret;
+    }
     if (opt->target_has_backing && offset < opt->target_backing_length) {
         limit = MIN(limit, opt->target_backing_length);
     }

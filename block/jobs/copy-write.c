@@ -29,10 +29,34 @@ typedef struct CopyPiece {
     PieceKind kind;
 } CopyPiece;
 
+/* Zeroes where the target is not known to have them. */
+static int coroutine_fn issue_zeroes(BlockCopyState *s, const CopyPiece *p)
+{
+    int64_t pos, n;
+    int ret = 0;
+
+    for (pos = 0; pos < p->bytes && ret >= 0; pos += n) {
+        ret = blk_co_block_status_above(s->target, NULL, true, p->offset + pos,
+                                        p->bytes - pos, &n, NULL, NULL, NULL);
+        if (ret >= 0 && (ret & BDRV_BLOCK_ZERO)) {
+            continue;
+        }
+        if (ret < 0) {
+            n = p->bytes - pos;
+        }
+        ret = blk_co_pwrite_zeroes(s->target, p->offset + pos, n,
+                                   BDRV_REQ_MAY_UNMAP);
+    }
+    return MIN(ret, 0);
+}
+
 static int coroutine_fn issue(BlockCopyState *s, const CopyPiece *p)
 {
     BdrvRequestFlags flags = 0;
 
+    if (p->kind == PIECE_ZERO && s->opt.keep_target_zeroes) {
+        return issue_zeroes(s, p);
+    }
     if (p->kind == PIECE_ZERO) {
         return blk_co_pwrite_zeroes(s->target, p->offset, p->bytes,
                                     BDRV_REQ_MAY_UNMAP);
@@ -137,8 +161,28 @@ static int64_t next_run(BlockCopyState *s, const char *buf, int64_t bytes,
     return pos;
 }
 
+/* Length of the first units in @a and @b that are all equal, or all not. */
+static int64_t same_run(BlockCopyState *s, const char *a, const char *b,
+                        int64_t bytes, bool *same)
+{
+    int64_t unit = s->opt.align;
+    int64_t pos = MIN(unit, bytes);
+
+    *same = !memcmp(a, b, pos);
+    while (pos < bytes) {
+        int64_t n = MIN(unit, bytes - pos);
+
+        if (!memcmp(a + pos, b + pos, n) != *same) {
+            break;
+        }
+        pos += n;
+    }
+    return pos;
+}
+
 void coroutine_fn copy_write_data(CopyWorker *w, int64_t offset,
-                                  int64_t bytes, void *buf, bool may_be_zero)
+                                  int64_t bytes, void *buf, const void *same,
+                                  bool may_be_zero)
 {
     BlockCopyState *s = w->s;
     CopyPiece last = { .w = w };
@@ -153,6 +197,16 @@ void coroutine_fn copy_write_data(CopyWorker *w, int64_t offset,
             .kind = PIECE_DATA,
         };
 
+        if (same) {
+            bool equal;
+
+            p.bytes = same_run(s, p.buf, (const char *)same + pos, p.bytes,
+                               &equal);
+            if (equal) {
+                pos += p.bytes;
+                continue;
+            }
+        }
         if (may_be_zero && s->opt.min_sparse) {
             p.bytes = next_run(s, p.buf, p.bytes, &p.kind);
         }

@@ -201,6 +201,27 @@ static int coroutine_fn read_source(BlockCopyState *s, int64_t offset,
     return 0;
 }
 
+/* What opt.same_as holds there. The same results. */
+static int coroutine_fn read_same(BlockCopyState *s, int64_t offset,
+                                  int64_t bytes, char *buf)
+{
+    int64_t real = CLAMP(s->same_as_length - offset, 0, bytes);
+    int ret;
+
+    memset(buf + real, 0, bytes - real);
+    while (real) {
+        ret = blk_co_pread(s->opt.same_as, offset, real, buf, 0);
+        if (ret >= 0) {
+            break;
+        }
+        ret = copy_ask(s, BLOCK_COPY_COMPARE, offset, real, ret);
+        if (ret) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
 static void *get_buffer(BlockCopyState *s, void **buf)
 {
     if (!*buf) {
@@ -251,11 +272,15 @@ static void coroutine_fn copy_data(CopyWorker *w, const CopyExtent *e)
     if (s->copy_range && offload(w, e)) {
         return;
     }
-    if (!get_buffer(s, &w->buf)) {
+    if (!get_buffer(s, &w->buf) ||
+        (s->opt.same_as && !get_buffer(s, &w->same_buf))) {
         copy_fail(s, BLOCK_COPY_READ, e->offset, bytes, -ENOMEM);
         return;
     }
     ret = read_source(s, e->offset, bytes, w->buf);
+    if (ret == 0 && s->opt.same_as) {
+        ret = read_same(s, e->offset, bytes, w->same_buf);
+    }
     if (ret > 0) {
         w->lost = true;
     }
@@ -266,7 +291,8 @@ static void coroutine_fn copy_data(CopyWorker *w, const CopyExtent *e)
         copy_pass_turn(w);
         return;
     }
-    copy_write_data(w, e->offset, bytes, w->buf, true);
+    copy_write_data(w, e->offset, bytes, w->buf,
+                    s->opt.same_as ? w->same_buf : NULL, true);
 }
 
 static void coroutine_fn copy_zeroes(CopyWorker *w, const CopyExtent *e)
@@ -289,7 +315,7 @@ static void coroutine_fn copy_zeroes(CopyWorker *w, const CopyExtent *e)
         memset(s->zero_buf, 0, s->opt.chunk);
     }
     if (copy_wait_turn(w)) {
-        copy_write_data(w, e->offset, bytes, s->zero_buf, false);
+        copy_write_data(w, e->offset, bytes, s->zero_buf, NULL, false);
     }
 }
 
@@ -365,6 +391,13 @@ static int coroutine_fn prepare(BlockCopyState *s)
     s->source_length = blk_co_getlength(s->source);
     if (s->source_length < 0) {
         copy_fail(s, BLOCK_COPY_STATUS, 0, s->opt.length, s->source_length);
+    }
+    if (s->opt.same_as) {
+        s->same_as_length = blk_co_getlength(s->opt.same_as);
+        if (s->same_as_length < 0) {
+            copy_fail(s, BLOCK_COPY_COMPARE, 0, s->opt.length,
+                      s->same_as_length);
+        }
     }
     return s->failure.error;
 }
@@ -446,6 +479,10 @@ static bool check_options(BlockCopyOptions *opt, Error **errp)
         error_setg(errp, "The kernel cannot copy compressed");
         return false;
     }
+    if (opt->same_as && opt->copy_range) {
+        error_setg(errp, "The kernel does not compare what it copies");
+        return false;
+    }
     opt->chunk = QEMU_ALIGN_UP(opt->chunk, opt->align);
     return true;
 }
@@ -477,6 +514,9 @@ BlockCopyState *block_copy_new(BlockBackend *source, BlockBackend *target,
     s->zero_unit = MAX(pow2_down(opt.min_sparse), opt.align);
     s->mem_align = MAX(bdrv_opt_mem_align(blk_bs(source)),
                        bdrv_opt_mem_align(blk_bs(target)));
+    if (opt.same_as) {
+        s->mem_align = MAX(s->mem_align, bdrv_opt_mem_align(blk_bs(opt.same_as)));
+    }
     s->copy_range = opt.copy_range;
     s->workers = g_new0(CopyWorker, opt.workers);
     for (i = 0; i < opt.workers; i++) {
@@ -500,6 +540,7 @@ void block_copy_free(BlockCopyState *s)
     }
     for (i = 0; i < s->opt.workers; i++) {
         qemu_vfree(s->workers[i].buf);
+        qemu_vfree(s->workers[i].same_buf);
     }
     qemu_vfree(s->zero_buf);
     g_free(s->workers);

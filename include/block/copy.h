@@ -22,10 +22,18 @@ typedef struct BlockCopyState BlockCopyState;
 typedef enum {
     BLOCK_COPY_STATUS,      /* asking the source for block status */
     BLOCK_COPY_READ,
+    BLOCK_COPY_COMPARE,     /* reading same_as */
     BLOCK_COPY_WRITE,       /* writes of data and of zeroes */
     BLOCK_COPY_LANDED,      /* the landed hook */
     BLOCK_COPY_FINISH,      /* ending a compressed stream */
 } BlockCopyPhase;
+
+/* What becomes of a range. */
+typedef enum {
+    BLOCK_COPY_SKIP,        /* nothing */
+    BLOCK_COPY_ZERO,        /* it becomes zeroes */
+    BLOCK_COPY_DATA,        /* it is read and written */
+} BlockCopyClass;
 
 /* Progress, in bytes of work: ranges that are skipped are no work. */
 typedef struct BlockCopyProgress {
@@ -56,6 +64,20 @@ typedef struct BlockCopyOptions {
     bool target_has_backing;
     int64_t target_backing_length;
     BlockDriverState *source_base; /* below the source; NULL: no such node */
+    /*
+     * Tells the class of the first *@pnum (1..@bytes) bytes at @offset, or
+     * -errno, which ends the run. Instead of the source's block status and the
+     * three options above. NULL: none.
+     */
+    int coroutine_fn (*classify)(void *opaque, int64_t offset, int64_t bytes,
+                                 int64_t *pnum);
+    /*
+     * Units of align in which this disk holds the same data as the source are
+     * not written. Behind its end it is zero. NULL: everything is.
+     */
+    BlockBackend *same_as;
+    bool keep_target_zeroes; /* zeroes are not written where the block status of
+                             * the target says that it reads as zeroes */
     bool in_order;          /* writes are issued in ascending order (several
                              * are in flight all the same) */
     bool compressed;        /* data is written compressed; align must be the
