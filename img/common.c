@@ -226,6 +226,16 @@ BlockBackend *img_open(const char *filename, const ImgOpen *how)
     return img_open_options(filename, options, how);
 }
 
+bool img_flush(BlockBackend *blk, const char *filename)
+{
+    int ret = blk_flush(blk);
+
+    if (ret < 0) {
+        error_report("Could not flush '%s': %s", filename, g_strerror(-ret));
+    }
+    return ret == 0;
+}
+
 /* --- output --- */
 
 void img_print_json(QObject *obj)

@@ -3,14 +3,12 @@
  * qemu-img convert: opens the sources (several are joined by the concat
  * driver), makes the target, and lets the copy engine move the data.
  *
- * A target that was created here does not survive a failure looking complete:
- * it is removed if it is a file of its own, and named otherwise.
+ * A target that was created here does not survive a failure (created.c).
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
 #include "block/copy.h"
 #include "img/img.h"
-#include "util/aio.h"
 #include "util/cutils.h"
 
 typedef struct Source {
@@ -27,14 +25,8 @@ typedef struct Convert {
     BlockBackend *in;       /* the one source, or concat */
     BlockBackend *out;
     int64_t length;         /* bytes to copy, whole sectors */
-    bool created;
+    ImgCreated created;
     bool zeroed;            /* the target reads as zeroes */
-    dev_t created_dev;      /* what the created file is */
-    ino_t created_ino;
-    BlockCopyState *copy;
-    BlockCopyFailure failure;
-    int ret;
-    bool done;
 } Convert;
 
 /* --- sources --- */
@@ -130,42 +122,6 @@ static bool prepare_sources(Convert *c)
 
 /* --- the target --- */
 
-/* The file behind a plain name, for removing it; NULL if it is no such name. */
-static const char *plain_path(const char *filename)
-{
-    strstart(filename, "file:", &filename);
-    return path_has_protocol(filename) ? NULL : filename;
-}
-
-static void remember_created(Convert *c)
-{
-    const char *path = plain_path(c->a->target);
-    struct stat st;
-
-    c->created = true;
-    if (path && lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
-        st.st_nlink == 1) {
-        c->created_dev = st.st_dev;
-        c->created_ino = st.st_ino;
-    }
-}
-
-static void discard_incomplete(Convert *c)
-{
-    const char *path = plain_path(c->a->target);
-    struct stat st;
-
-    if (!c->created) {
-        return;
-    }
-    if (path && c->created_ino && lstat(path, &st) == 0 &&
-        st.st_dev == c->created_dev && st.st_ino == c->created_ino &&
-        st.st_nlink == 1 && unlink(path) == 0) {
-        return;
-    }
-    error_report("'%s' is incomplete", c->a->target);
-}
-
 /* The size comes from the sources; another one is not silently dropped. */
 static bool set_size(Convert *c)
 {
@@ -202,7 +158,7 @@ static bool create_target(Convert *c)
                           a->dest.fmt);
         return false;
     }
-    remember_created(c);
+    img_created_note(&c->created, a->target);
     return true;
 }
 
@@ -264,20 +220,6 @@ static void prepare_zeroes(Convert *c)
 
 /* --- copying --- */
 
-static void on_progress(void *opaque, const BlockCopyProgress *p)
-{
-    double found = p->known;
-
-    if (!p->known) {
-        return;
-    }
-    /* What has not been looked at yet holds as much work as the rest does. */
-    if (p->examined) {
-        found *= (double)p->length / p->examined;
-    }
-    img_progress_print(MIN(100.0 * p->done / found, 99.99));
-}
-
 /* The source that holds byte @offset of the copy. */
 static Source *source_at(Convert *c, int64_t offset)
 {
@@ -307,34 +249,14 @@ static int coroutine_fn on_unreadable(void *opaque, BlockCopyPhase phase,
     return 0;
 }
 
-static void report_failure(Convert *c)
+static void report_failure(Convert *c, BlockCopyFailure f)
 {
-    const BlockCopyFailure *f = &c->failure;
-    Source *s = source_at(c, f->offset);
-    const char *reason = g_strerror(-f->error);
+    const Source *s = source_at(c, f.offset);
 
-    switch (f->phase) {
-    case BLOCK_COPY_STATUS:
-        error_report("error while reading block status at offset %" PRId64
-                     " of '%s': %s", f->offset - s->start, s->filename, reason);
-        break;
-    case BLOCK_COPY_READ:
-        error_report("error while reading at byte %" PRId64 " of '%s': %s",
-                     f->offset - s->start, s->filename, reason);
-        break;
-    default:
-        error_report("error while writing at byte %" PRId64 " of '%s': %s",
-                     f->offset, c->a->target, reason);
-        break;
+    if (f.phase == BLOCK_COPY_STATUS || f.phase == BLOCK_COPY_READ) {
+        f.offset -= s->start;
     }
-}
-
-static void coroutine_fn copy_entry(void *opaque)
-{
-    Convert *c = opaque;
-
-    c->ret = block_copy_run(c->copy, &c->failure);
-    c->done = true;
+    img_copy_report(&f, s->filename, c->a->target);
 }
 
 static bool set_alignment(Convert *c, BlockCopyOptions *opt)
@@ -393,27 +315,19 @@ static bool copy(Convert *c)
         .copy_range = a->copy_range,
         .rate_limit = a->rate_limit,
         .salvage_unit = a->salvage ? BDRV_SECTOR_SIZE : 0,
-        .progress = on_progress,
+        .progress = img_copy_progress,
         .on_error = a->salvage ? on_unreadable : NULL,
         .opaque = c,
     };
-    Error *err = NULL;
+    BlockCopyFailure failure;
 
     if (!set_alignment(c, &opt) || !set_backing(c, &opt)) {
         return false;
     }
-    c->copy = block_copy_new(c->in, c->out, &opt, &err);
-    if (!c->copy) {
-        error_report_err(err);
-        return false;
-    }
-    qemu_coroutine_enter(qemu_coroutine_create(copy_entry, c));
-    while (!c->done) {
-        aio_poll(qemu_get_aio_context(), true);
-    }
-    block_copy_free(c->copy);
-    if (c->ret < 0) {
-        report_failure(c);
+    if (img_copy(c->in, c->out, &opt, &failure) < 0) {
+        if (failure.error) {
+            report_failure(c, failure);
+        }
         return false;
     }
     return true;
@@ -422,11 +336,7 @@ static bool copy(Convert *c)
 /* What is in caches reaches the file, or the user hears of it. */
 static bool finish(Convert *c)
 {
-    int ret = blk_flush(c->out);
-
-    if (ret < 0) {
-        error_report("Could not flush '%s': %s", c->a->target,
-                     g_strerror(-ret));
+    if (!img_flush(c->out, c->a->target)) {
         return false;
     }
     img_progress_print(100);
@@ -461,7 +371,7 @@ int img_convert(const ConvertArgs *a)
     }
     g_free(c.sources);
     if (!ok) {
-        discard_incomplete(&c);
+        img_created_discard(&c.created, a->target);
     }
     return ok ? 0 : 1;
 }

@@ -8,6 +8,7 @@
 
 #include <getopt.h>
 #include "block/block-backend.h"
+#include "block/copy.h"
 
 /* A subcommand. @handler returns the exit code; argv[0] is the name. */
 typedef struct ImgCmd {
@@ -98,6 +99,9 @@ BlockBackend *img_open(const char *filename, const ImgOpen *how);
 BlockBackend *img_open_options(const char *filename, QDict *options,
                                const ImgOpen *how);
 
+/* What was written is durable; false after a message that names @filename. */
+bool img_flush(BlockBackend *blk, const char *filename);
+
 /*
  * convert: what the command line says. NULL or 0 for what was not given, except
  * where noted.
@@ -127,6 +131,34 @@ typedef struct ConvertArgs {
 
 /* Does it (convert-run.c); the exit code. */
 int img_convert(const ConvertArgs *args);
+
+/* --- a target that is being made (created.c) --- */
+
+/* Which file a command made; zero-initialise. */
+typedef struct ImgCreated {
+    bool made;
+    dev_t dev;
+    ino_t ino;      /* 0: not a plain file of one name */
+} ImgCreated;
+
+/* @filename was just made. */
+void img_created_note(ImgCreated *c, const char *filename);
+/* After a failure: removes what was made, or says that it is incomplete. */
+void img_created_discard(const ImgCreated *c, const char *filename);
+
+/* --- the copy engine (copy.c) --- */
+
+/*
+ * Runs a copy to its end. 0 or -errno with *@failure filled; failure->error is
+ * 0 if the options were refused, which has been reported then.
+ */
+int img_copy(BlockBackend *source, BlockBackend *target,
+             const BlockCopyOptions *options, BlockCopyFailure *failure);
+/* For BlockCopyOptions.progress: prints the percentage. */
+void img_copy_progress(void *opaque, const BlockCopyProgress *p);
+/* The message for a failure. */
+void img_copy_report(const BlockCopyFailure *f, const char *source,
+                     const char *target);
 
 /* --- output (common.c) --- */
 

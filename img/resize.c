@@ -143,7 +143,6 @@ static int resize(BlockBackend *blk, const ResizeArgs *a)
     int64_t current = blk_getlength(blk);
     int64_t total;
     Error *err = NULL;
-    int ret;
 
     if (current < 0) {
         error_report("Failed to inquire current image length: %s",
@@ -158,9 +157,7 @@ static int resize(BlockBackend *blk, const ResizeArgs *a)
         error_report_err(err);
         return 1;
     }
-    ret = blk_flush(blk);
-    if (ret < 0) {
-        error_report("Could not flush '%s': %s", a->filename, g_strerror(-ret));
+    if (!img_flush(blk, a->filename)) {
         return 1;
     }
     if (!a->quiet) {
