@@ -33,7 +33,7 @@ typedef struct CompareArgs {
     Side side[2];
     bool strict;
     bool quiet;
-    bool progress;
+    ImgProgress progress;
 } CompareArgs;
 
 /* --- reading in both images at once --- */
@@ -198,6 +198,7 @@ static int compare_common(CompareArgs *a, int64_t end, int64_t scale)
         }
         n[0] -= bytes;
         n[1] -= bytes;
+        img_progress_work(pos + bytes);
         img_progress_print((pos + bytes) * 100.0 / scale);
     }
     return ret;
@@ -218,6 +219,7 @@ static int compare_rest(CompareArgs *a, Side *side, int64_t start)
             bytes = MIN(bytes, CHUNK);
             ret = compare_with_zeroes(a, side, pos, bytes);
         }
+        img_progress_work(pos + bytes);
         img_progress_print((pos + bytes) * 100.0 / side->size);
     }
     return ret;
@@ -260,7 +262,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         { "cache", required_argument, NULL, 'T' },
         { "strict", no_argument, NULL, 's' },
         { "force-share", no_argument, NULL, 'U' },
-        { "progress", no_argument, NULL, 'p' },
+        { "progress", optional_argument, NULL, 'p' },
         { "quiet", no_argument, NULL, 'q' },
         {}
     };
@@ -282,7 +284,9 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
             cache = optarg;
             break;
         case 'p':
-            a->progress = true;
+            if (!img_parse_progress(optarg, &a->progress)) {
+                return false;
+            }
             break;
         case 'q':
             a->quiet = true;
@@ -338,7 +342,7 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
     }
     a.side[0].filename = argv[optind];
     a.side[1].filename = argv[optind + 1];
-    img_progress_init(a.progress && !a.quiet, 2.0);
+    img_progress_init(a.quiet ? IMG_PROGRESS_OFF : a.progress, 2.0);
     for (i = 0; i < 2 && !ret; i++) {
         ret = open_side(&a.side[i]);
     }
@@ -371,8 +375,9 @@ const ImgCmd img_cmd_compare = {
         "  -T, --cache CACHE\n"
         "     cache mode: none, writeback (default), writethrough, directsync,\n"
         "     unsafe\n"
-        "  -p, --progress\n"
-        "     show progress\n"
+        "  -p, --progress[=line|bar|json]\n"
+        "     show progress: a bar on a terminal, lines elsewhere; json: one\n"
+        "     object a line\n"
         "  -q, --quiet\n"
         "     print nothing but errors\n"
         "  -U, --force-share\n"

@@ -359,7 +359,7 @@ int img_convert(const ConvertArgs *a)
     bool ok;
     int i;
 
-    img_progress_init(a->progress && !a->quiet, 1.0);
+    img_progress_init(a->quiet ? IMG_PROGRESS_OFF : a->progress, 1.0);
     img_progress_print(0);
     ok = convert(&c);
     img_progress_end();

@@ -57,7 +57,7 @@ static const struct option longopts[] = {
     { "parallel", required_argument, NULL, 'm' },
     { "oob-writes", no_argument, NULL, 'W' },
     { "copy-range-offloading", no_argument, NULL, 'C' },
-    { "progress", no_argument, NULL, 'p' },
+    { "progress", optional_argument, NULL, 'p' },
     { "quiet", no_argument, NULL, 'q' },
     {}
 };
@@ -101,6 +101,8 @@ static bool parse_value(Parse *p, int c, const char *text)
         a->workers = img_parse_number("number of coroutines", text, 1,
                                       MAX_WORKERS);
         return a->workers >= 0;
+    case 'p':
+        return img_parse_progress(text, &a->progress);
     case 'f':
         a->source.fmt = text;
         break;
@@ -144,7 +146,7 @@ static void parse_switch(Parse *p, int c)
         a->no_create = true;
         break;
     case 'p':
-        a->progress = true;
+        img_parse_progress(NULL, &a->progress);
         break;
     case 'q':
         a->quiet = true;
@@ -442,8 +444,9 @@ const ImgCmd img_cmd_convert = {
         "     allow writing to the target in any order\n"
         "  -C, --copy-range-offloading\n"
         "     let the kernel copy where it can\n"
-        "  -p, --progress\n"
-        "     show progress\n"
+        "  -p, --progress[=line|bar|json]\n"
+        "     show progress: a bar on a terminal, lines elsewhere; json: one\n"
+        "     object a line\n"
         "  -q, --quiet\n"
         "     print nothing but errors\n"
         "  --object OBJDEF\n"

@@ -22,6 +22,7 @@ void img_copy_progress(void *opaque, const BlockCopyProgress *p)
     if (p->examined) {
         found *= (double)p->length / p->examined;
     }
+    img_progress_work(p->done);
     img_progress_print(MIN(100.0 * p->done / found, 99.99));
 }
 

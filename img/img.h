@@ -77,6 +77,17 @@ bool img_parse_cache(const char *what, const char *mode, int *flags,
  */
 bool img_add_option_list(char **list, const char *text);
 
+typedef enum {
+    IMG_PROGRESS_OFF,
+    IMG_PROGRESS_AUTO,      /* a bar on a terminal, else lines */
+    IMG_PROGRESS_LINE,
+    IMG_PROGRESS_BAR,
+    IMG_PROGRESS_JSON,
+} ImgProgress;
+
+/* The argument of --progress, or NULL if it has none. False after a message. */
+bool img_parse_progress(const char *text, ImgProgress *mode);
+
 /* --- opening (common.c) --- */
 
 /* How to open an image; zero-initialise. */
@@ -125,7 +136,7 @@ typedef struct ConvertArgs {
     bool no_create;
     bool target_is_zero;
     bool salvage;
-    bool progress;
+    ImgProgress progress;
     bool quiet;
 } ConvertArgs;
 
@@ -168,10 +179,12 @@ void img_print_json(QObject *obj);
 /* --- progress (progress.c) --- */
 
 /*
- * Percentages on stdout if @enabled, and on stderr after a SIGUSR1 otherwise.
+ * From now on progress is shown like that; with OFF on stderr, after a SIGUSR1.
  * One command at a time. @min_skip: points of percent not worth a line.
  */
-void img_progress_init(bool enabled, float min_skip);
+void img_progress_init(ImgProgress mode, float min_skip);
+/* So many bytes of work are done: for the rate. Any time. */
+void img_progress_work(int64_t bytes);
 /* Now at @percent, 0 to 100. */
 void img_progress_print(double percent);
 /* Ends the line. */
