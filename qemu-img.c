@@ -16,6 +16,7 @@ static const ImgCmd *const commands[] = {
     &img_cmd_info,
     &img_cmd_map,
     &img_cmd_resize,
+    &img_cmd_snapshot,
 };
 
 static void print_format(void *opaque, const char *name)

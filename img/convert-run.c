@@ -47,7 +47,8 @@ static bool open_sources(Convert *c)
         }
         s->filename = a->sources[i];
         s->blk = img_open(s->filename, &how);
-        if (!s->blk) {
+        if (!s->blk ||
+            (a->snapshot && !img_load_snapshot(s->blk, a->snapshot))) {
             return false;
         }
         s->length = blk_getlength(s->blk);
@@ -89,13 +90,6 @@ static bool prepare_sources(Convert *c)
     int i;
 
     if (!open_sources(c)) {
-        return false;
-    }
-    if (c->a->snapshot) {
-        error_report("Failed to load snapshot: Block format '%s' used by "
-                     "device '' does not support temporarily loading internal "
-                     "snapshots",
-                     bdrv_get_format_name(blk_bs(c->sources->blk)));
         return false;
     }
     for (i = 0; i < c->a->nb_sources; i++) {

@@ -27,6 +27,7 @@ extern const ImgCmd img_cmd_create;
 extern const ImgCmd img_cmd_info;
 extern const ImgCmd img_cmd_map;
 extern const ImgCmd img_cmd_resize;
+extern const ImgCmd img_cmd_snapshot;
 
 /* --- options (common.c) --- */
 
@@ -112,6 +113,12 @@ BlockBackend *img_open_options(const char *filename, QDict *options,
 
 /* What was written is durable; false after a message that names @filename. */
 bool img_flush(BlockBackend *blk, const char *filename);
+
+/*
+ * The disk becomes the snapshot that @text names: an id or a name, or a list
+ * of snapshot.id and snapshot.name. @blk is read-only. False after a message.
+ */
+bool img_load_snapshot(BlockBackend *blk, const char *text);
 
 /*
  * convert: what the command line says. NULL or 0 for what was not given, except
