@@ -26,6 +26,7 @@ extern const ImgCmd img_cmd_convert;
 extern const ImgCmd img_cmd_create;
 extern const ImgCmd img_cmd_info;
 extern const ImgCmd img_cmd_map;
+extern const ImgCmd img_cmd_measure;
 extern const ImgCmd img_cmd_resize;
 extern const ImgCmd img_cmd_snapshot;
 
