@@ -13,6 +13,7 @@ static const ImgCmd *const commands[] = {
     &img_cmd_compare,
     &img_cmd_convert,
     &img_cmd_create,
+    &img_cmd_dd,
     &img_cmd_info,
     &img_cmd_map,
     &img_cmd_measure,

@@ -24,6 +24,7 @@ extern const ImgCmd img_cmd_check;
 extern const ImgCmd img_cmd_compare;
 extern const ImgCmd img_cmd_convert;
 extern const ImgCmd img_cmd_create;
+extern const ImgCmd img_cmd_dd;
 extern const ImgCmd img_cmd_info;
 extern const ImgCmd img_cmd_map;
 extern const ImgCmd img_cmd_measure;
