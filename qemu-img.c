@@ -17,6 +17,7 @@ static const ImgCmd *const commands[] = {
     &img_cmd_info,
     &img_cmd_map,
     &img_cmd_measure,
+    &img_cmd_rebase,
     &img_cmd_resize,
     &img_cmd_snapshot,
 };

@@ -28,6 +28,7 @@ extern const ImgCmd img_cmd_dd;
 extern const ImgCmd img_cmd_info;
 extern const ImgCmd img_cmd_map;
 extern const ImgCmd img_cmd_measure;
+extern const ImgCmd img_cmd_rebase;
 extern const ImgCmd img_cmd_resize;
 extern const ImgCmd img_cmd_snapshot;
 
