@@ -10,6 +10,7 @@
 static const ImgCmd *const commands[] = {
     &img_cmd_bench,
     &img_cmd_check,
+    &img_cmd_commit,
     &img_cmd_compare,
     &img_cmd_convert,
     &img_cmd_create,

@@ -21,6 +21,7 @@ typedef struct ImgCmd {
 
 extern const ImgCmd img_cmd_bench;
 extern const ImgCmd img_cmd_check;
+extern const ImgCmd img_cmd_commit;
 extern const ImgCmd img_cmd_compare;
 extern const ImgCmd img_cmd_convert;
 extern const ImgCmd img_cmd_create;

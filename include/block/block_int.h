@@ -152,6 +152,11 @@ struct BlockDriver {
     /* Advisory; -ENOTSUP is success for the caller. */
     int coroutine_fn (*bdrv_co_pdiscard)(BlockDriverState *bs, int64_t offset,
                                          int64_t bytes);
+    /*
+     * Nothing is allocated afterwards, so that the backing file shows all
+     * over; internal snapshots stay. An error may leave part of it done.
+     */
+    int coroutine_fn (*bdrv_co_make_empty)(BlockDriverState *bs);
     /* Copy within or between nodes by the lower layers; -ENOTSUP: by buffer. */
     int coroutine_fn (*bdrv_co_copy_range_from)(
         BlockDriverState *bs, BdrvChild *src, int64_t src_offset,

@@ -51,6 +51,12 @@ bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
                       BdrvRequestFlags flags);
 int coroutine_fn GRAPH_RDLOCK
 bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
+/*
+ * Lets the backing file show all over, for when it has the same content: dirty
+ * bitmaps are not told. Wants the WRITE permission; -ENOTSUP if the driver
+ * cannot or there is no backing file. An error may leave part of it done.
+ */
+int coroutine_fn GRAPH_RDLOCK bdrv_co_make_empty(BdrvChild *child);
 int coroutine_fn GRAPH_RDLOCK bdrv_co_flush(BlockDriverState *bs);
 /*
  * The node becomes @offset bytes long, or longer if not @exact. Requests to the
@@ -129,6 +135,7 @@ int bdrv_pwrite_sync(BdrvChild *child, int64_t offset, int64_t bytes,
 int bdrv_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
                        BdrvRequestFlags flags);
 int bdrv_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
+int bdrv_make_empty(BdrvChild *child);
 int bdrv_flush(BlockDriverState *bs);
 int bdrv_flush_all(void);
 int bdrv_truncate(BdrvChild *child, int64_t offset, bool exact,

@@ -25,7 +25,9 @@ class Progress(iotests.TestCase):
         self.create('other', '32M')
 
     def commands(self):
-        return (['convert', 'a', 'out'], ['compare', 'a', 'a'])
+        return (['convert', 'a', 'out'], ['compare', 'a', 'a'],
+                ['rebase', '-b', 'other', '-F', 'qcow2', 'b'],
+                ['rebase', '-b', 'a', '-F', 'qcow2', 'b'], ['commit', 'b'])
 
     def test_line(self):
         for command, *args in self.commands():
@@ -49,7 +51,9 @@ class Progress(iotests.TestCase):
                 for a, b in zip(lines, lines[1:]):
                     self.assertLessEqual(a['elapsed'], b['elapsed'])
                     self.assertLessEqual(a['bytes'], b['bytes'])
-                self.assertGreaterEqual(lines[-1]['bytes'], 16 << 20)
+                # The second rebase finds nothing to do.
+                if command != 'rebase':
+                    self.assertGreaterEqual(lines[-1]['bytes'], 16 << 20)
 
     def test_bar(self):
         ours, theirs = pty.openpty()
