@@ -9,6 +9,7 @@
 
 static const ImgCmd *const commands[] = {
     &img_cmd_bench,
+    &img_cmd_bitmap,
     &img_cmd_check,
     &img_cmd_commit,
     &img_cmd_compare,

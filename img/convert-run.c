@@ -92,6 +92,11 @@ static bool prepare_sources(Convert *c)
     if (!open_sources(c)) {
         return false;
     }
+    if (c->a->bitmaps &&
+        !img_convert_check_bitmaps(blk_bs(c->sources->blk),
+                                   c->a->skip_broken_bitmaps)) {
+        return false;
+    }
     for (i = 0; i < c->a->nb_sources; i++) {
         c->sources[i].start = start;
         start += c->sources[i].length;
@@ -343,8 +348,15 @@ static bool convert(Convert *c)
         !open_target(c)) {
         return false;
     }
+    if (c->a->bitmaps && !img_convert_check_target(blk_bs(c->sources->blk),
+                                                   blk_bs(c->out))) {
+        return false;
+    }
     prepare_zeroes(c);
-    return copy(c) && finish(c);
+    return copy(c) &&
+           (!c->a->bitmaps || img_convert_bitmaps(blk_bs(c->sources->blk),
+                                                  blk_bs(c->out))) &&
+           finish(c);
 }
 
 int img_convert(const ConvertArgs *a)

@@ -27,8 +27,6 @@ typedef struct Parse {
     const char *backing;
     const char *backing_fmt;
     bool min_sparse_given;
-    bool bitmaps;
-    bool skip_broken_bitmaps;
 } Parse;
 
 static const struct option longopts[] = {
@@ -170,10 +168,10 @@ static void parse_switch(Parse *p, int c)
         a->salvage = true;
         break;
     case OPTION_BITMAPS:
-        p->bitmaps = true;
+        a->bitmaps = true;
         break;
     case OPTION_SKIP_BROKEN_BITMAPS:
-        p->skip_broken_bitmaps = true;
+        a->skip_broken_bitmaps = true;
         break;
     }
 }
@@ -217,13 +215,13 @@ static const char *conflict(const Parse *p)
     if (a->target_is_zero && !a->no_create) {
         return "--target-is-zero requires use of -n flag";
     }
-    if (p->skip_broken_bitmaps && !p->bitmaps) {
+    if (a->skip_broken_bitmaps && !a->bitmaps) {
         return "Use of --skip-broken-bitmaps requires --bitmaps";
     }
     if (a->nb_sources > 1 && a->snapshot) {
         return "No support for concatenating multiple snapshot";
     }
-    if (a->nb_sources > 1 && p->bitmaps) {
+    if (a->nb_sources > 1 && a->bitmaps) {
         return "Copying bitmaps is only possible with single source";
     }
     return NULL;
@@ -322,13 +320,14 @@ static bool check(Parse *p)
         error_report("Must specify image file name");
         return false;
     }
-    if (p->bitmaps) {
-        error_report("Format driver '%s' does not support bitmaps",
-                     a->dest.fmt ?: "");
-        return false;
-    }
     if (!a->no_create && !bdrv_find_format(a->dest.fmt)) {
         error_report("Unknown file format '%s'", a->dest.fmt);
+        return false;
+    }
+    if (a->bitmaps && !a->no_create &&
+        !bdrv_find_format(a->dest.fmt)->bdrv_can_store_bitmap) {
+        error_report("Format driver '%s' does not support bitmaps",
+                     a->dest.fmt);
         return false;
     }
     return img_parse_cache("cache", p->cache, &a->dest.flags,

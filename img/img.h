@@ -20,6 +20,7 @@ typedef struct ImgCmd {
 } ImgCmd;
 
 extern const ImgCmd img_cmd_bench;
+extern const ImgCmd img_cmd_bitmap;
 extern const ImgCmd img_cmd_check;
 extern const ImgCmd img_cmd_commit;
 extern const ImgCmd img_cmd_compare;
@@ -147,12 +148,23 @@ typedef struct ConvertArgs {
     bool no_create;
     bool target_is_zero;
     bool salvage;
+    bool bitmaps;
+    bool skip_broken_bitmaps;
     ImgProgress progress;
     bool quiet;
 } ConvertArgs;
 
 /* Does it (convert-run.c); the exit code. */
 int img_convert(const ConvertArgs *args);
+
+/*
+ * convert-bitmaps.c. False after a message: the bitmaps of @src cannot all be
+ * copied (@skip_broken: it warns of those that are no good); @dst cannot store
+ * them; copying has failed and changed nothing.
+ */
+bool img_convert_check_bitmaps(BlockDriverState *src, bool skip_broken);
+bool img_convert_check_target(BlockDriverState *src, BlockDriverState *dst);
+bool img_convert_bitmaps(BlockDriverState *src, BlockDriverState *dst);
 
 /* --- a target that is being made (created.c) --- */
 
