@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # group: interop
 # formats: any
+# parts: 24
 """Random guests on qcow2 images of every shape, written in turn by our tools and
 by the distribution's. After each turn both sides must find the image clean,
 read what the model says, and agree about where the data is.

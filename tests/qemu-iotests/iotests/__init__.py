@@ -7,6 +7,8 @@ which groups it belongs to and which image formats it runs with:
     # group: quick rw
     # formats: raw qcow2
 
+With "# parts: 8" a long run does it in eight parts, several at a time.
+
 It holds subclasses of iotests.TestCase and ends in iotests.main(), and runs
 alone as well as under tests/qemu-iotests/check.
 """

@@ -22,6 +22,7 @@ class TestFile:
     path: str
     groups: tuple
     formats: tuple      # 'any': it does not matter, run once
+    parts: int          # a long run does so many parts of it at a time
 
     @property
     def name(self):
@@ -29,7 +30,7 @@ class TestFile:
 
 
 def read_header(path):
-    fields = {'group': '', 'formats': 'any'}
+    fields = {'group': '', 'formats': 'any', 'parts': '1'}
     with open(path, encoding='utf-8') as f:
         for line in f:
             match = re.fullmatch(r'#\s*(\w+):\s*(.*)\n', line)
@@ -41,7 +42,8 @@ def read_header(path):
     unknown = set(formats) - set(FORMATS) - {'any'}
     if unknown or not formats:
         sys.exit(f'{path}: unknown format in header: {" ".join(unknown)}')
-    return TestFile(path, tuple(fields['group'].split()), formats)
+    return TestFile(path, tuple(fields['group'].split()), formats,
+                    int(fields['parts']))
 
 
 def find_tests(directory):
@@ -73,10 +75,19 @@ def select(tests, names, group, formats):
     return pairs
 
 
-def run_file(test, fmt):
+def split(pairs):
+    """(test, format, part) triples; a part is what case.main() takes."""
+    for test, fmt in pairs:
+        parts = test.parts if tools.LONG else 1
+        for i in range(parts):
+            yield test, fmt, f'{i + 1}/{parts}'
+
+
+def run_file(test, fmt, part):
     """(output, exit status, seconds)"""
     start = time.monotonic()
-    env = dict(os.environ, IMGFMT=fmt, PYTHONDONTWRITEBYTECODE='1')
+    env = dict(os.environ, IMGFMT=fmt, IOTEST_PART=part,
+               PYTHONDONTWRITEBYTECODE='1')
     try:
         done = subprocess.run([sys.executable, test.path], env=env,
                               stdin=subprocess.DEVNULL, check=False,
@@ -90,8 +101,8 @@ def run_file(test, fmt):
     return output, rc, time.monotonic() - start
 
 
-def report(test, fmt, output, rc, seconds):
-    """Prints the outcome of one file; returns its counts."""
+def report(test, fmt, part, output, rc, seconds):
+    """Prints the outcome of one file, or of a part; returns its counts."""
     parsed = tap.parse(output)
     counts = parsed.counts
     if rc != 0 and not counts.failed:
@@ -99,7 +110,8 @@ def report(test, fmt, output, rc, seconds):
     state = 'FAIL' if counts.failed else 'ok'
     if not counts.failed and not counts.passed:
         state = 'skip'
-    print(f'{state:4} {test.name} {fmt}: {counts.total()} tests, '
+    name = test.name if part == '1/1' else f'{test.name} ({part})'
+    print(f'{state:4} {name} {fmt}: {counts.total()} tests, '
           f'{seconds:.1f} s', flush=True)
     if counts.failed:
         # What passed is of no interest here.
@@ -142,8 +154,7 @@ def main(directory, description):
     print(f'SEED={tools.SEED} {tools.qemu_img()}', flush=True)
     total = tap.Counts()
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = {pool.submit(run_file, test, fmt): (test, fmt)
-                   for test, fmt in pairs}
+        futures = {pool.submit(run_file, *run): run for run in split(pairs)}
         for future in concurrent.futures.as_completed(futures):
             total.add(report(*futures[future], *future.result()))
     print(total)
