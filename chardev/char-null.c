@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A character device that is never connected to anything. */
+#include "util/osdep.h"
+#include "char-int.h"
+
+static bool null_open(Chardev *chr, const ChardevBackend *backend,
+                      Error **errp)
+{
+    return true;
+}
+
+static void null_nothing(Chardev *chr)
+{
+}
+
+static char *null_filename(Chardev *chr)
+{
+    return g_strdup("null");
+}
+
+const ChardevClass chardev_class_null = {
+    .kind = CHARDEV_BACKEND_KIND_NULL,
+    .open = null_open,
+    .close = null_nothing,
+    .disconnected = null_nothing,
+    .filename = null_filename,
+};

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Character devices on stream sockets. A server has one connection at a time:
+ * while there is one the listening socket is not looked at, and further clients
+ * wait in its queue.
+ */
+#include "util/osdep.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include "char-int.h"
+#include "sockets/sockets.h"
+
+#define BACKLOG 128
+
+typedef struct SocketChardev {
+    SocketAddress *addr;
+    bool server;
+    bool nodelay;
+    int listen_fd;              /* -1 for a client */
+    int fd;                     /* -1: not connected */
+} SocketChardev;
+
+static void socket_connected(Chardev *chr, int fd)
+{
+    SocketChardev *s = chr->opaque;
+    int on = 1;
+
+    s->fd = fd;
+    if (s->nodelay && s->addr->type == SOCKET_ADDRESS_TYPE_INET) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+    chardev_stream_connect(chr, fd, fd);
+}
+
+static void socket_incoming(void *opaque)
+{
+    Chardev *chr = opaque;
+    SocketChardev *s = chr->opaque;
+    int fd = socket_accept(s->listen_fd);
+
+    if (fd < 0) {
+        return;         /* it gave up, or there are too many descriptors */
+    }
+    aio_set_fd_handler(qemu_get_aio_context(), s->listen_fd, NULL, NULL, NULL);
+    socket_connected(chr, fd);
+}
+
+static void socket_wait_for_next(Chardev *chr)
+{
+    SocketChardev *s = chr->opaque;
+
+    aio_set_fd_handler(qemu_get_aio_context(), s->listen_fd, socket_incoming,
+                       NULL, chr);
+}
+
+static void socket_disconnected(Chardev *chr)
+{
+    SocketChardev *s = chr->opaque;
+
+    close(s->fd);
+    s->fd = -1;
+    if (s->server) {
+        socket_wait_for_next(chr);
+    }
+}
+
+static char *socket_filename(Chardev *chr)
+{
+    SocketChardev *s = chr->opaque;
+    g_autofree char *uri = socket_uri(s->addr);
+
+    return g_strdup_printf("%s%s%s", s->fd < 0 ? "disconnected:" : "", uri,
+                           s->server ? ",server=on" : "");
+}
+
+/* The first connection of a server that waits for it. */
+static bool socket_wait(Chardev *chr, Error **errp)
+{
+    SocketChardev *s = chr->opaque;
+    g_autofree char *name = socket_filename(chr);
+    struct pollfd pfd = { .fd = s->listen_fd, .events = POLLIN };
+    int fd = -1;
+
+    info_report("QEMU waiting for connection on: %s", name);
+    while (fd < 0) {
+        if (poll(&pfd, 1, -1) < 0 && errno == EINTR) {
+            error_setg(errp, "Interrupted while waiting for a connection");
+            return false;
+        }
+        fd = socket_accept(s->listen_fd);
+        if (fd < 0 && errno != EAGAIN) {
+            error_setg_errno(errp, errno, "Unable to accept connection");
+            return false;
+        }
+    }
+    socket_connected(chr, fd);
+    return true;
+}
+
+static bool socket_serve(Chardev *chr, bool wait, Error **errp)
+{
+    SocketChardev *s = chr->opaque;
+    SocketAddress *local;
+
+    s->listen_fd = socket_listen(s->addr, BACKLOG, errp);
+    if (s->listen_fd < 0) {
+        return false;
+    }
+    socket_set_nonblock(s->listen_fd, true);
+    if (s->addr->type == SOCKET_ADDRESS_TYPE_INET) {
+        /* The port may have been chosen by the system. */
+        local = socket_local_address(s->listen_fd, NULL);
+        if (local) {
+            qapi_free_SocketAddress(s->addr);
+            s->addr = local;
+        }
+    }
+    if (wait) {
+        return socket_wait(chr, errp);
+    }
+    socket_wait_for_next(chr);
+    return true;
+}
+
+static void socket_close(Chardev *chr)
+{
+    SocketChardev *s = chr->opaque;
+
+    if (s->fd >= 0) {
+        close(s->fd);
+    }
+    if (s->listen_fd >= 0) {
+        aio_set_fd_handler(qemu_get_aio_context(), s->listen_fd, NULL, NULL,
+                           NULL);
+        socket_listen_cleanup(s->listen_fd, s->addr);
+        close(s->listen_fd);
+    }
+    qapi_free_SocketAddress(s->addr);
+    g_free(s);
+    chr->opaque = NULL;
+}
+
+static bool socket_open(Chardev *chr, const ChardevBackend *backend,
+                        Error **errp)
+{
+    const ChardevSocket *opts = backend->u.socket.data;
+    SocketChardev *s = g_new0(SocketChardev, 1);
+    bool wait = opts->has_wait && opts->wait;
+
+    chr->opaque = s;
+    s->addr = socket_address_flatten(opts->addr);
+    s->server = !opts->has_server || opts->server;
+    s->nodelay = opts->has_nodelay && opts->nodelay;
+    s->listen_fd = s->fd = -1;
+    if (s->server) {
+        if (!socket_serve(chr, wait, errp)) {
+            socket_close(chr);
+            return false;
+        }
+        return true;
+    }
+    if (wait) {
+        error_setg(errp, "'wait' option is incompatible with socket in client "
+                   "connect mode");
+        socket_close(chr);
+        return false;
+    }
+    s->fd = socket_connect(s->addr, errp);
+    if (s->fd < 0) {
+        socket_close(chr);
+        return false;
+    }
+    socket_set_nonblock(s->fd, true);
+    socket_connected(chr, s->fd);
+    return true;
+}
+
+const ChardevClass chardev_class_socket = {
+    .kind = CHARDEV_BACKEND_KIND_SOCKET,
+    .open = socket_open,
+    .close = socket_close,
+    .disconnected = socket_disconnected,
+    .filename = socket_filename,
+};

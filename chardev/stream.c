@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The stream of a character device: bytes in both directions over descriptors
+ * of a connection.
+ *
+ *   not connected --stream_connect--> connected --+--> not connected
+ *                                         |       |
+ *                              end of input       +-- writing fails,
+ *                                         |       |   chardev_abort(),
+ *                                         v       |   chardev_disconnect()
+ *                                    writing only-+   and all is sent
+ *
+ * The end is always reached in the bottom half, so that no caller of
+ * chardev_write() sees its connection vanish in between.
+ */
+#include "util/osdep.h"
+#include "char-int.h"
+
+#define READ_SIZE 4096
+
+static void stream_update(Chardev *chr);
+
+/* --- reading --- */
+
+static void stream_end_input(Chardev *chr)
+{
+    chr->input_ended = true;
+    stream_update(chr);
+    chr->fe->input_ended(chr->fe_opaque);
+}
+
+static void stream_readable(void *opaque)
+{
+    Chardev *chr = opaque;
+    char buf[READ_SIZE];
+    size_t max = chr->fe->can_read(chr->fe_opaque);
+    ssize_t n;
+
+    if (!max) {
+        /* Until chardev_accept_input(). */
+        stream_update(chr);
+        return;
+    }
+    n = read(chr->in_fd, buf, MIN(max, sizeof(buf)));
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (n <= 0) {
+        stream_end_input(chr);
+        return;
+    }
+    chr->fe->read(chr->fe_opaque, buf, n);
+}
+
+void chardev_accept_input(Chardev *chr)
+{
+    stream_update(chr);
+}
+
+/* --- writing --- */
+
+static void stream_break(Chardev *chr)
+{
+    chr->broken = true;
+    g_string_truncate(chr->out, 0);
+    qemu_bh_schedule(chr->bh);
+}
+
+static void stream_send(Chardev *chr)
+{
+    size_t done = 0;
+
+    while (done < chr->out->len && !chr->broken) {
+        ssize_t n = write(chr->out_fd, chr->out->str + done,
+                          chr->out->len - done);
+
+        if (n >= 0) {
+            done += n;
+        } else if (errno == EAGAIN) {
+            break;
+        } else if (errno != EINTR) {
+            stream_break(chr);
+            return;
+        }
+    }
+    g_string_erase(chr->out, 0, done);
+    if (!chr->out->len && chr->ending) {
+        qemu_bh_schedule(chr->bh);
+    }
+}
+
+static void stream_writable(void *opaque)
+{
+    Chardev *chr = opaque;
+
+    stream_send(chr);
+    stream_update(chr);
+}
+
+void chardev_write(Chardev *chr, const char *buf, size_t len)
+{
+    bool idle = !chr->out->len;
+
+    if (!chr->connected || chr->broken || chr->ending) {
+        return;
+    }
+    g_string_append_len(chr->out, buf, len);
+    if (idle) {
+        stream_send(chr);
+        stream_update(chr);
+    }
+}
+
+size_t chardev_pending(const Chardev *chr)
+{
+    return chr->out->len;
+}
+
+/* --- handlers --- */
+
+static void set_handlers(Chardev *chr, bool read, bool write)
+{
+    AioContext *ctx = qemu_get_aio_context();
+    IOHandler *on_read = read ? stream_readable : NULL;
+    IOHandler *on_write = write ? stream_writable : NULL;
+
+    if (chr->in_fd == chr->out_fd) {
+        aio_set_fd_handler(ctx, chr->in_fd, on_read, on_write, chr);
+    } else {
+        aio_set_fd_handler(ctx, chr->in_fd, on_read, NULL, chr);
+        aio_set_fd_handler(ctx, chr->out_fd, NULL, on_write, chr);
+    }
+}
+
+static void stream_update(Chardev *chr)
+{
+    bool ok = chr->connected && !chr->broken;
+
+    if (chr->connected) {
+        set_handlers(chr,
+                     ok && chr->fe_opened && !chr->input_ended &&
+                     !chr->ending && chr->fe->can_read(chr->fe_opaque) > 0,
+                     ok && chr->out->len > 0);
+    }
+}
+
+/* --- connections --- */
+
+static void stream_disconnect(Chardev *chr)
+{
+    set_handlers(chr, false, false);
+    chr->connected = false;
+    chr->in_fd = chr->out_fd = -1;
+    g_string_truncate(chr->out, 0);
+    if (chr->fe_opened) {
+        chr->fe_opened = false;
+        chr->fe->closed(chr->fe_opaque);
+    }
+    chr->klass->disconnected(chr);
+}
+
+static void stream_bh(void *opaque)
+{
+    Chardev *chr = opaque;
+
+    if (!chr->connected) {
+        return;
+    }
+    if (chr->broken || (chr->ending && !chr->out->len)) {
+        stream_disconnect(chr);
+        return;
+    }
+    if (chr->fe && !chr->fe_opened) {
+        chr->fe_opened = true;
+        chr->fe->opened(chr->fe_opaque);
+        stream_update(chr);
+    }
+}
+
+void chardev_stream_connect(Chardev *chr, int in_fd, int out_fd)
+{
+    assert(!chr->connected);
+    chr->connected = true;
+    chr->in_fd = in_fd;
+    chr->out_fd = out_fd;
+    chr->input_ended = chr->broken = chr->ending = false;
+    qemu_bh_schedule(chr->bh);
+}
+
+void chardev_disconnect(Chardev *chr)
+{
+    chr->ending = true;
+    stream_update(chr);
+    qemu_bh_schedule(chr->bh);
+}
+
+void chardev_abort(Chardev *chr)
+{
+    if (chr->connected) {
+        stream_break(chr);
+        stream_update(chr);
+    }
+}
+
+void chardev_stream_frontend_changed(Chardev *chr)
+{
+    chr->fe_opened = false;
+    stream_update(chr);
+    if (chr->fe) {
+        qemu_bh_schedule(chr->bh);
+    }
+}
+
+void chardev_stream_init(Chardev *chr)
+{
+    chr->in_fd = chr->out_fd = -1;
+    chr->out = g_string_new(NULL);
+    chr->bh = aio_bh_new(qemu_get_aio_context(), stream_bh, chr);
+}
+
+void chardev_stream_destroy(Chardev *chr)
+{
+    if (chr->connected) {
+        set_handlers(chr, false, false);
+        chr->connected = false;
+    }
+    qemu_bh_delete(chr->bh);
+    g_string_free(chr->out, TRUE);
+}
