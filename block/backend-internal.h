@@ -14,6 +14,7 @@ struct BlockBackend {
     /* Main thread. */
     unsigned refcnt;
     char *name;                     /* may be NULL */
+    char *owner;                /* for messages, instead of the name */
     uint64_t perm;
     uint64_t shared_perm;
     QTAILQ_ENTRY(BlockBackend) link;

@@ -20,6 +20,9 @@ static char *root_get_parent_desc(BdrvChild *child)
 {
     BlockBackend *blk = child->opaque;
 
+    if (blk->owner) {
+        return g_strdup(blk->owner);
+    }
     return blk->name ? g_strdup_printf("block device '%s'", blk->name)
                      : g_strdup("an unnamed block device");
 }
@@ -151,6 +154,7 @@ void blk_unref(BlockBackend *blk)
     block_acct_cleanup(&blk->stats);
     qemu_mutex_destroy(&blk->queue_lock);
     g_free(blk->name);
+    g_free(blk->owner);
     g_free(blk);
 }
 
@@ -165,6 +169,17 @@ void blk_set_name(BlockBackend *blk, const char *name)
     GLOBAL_STATE_CODE();
     g_free(blk->name);
     blk->name = g_strdup(name);
+}
+
+void blk_set_owner(BlockBackend *blk, const char *fmt, ...)
+{
+    va_list ap;
+
+    GLOBAL_STATE_CODE();
+    g_free(blk->owner);
+    va_start(ap, fmt);
+    blk->owner = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
 }
 
 const char *blk_name(const BlockBackend *blk)

@@ -134,7 +134,6 @@ BlockDriverState *bdrv_open_tree(const char *filename, const char *reference,
  * typed form; errors name the option.
  */
 BlockdevOptions *bdrv_options_from_qdict(QDict *dict, Error **errp);
-QDict *bdrv_options_to_qdict(BlockdevOptions *options);
 /*
  * @flags as the options common to all nodes in @dict (nested) change them.
  * Values that make no sense are left for bdrv_options_from_qdict() to refuse.

@@ -148,12 +148,13 @@ BlockGraphInfo *bdrv_query_block_graph_info(BlockDriverState *bs, bool limits,
 
 /* --- an image and its backing chain --- */
 
-ImageInfo *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
+static ImageInfo *query_images(BlockDriverState *bs, bool only_one,
+                               Error **errp)
 {
     ImageInfo *first = NULL;
     ImageInfo **next = &first;
 
-    for (; bs; bs = bdrv_backing_chain_next(bs)) {
+    for (; bs; bs = only_one ? NULL : bdrv_backing_chain_next(bs)) {
         *next = g_new0(ImageInfo, 1);
         if (!fill_node(qapi_ImageInfo_base(*next), bs, false, errp)) {
             qapi_free_ImageInfo(first);
@@ -162,6 +163,16 @@ ImageInfo *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
         next = &(*next)->backing_image;
     }
     return first;
+}
+
+ImageInfo *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
+{
+    return query_images(bs, false, errp);
+}
+
+ImageInfo *bdrv_query_one_image_info(BlockDriverState *bs, Error **errp)
+{
+    return query_images(bs, true, errp);
 }
 
 bool bdrv_has_other_writer(BlockDriverState *bs)

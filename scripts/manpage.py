@@ -95,7 +95,8 @@ def main():
     page = page.replace('@VERSION@', re.search(r'version (\S+)', version)[1])
     if '@OPTIONS@' in page:
         page = page.replace('@OPTIONS@', io_options(program))
-        page = page.replace('@COMMANDS@', io_commands(program))
+        if '@COMMANDS@' in page:
+            page = page.replace('@COMMANDS@', io_commands(program))
     else:
         page = page.replace('@COMMANDS@', img_commands(program))
     with open(output, 'w', encoding='utf-8') as f:

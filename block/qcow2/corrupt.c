@@ -3,6 +3,7 @@
 #include "util/osdep.h"
 #include "util/atomic.h"
 #include "block/qcow2/qcow2.h"
+#include "qapi/qapi-events.h"
 
 void coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, bool fatal,
                                           int64_t offset, int64_t size,
@@ -22,6 +23,9 @@ void coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, bool fatal,
     va_end(ap);
 
     qatomic_set(&s->signaled_corruption, true);
+    qapi_event_send_block_image_corrupted("", bs->node_name, message,
+                                          offset >= 0, offset, size >= 0,
+                                          size, fatal);
     if (!fatal) {
         fprintf(stderr, "qcow2: Image is corrupt: %s; further non-fatal "
                 "corruption events will be suppressed\n", message);

@@ -38,6 +38,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_unref)
 /* Name for messages ("block device 'x'"); may be NULL. Copied. */
 void blk_set_name(BlockBackend *blk, const char *name);
 const char *blk_name(const BlockBackend *blk);
+/* Who it works for, in messages and graphs: "nbd export 'e0'". */
+void blk_set_owner(BlockBackend *blk, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
 
 BlockDriverState *blk_bs(BlockBackend *blk);
 BdrvChild *blk_root(BlockBackend *blk);

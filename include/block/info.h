@@ -20,6 +20,8 @@ BlockGraphInfo *bdrv_query_block_graph_info(BlockDriverState *bs, bool limits,
  * backing-image. The caller frees; NULL with @errp set as above.
  */
 ImageInfo *bdrv_query_image_info(BlockDriverState *bs, Error **errp);
+/* The same without backing-image. */
+ImageInfo *bdrv_query_one_image_info(BlockDriverState *bs, Error **errp);
 
 /*
  * Whether somebody else, in any process, has the file that @bs leads to open

@@ -23,6 +23,9 @@
 BlockDriverState *bdrv_open(const char *filename, const char *reference,
                             QDict *options, int flags, Error **errp);
 
+/* @options, typed, in the nested form that bdrv_open() takes; the caller's. */
+QDict *bdrv_options_to_qdict(BlockdevOptions *options);
+
 /* "none"/"off", "writeback", … into BDRV_O_CACHE_MASK bits of *@flags and
  * *@writethrough; false if @mode is unknown. */
 bool bdrv_parse_cache_mode(const char *mode, int *flags, bool *writethrough);

@@ -14,5 +14,6 @@ alone as well as under tests/qemu-iotests/check.
 """
 from .case import TestCase, main            # noqa: F401
 from .process import QemuIoProcess, Result  # noqa: F401
+from .qmp import Daemon, QMPClient, QMPError            # noqa: F401
 from .tools import (BUILD, LONG, SEED, TOP, fmt, rng,   # noqa: F401
-                    qemu_img, qemu_io, ref_img, ref_io)
+                    qemu_img, qemu_io, qsd, ref_img, ref_io, ref_qsd)

@@ -10,6 +10,7 @@ import unittest
 
 from . import tap, tools
 from .process import QemuIoProcess, run
+from .qmp import Daemon, QMPError
 
 
 class TestCase(unittest.TestCase):
@@ -109,6 +110,22 @@ class TestCase(unittest.TestCase):
                                 cwd=self.dir)
         self.addCleanup(process.kill)
         return process
+
+    # --- the storage daemon ---
+
+    def daemon(self, *args, program=None, **kwargs):
+        """A running one; killed at the end of the test if it still runs."""
+        daemon = Daemon(program or tools.qsd(), *args, cwd=self.dir, **kwargs)
+        self.addCleanup(daemon.kill)
+        return daemon
+
+    def qmp_fails(self, message, client, command, arguments=None,
+                  error_class='GenericError', **kwargs):
+        """The command must be refused with a message that matches."""
+        with self.assertRaises(QMPError) as caught:
+            client.cmd(command, arguments, **kwargs)
+        self.assertRegex(caught.exception.desc, message)
+        self.assertEqual(caught.exception.error_class, error_class)
 
     # --- the distribution's programs ---
 

@@ -3,7 +3,9 @@
 
     BUILD_DIR             where our programs are (default: build/ of this tree)
     QEMU_IMG, QEMU_IO     instead of those there
-    REF_QEMU_IMG, REF_QEMU_IO   the distribution's (default: in /usr/bin)
+    QSD                   the same for qemu-storage-daemon
+    REF_QEMU_IMG, REF_QEMU_IO, REF_QSD   the distribution's (default: in
+                          /usr/bin)
     SEED, LONG            for random tests
     IMGFMT                the image format a test runs with
 """
@@ -11,7 +13,9 @@ import os
 import random
 import shutil
 
-TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '../../..'))
+# Beside the tests this package is a link.
+TOP = os.path.abspath(os.path.join(os.path.dirname(os.path.realpath(__file__)),
+                                   '../../..'))
 BUILD = os.path.abspath(os.environ.get('BUILD_DIR') or
                         os.path.join(TOP, 'build'))
 LONG = bool(os.environ.get('LONG'))
@@ -56,3 +60,11 @@ def ref_img():
 
 def ref_io():
     return _reference('qemu-io', 'REF_QEMU_IO')
+
+
+def qsd():
+    return _ours('qemu-storage-daemon', 'QSD')
+
+
+def ref_qsd():
+    return _reference('qemu-storage-daemon', 'REF_QSD')

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# group: quick qmp
+# formats: qcow2
+"""Nodes over QMP: adding, removing, reopening, overlays, transactions, length,
+thresholds, questions. What fails changes nothing."""
+import os
+
+import iotests
+
+
+class Nodes(iotests.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.img('create', '-q', '-f', 'qcow2', 'base.qcow2', '4M')
+        self.io('base.qcow2', 'write -P 1 0 1M')
+        self.img('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F',
+                 'qcow2', 'top.qcow2')
+        self.qsd = self.daemon()
+        self.qmp = self.qsd.connect()
+
+    def add(self, name, filename=None, **options):
+        self.qmp.cmd('blockdev-add', {
+            'driver': 'qcow2', 'node-name': name,
+            'file': {'driver': 'file', 'filename': filename or name},
+            **options})
+
+    def fails(self, message, command, arguments=None, **kwargs):
+        """Refused, and the graph is the same as before."""
+        before = self.state()
+        self.qmp_fails(message, self.qmp, command, arguments, **kwargs)
+        self.assertEqual(self.state(), before)
+
+    def state(self):
+        return (self.qmp.cmd('query-named-block-nodes', flat=True),
+                self.edges(), sorted(os.listdir(self.dir)))
+
+    def edges(self):
+        """{(parent, edge, child)} by names."""
+        graph = self.qmp.cmd('query-block-graph')
+        names = {n['id']: n['name'] for n in graph['nodes']}
+        return {(names[e['parent']], e['name'], names[e['child']],
+                 tuple(sorted(e['perm'])), tuple(sorted(e['shared-perm'])))
+                for e in graph['edges']}
+
+    def children(self, name):
+        return {e[1]: e[2] for e in self.edges() if e[0] == name}
+
+    def names(self):
+        return {n['node-name']
+                for n in self.qmp.cmd('query-named-block-nodes', flat=True)}
+
+    # --- blockdev-add, blockdev-del ---
+
+    def test_add_and_delete(self):
+        self.add('top', 'top.qcow2')
+        self.assertIn('top', self.names())
+        self.assertEqual(set(self.children('top')), {'file', 'backing'})
+        self.fails("Duplicate nodes with node-name='top'", 'blockdev-add',
+                   driver='null-co', node_name='top')
+        self.fails("'node-name' must be specified for the root node",
+                   'blockdev-add', driver='null-co')
+        self.fails("Invalid node-name: '#1'", 'blockdev-add',
+                   driver='null-co', node_name='#1')
+        self.fails('Node name too long', 'blockdev-add', driver='null-co',
+                   node_name='x' * 32)
+        self.fails("Could not open 'nofile': No such file", 'blockdev-add', {
+            'driver': 'qcow2', 'node-name': 'n',
+            'file': {'driver': 'file', 'filename': 'nofile'}})
+        self.qmp.cmd('blockdev-add', driver='raw', node_name='user',
+                     file='top')
+        self.fails("Block device top is in use: it is used by node 'user' as "
+                   "'file'", 'blockdev-del', node_name='top')
+        self.qmp.cmd('blockdev-del', node_name='user')
+        self.qmp.cmd('blockdev-del', node_name='top')
+        self.assertEqual(self.names(), set())
+        self.fails("Failed to find node with node-name='top'", 'blockdev-del',
+                   node_name='top')
+
+    def test_delete_of_a_child(self):
+        self.add('top', 'top.qcow2')
+        below = self.children('top')['backing']
+        self.fails("is in use: it is used by node 'top' as 'backing'",
+                   'blockdev-del', node_name=below)
+
+    def test_locks(self):
+        """A node locks its file as long as it is there."""
+        self.add('top', 'top.qcow2')
+        self.assertIn('lock', self.io('top.qcow2', 'write 0 1',
+                                      rc=1).stderr)
+        self.qmp.cmd('blockdev-del', node_name='top')
+        self.io('top.qcow2', 'write 0 1')
+
+    def node(self, name):
+        return next(n for n in self.qmp.cmd('query-named-block-nodes')
+                    if n['node-name'] == name)
+
+    # --- properties ---
+
+    def test_resize(self):
+        self.add('top', 'top.qcow2')
+        resize = 'block_resize'
+        self.fails("Cannot find device='' nor node-name='x'", resize,
+                   node_name='x', size=0)
+        self.fails("Cannot find device='' nor node-name=''", resize, size=0)
+        self.fails("Only one of 'device' and 'node-name'", resize,
+                   node_name='top', device='top', size=0)
+        self.fails("Parameter 'size' expects a >0 size", resize,
+                   node_name='top', size=-1)
+        self.fails('The new size must be a multiple of 512', resize,
+                   node_name='top', size=513)
+        self.qmp.cmd(resize, node_name='top', size=8 << 20)
+        self.assertEqual(self.node('top')['image']['virtual-size'], 8 << 20)
+        self.qmp.cmd(resize, device='top', size=6 << 20)
+        self.qmp.cmd('blockdev-add', driver='null-co', node_name='n')
+        self.fails('resize', resize, node_name='n', size=512)
+        self.assertEqual(self.qsd.stop(), 0)
+        self.assertEqual(self.img_json('info', 'top.qcow2')['virtual-size'],
+                         6 << 20)
+        self.assert_clean('top.qcow2')
+
+    def test_read_only_cannot_be_resized(self):
+        self.add('top', 'top.qcow2', **{'read-only': True})
+        self.fails("read-only", 'block_resize', node_name='top',
+                   size=8 << 20)
+
+    def test_change_backing_file(self):
+        self.img('create', '-q', '-f', 'qcow2', '-b', 'top.qcow2', '-F',
+                 'qcow2', 'over.qcow2')
+        self.add('base', 'base.qcow2')
+        self.add('top', 'top.qcow2', backing='base', **{'read-only': True})
+        self.add('over', 'over.qcow2', backing='top')
+        change = 'change-backing-file'
+        self.fails("Cannot find device='x'", change, device='x',
+                   image_node_name='top', backing_file='y')
+        self.fails("node-name='x'", change, device='over',
+                   image_node_name='x', backing_file='y')
+        self.fails('not in the same chain', change, device='top',
+                   image_node_name='over', backing_file='y')
+        self.fails('without a backing file', change, device='over',
+                   image_node_name='base', backing_file='y')
+        self.qmp.cmd(change, device='over', image_node_name='top',
+                     backing_file='./base.qcow2')
+        self.assertTrue(self.node('top')['ro'])
+        self.assertEqual(self.qsd.stop(), 0)
+        self.assertEqual(self.img_json('info', 'top.qcow2')
+                         ['backing-filename'], './base.qcow2')
+
+    def test_write_threshold(self):
+        self.add('top', 'top.qcow2')
+        below = self.children('top')['file']
+        self.fails("Device 'x' not found", 'block-set-write-threshold',
+                   node_name='x', write_threshold=1)
+        self.qmp.cmd('block-set-write-threshold', node_name=below,
+                     write_threshold=100 << 10)
+        self.assertEqual(self.node(below)['write_threshold'], 100 << 10)
+        self.qmp.cmd('block_resize', node_name='top', size=1 << 40)
+        event = self.qmp.event('BLOCK_WRITE_THRESHOLD')['data']
+        self.assertEqual(event['node-name'], below)
+        self.assertEqual(event['write-threshold'], 100 << 10)
+        self.assertGreater(event['amount-exceeded'], 0)
+        self.assertEqual(self.node(below)['write_threshold'], 0)
+
+    # --- questions ---
+
+    def test_questions(self):
+        self.add('top', 'top.qcow2')
+        nodes = self.qmp.cmd('query-named-block-nodes')
+        top = next(n for n in nodes if n['node-name'] == 'top')
+        self.assertEqual(top['image']['backing-image']['filename'],
+                         'base.qcow2')
+        self.assertEqual(top['backing_file_depth'], 1)
+        flat = self.qmp.cmd('query-named-block-nodes', flat=True)
+        self.assertFalse([n for n in flat if 'backing-image' in n['image']])
+        self.assertEqual(self.qmp.cmd('query-block'), [])
+        self.assertEqual(self.qmp.cmd('query-blockstats'), [])
+        stats = self.qmp.cmd('query-blockstats', query_nodes=True)
+        self.assertEqual({s['node-name'] for s in stats}, self.names())
+        debug = self.qmp.cmd('x-debug-query-block-graph')
+        own = self.qmp.cmd('query-block-graph')
+        self.assertEqual(len(debug['nodes']), len(own['nodes']))
+        self.assertEqual(len(debug['edges']), len(own['edges']))
+
+    def test_same_answers_as_the_distribution(self):
+        if not iotests.ref_qsd():
+            self.skipTest('qemu-storage-daemon is not installed')
+        answers = []
+        self.qsd.stop()
+        for program in (iotests.qsd(), iotests.ref_qsd()):
+            self.qsd = self.daemon(program=program)
+            self.qmp = self.qsd.connect()
+            self.add('top', 'top.qcow2', **{'read-only': True})
+            top = self.node('top')
+            # Later than 7.2.
+            for member in ('children', 'active'):
+                top.pop(member, None)
+            answers.append(top)
+            self.qsd.stop()
+        self.assertEqual(*answers)
+
+    # --- objects ---
+
+    def test_objects(self):
+        add = {'qom-type': 'iothread', 'id': 't0'}
+        self.qmp.cmd('object-add', add)
+        self.fails('duplicate', 'object-add', add)
+        self.fails("object 't1' not found", 'object-del', id='t1')
+        self.qmp.cmd('object-del', id='t0')
+        self.qmp.cmd('object-add', add)
+
+
+if __name__ == '__main__':
+    iotests.main()

@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# group: quick qmp
+# formats: raw
+"""qemu-storage-daemon as a program: options, their errors, pid file, background,
+ends by signals."""
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import iotests
+from iotests.process import run
+
+
+class Options(iotests.TestCase):
+    def qsd(self, *args, rc=1, program=None):
+        result = run([program or iotests.qsd(), *args], cwd=self.dir)
+        self.assertEqual(result.rc, rc, result.describe())
+        return result
+
+    # (arguments, message on stderr without the program's name)
+    BAD = [
+        (['--foo'], "unrecognized option '--foo'"),
+        (['foo'], 'foo: Unexpected argument'),
+        (['--pidfile'], "option '--pidfile' requires an argument"),
+        (['--blockdev', 'driver=nope,node-name=b'],
+         "--blockdev driver=nope,node-name=b: Parameter 'driver' does not "
+         "accept value 'nope'"),
+        (['--blockdev', 'file,node-name=b,filename=nofile'],
+         "--blockdev file,node-name=b,filename=nofile: Could not open "
+         "'nofile': No such file or directory"),
+        (['--blockdev', 'null-co'],
+         "--blockdev null-co: 'node-name' must be specified for the root "
+         "node"),
+        (['--blockdev', '{"driver": "null-co", "node-name": "n", "x": 1}'],
+         '--blockdev {"driver": "null-co", "node-name": "n", "x": 1}: '
+         "Parameter 'x' is unexpected"),
+        (['--chardev', 'foo,id=m'],
+         "--chardev foo,id=m: 'foo' is not a valid char driver name"),
+        (['--monitor', 'nochar'],
+         '--monitor nochar: chardev "nochar" not found'),
+        (['--object', 'nope,id=a'],
+         "--object nope,id=a: Parameter 'qom-type' does not accept value "
+         "'nope'"),
+        (['--object', 'iothread'],
+         "--object iothread: Parameter 'id' is missing"),
+    ]
+
+    def test_errors(self):
+        for args, message in self.BAD:
+            for program in (iotests.qsd(), iotests.ref_qsd()):
+                if not program:
+                    continue
+                with self.subTest(args, program=program):
+                    result = self.qsd(*args, program=program)
+                    lines = result.stderr.split('\n')
+                    self.assertEqual(lines[0].removeprefix('/usr/bin/'),
+                                     'qemu-storage-daemon: ' + message)
+
+    def test_own_errors(self):
+        for args, message in (
+                (['--chardev', 'socket,id=a'], "no host given"),
+                (['--chardev', 'socket,id=a,path=x,port=1'],
+                 "None or one of 'path', 'fd' or 'host'"),
+                (['--chardev', 'socket,id=a,path=x,colour=red'],
+                 "Invalid parameter 'colour'"),
+                (['--chardev', 'stdio,id=a', '--chardev', 'stdio,id=b'],
+                 "stdio already in use by character device 'a'"),
+                (['--chardev', 'null,id=a', '--chardev', 'null,id=a'],
+                 "Chardev with id 'a' already exists"),
+                (['--chardev', 'null,id=a', '--monitor', 'a', '--monitor',
+                  'a'], "Device 'a' is in use"),
+                (['--chardev', 'null,id=a', '--monitor', 'a,mode=readline'],
+                 "Parameter 'mode' does not accept value 'readline'"),
+                (['--object', 'iothread,id=1'],
+                 "Parameter 'id' expects an identifier")):
+            with self.subTest(args):
+                self.assertIn(message, self.qsd(*args).stderr)
+
+    def test_help_and_version(self):
+        self.assertIn('Usage: qemu-storage-daemon',
+                      self.qsd('--help', rc=0).stdout)
+        self.assertRegex(self.qsd('-V', rc=0).stdout,
+                         r'^qemu-storage-daemon version \d')
+        self.assertIn('\n  iothread\n',
+                      self.qsd('--object', 'help', rc=0).stdout)
+        self.assertIn('\n  socket\n',
+                      self.qsd('--chardev', 'help', rc=0).stdout)
+        self.assertIn('monitor_request',
+                      self.qsd('--trace', 'help', rc=0).stdout)
+
+    def test_help_comes_before_everything_else(self):
+        self.assertIn('Usage:', self.qsd('--blockdev', 'nonsense', '--help',
+                                         rc=0).stdout)
+
+    def test_order(self):
+        """An option refers to what options before it made."""
+        self.write_file('f', bytes(1 << 20))
+        node = 'file,node-name=f,filename=f'
+        raw = 'raw,node-name=r,file=f'
+        self.qsd('--blockdev', raw, '--blockdev', node)
+        qsd = self.daemon('--blockdev', node, '--blockdev', raw)
+        names = [n['node-name'] for n in
+                 qsd.connect().cmd('query-named-block-nodes')]
+        self.assertEqual(names, ['r', 'f'])
+        self.assertEqual(qsd.stop(), 0)
+
+
+class Process(iotests.TestCase):
+    def test_signals(self):
+        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with self.subTest(sig):
+                qsd = self.daemon()
+                self.assertEqual(qsd.stop(sig), 0)
+                self.assertFalse(os.path.exists(qsd.sockets[0]))
+
+    def test_quit(self):
+        qsd = self.daemon()
+        self.assertEqual(qsd.connect().cmd('quit'), {})
+        self.assertEqual(qsd.wait(), 0)
+
+    def test_pidfile(self):
+        qsd = self.daemon('--pidfile', 'pid')
+        qsd.connect()
+        self.assertEqual(int(self.read_file('pid')), qsd.process.pid)
+        # While it runs nobody else takes the file.
+        other = run([iotests.qsd(), '--pidfile', 'pid'], cwd=self.dir)
+        self.assertEqual(other.rc, 1)
+        self.assertIn('cannot create PID file', other.stderr)
+        self.assertEqual(int(self.read_file('pid')), qsd.process.pid)
+        self.assertEqual(qsd.stop(), 0)
+        self.assertFalse(os.path.exists(self.path('pid')))
+
+    def test_pidfile_of_a_dead_one(self):
+        self.write_file('pid', b'99999999\n')
+        qsd = self.daemon('--pidfile', 'pid')
+        qsd.connect()
+        self.assertEqual(int(self.read_file('pid')), qsd.process.pid)
+        self.assertEqual(qsd.stop(), 0)
+
+    def test_daemonize(self):
+        path = self.path('sock')
+        done = subprocess.run(
+            [iotests.qsd(), '--daemonize', '--pidfile', 'pid', '--chardev',
+             f'socket,id=c,path={path},server=on,wait=off', '--monitor', 'c'],
+            cwd=self.dir, capture_output=True, timeout=60, check=False)
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (0, b'', b''))
+        # It is ready by then.
+        pid = int(self.read_file('pid'))
+        self.assertEqual(os.readlink(f'/proc/{pid}/cwd'), '/')
+        self.assertEqual(os.getsid(pid), pid)
+        qmp = iotests.QMPClient(path)
+        qmp.cmd('query-version')
+        qmp.cmd('quit')
+        end = time.monotonic() + 20
+        while os.path.exists(self.path('pid')) and time.monotonic() < end:
+            time.sleep(.01)
+        self.assertFalse(os.path.exists(self.path('pid')))
+        qmp.close()
+
+    def test_daemonize_reports_failure(self):
+        done = subprocess.run(
+            [iotests.qsd(), '--daemonize', '--blockdev',
+             'file,node-name=f,filename=nofile'],
+            cwd=self.dir, capture_output=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"Could not open 'nofile'", done.stderr)
+
+
+class Chardevs(iotests.TestCase):
+    def test_stdio(self):
+        done = run([iotests.qsd(), '--chardev', 'stdio,id=s', '--monitor',
+                    's'], cwd=self.dir,
+                   stdin='{"execute": "qmp_capabilities"}\n'
+                         '{"execute": "query-chardev"}\n{"execute": "quit"}\n')
+        self.assertEqual(done.rc, 0)
+        lines = done.stdout.split('\r\n')
+        self.assertEqual(len(lines), 5)
+        self.assertIn('"QMP"', lines[0])
+        self.assertIn('"filename": "stdio"', lines[2])
+
+    def test_inherited_descriptor(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(self.path('fd.sock'))
+            s.listen(5)
+            qsd = self.daemon('--chardev',
+                              f'socket,id=x,fd={s.fileno()},server=on,'
+                              'wait=off', '--monitor', 'x',
+                              pass_fds=[s.fileno()])
+            qmp = iotests.QMPClient(self.path('fd.sock'))
+            qmp.cmd('query-version')
+            qmp.close()
+            self.assertEqual(qsd.stop(), 0)
+
+    def test_tcp(self):
+        qsd = self.daemon('--chardev', 'socket,id=x,host=127.0.0.1,port=0,'
+                          'server=on,wait=off', '--monitor', 'x')
+        name = next(c['filename'] for c in
+                    qsd.connect().cmd('query-chardev') if c['label'] == 'x')
+        port = int(name.split(',')[0].split(':')[-1])
+        with socket.create_connection(('127.0.0.1', port), 10) as s:
+            self.assertEqual(s.recv(7), b'{"QMP":')
+        self.assertEqual(qsd.stop(), 0)
+
+    def test_client(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(self.path('listen'))
+            s.listen(1)
+            qsd = self.daemon('--chardev',
+                              f'socket,id=x,path={self.path("listen")}',
+                              '--monitor', 'x')
+            conn = s.accept()[0]
+            conn.settimeout(10)
+            self.assertEqual(conn.recv(7), b'{"QMP":')
+            conn.close()
+            self.assertEqual(qsd.stop(), 0)
+
+    def test_waits_for_a_client(self):
+        qsd = self.daemon('--chardev', 'socket,id=x,path=w,server=on',
+                          '--monitor', 'x', '--blockdev',
+                          'null-co,node-name=n')
+        end = time.monotonic() + 20
+        while 'waiting for connection' not in qsd.output():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(.01)
+        qmp = iotests.QMPClient(self.path('w'))
+        self.assertEqual(len(qmp.cmd('query-named-block-nodes')), 1)
+        qmp.close()
+        self.assertEqual(qsd.stop(), 0)
+
+    def test_over_qmp(self):
+        qmp = self.daemon().connect()
+        backend = {'type': 'socket', 'data': {
+            'addr': {'type': 'unix', 'data': {'path': self.path('c')}}}}
+        qmp.cmd('chardev-add', id='c', backend=backend)
+        self.qmp_fails("Chardev with id 'c' already exists", qmp,
+                       'chardev-add', id='c', backend=backend)
+        self.assertTrue(os.path.exists(self.path('c')))
+        qmp.cmd('chardev-remove', id='c')
+        self.assertFalse(os.path.exists(self.path('c')))
+        self.qmp_fails("Chardev 'c' not found", qmp, 'chardev-remove', id='c')
+        self.qmp_fails("Chardev 'qmp0' is busy", qmp, 'chardev-remove',
+                       id='qmp0')
+
+
+if __name__ == '__main__':
+    iotests.main()
