@@ -54,6 +54,34 @@ class CompressFilter(iotests.TestCase):
             'file.file.filename=raw', 'read 0 1', fmt=None,
             options=['--image-opts'])
 
+    def test_reopen(self):
+        """Another child is fine if it can do it, whatever its clusters."""
+        for name, size in (('a', '64k'), ('b', '4k')):
+            self.img('create', '-q', '-f', 'qcow2', '-o',
+                     f'cluster_size={size}', name, '1M')
+        daemon = self.daemon()
+        qmp = daemon.connect()
+        for name in 'ab':
+            qmp.cmd('blockdev-add', {
+                'driver': 'qcow2', 'node-name': name,
+                'file': {'driver': 'file', 'filename': name}})
+        qmp.cmd('blockdev-add', driver='null-co', node_name='null')
+        node = {'driver': 'compress', 'node-name': 'c', 'file': 'a'}
+        qmp.cmd('blockdev-add', node)
+        self.qmp_fails('Compression is not supported for underlying format: '
+                       'null-co', qmp, 'blockdev-reopen',
+                       {'options': [{**node, 'file': 'null'}]})
+        self.assertEqual(self.below(qmp), ['a'])
+        qmp.cmd('blockdev-reopen', {'options': [{**node, 'file': 'b'}]})
+        self.assertEqual(self.below(qmp), ['b'])
+        self.assertEqual(daemon.stop(), 0)
+
+    def below(self, qmp):
+        graph = qmp.cmd('query-block-graph')
+        names = {n['id']: n['name'] for n in graph['nodes']}
+        return [names[e['child']] for e in graph['edges']
+                if names[e['parent']] == 'c']
+
 
 if __name__ == '__main__':
     iotests.main()

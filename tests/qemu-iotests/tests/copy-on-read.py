@@ -78,6 +78,72 @@ class CopyOnRead(iotests.TestCase):
         self.assertIn('Block node is read-only',
                       self.through('read 0 1', read_only=True, rc=1).stderr)
 
+    # --- over QMP ---
+
+    def start(self):
+        """base <- mid <- top <- cor with bottom mid, and other <- base."""
+        self.qsd = self.daemon()
+        qmp = self.qsd.connect()
+        self.img('create', '-q', '-f', 'qcow2', '-b', 'mid', '-F', 'qcow2',
+                 'other')
+        for name, backing in (('base', None), ('mid', 'base'), ('top', 'mid'),
+                              ('other', 'mid')):
+            qmp.cmd('blockdev-add', {
+                'driver': 'qcow2', 'node-name': name, 'backing': backing,
+                'file': {'driver': 'file', 'filename': name}})
+        qmp.cmd('blockdev-add', self.cor('top'))
+        return qmp
+
+    def cor(self, file):
+        return {'driver': 'copy-on-read', 'node-name': 'cor', 'file': file,
+                'bottom': 'mid'}
+
+    def below_cor(self, qmp):
+        graph = qmp.cmd('query-block-graph')
+        names = {n['id']: n['name'] for n in graph['nodes']}
+        return [names[e['child']] for e in graph['edges']
+                if names[e['parent']] == 'cor']
+
+    def drop_backing(self, qmp, name):
+        qmp.cmd('blockdev-reopen', {'options': [{
+            'driver': 'qcow2', 'node-name': name, 'file': self.file_of(
+                qmp, name), 'backing': None}]})
+
+    def file_of(self, qmp, name):
+        graph = qmp.cmd('query-block-graph')
+        names = {n['id']: n['name'] for n in graph['nodes']}
+        return next(names[e['child']] for e in graph['edges']
+                    if names[e['parent']] == name and e['name'] == 'file')
+
+    def test_claims(self):
+        qmp = self.start()
+        with self.assertRaisesRegex(iotests.QMPError,
+                                    "copy-on-read node 'cor'"):
+            self.drop_backing(qmp, 'top')
+        # Below the bottom everything may change.
+        self.drop_backing(qmp, 'mid')
+        qmp.cmd('blockdev-del', node_name='cor')
+        self.drop_backing(qmp, 'top')
+
+    def test_reopen(self):
+        """The child may be another one if it has the bottom below it."""
+        qmp = self.start()
+        qmp.cmd('blockdev-add', driver='null-co', node_name='null')
+        with self.assertRaisesRegex(iotests.QMPError, 'mid'):
+            qmp.cmd('blockdev-reopen', {'options': [self.cor('null')]})
+        self.assertEqual(self.below_cor(qmp), ['top'])
+        with self.assertRaisesRegex(iotests.QMPError, 'cor'):
+            self.drop_backing(qmp, 'top')
+
+        qmp.cmd('blockdev-reopen', {'options': [self.cor('other')]})
+        self.assertEqual(self.below_cor(qmp), ['other'])
+        self.drop_backing(qmp, 'top')
+        with self.assertRaisesRegex(iotests.QMPError, 'cor'):
+            self.drop_backing(qmp, 'other')
+        qmp.cmd('blockdev-del', node_name='cor')
+        self.drop_backing(qmp, 'other')
+        self.assertEqual(self.qsd.stop(), 0)
+
 
 if __name__ == '__main__':
     iotests.main()

@@ -91,6 +91,50 @@ class Nodes(iotests.TestCase):
         self.qmp.cmd('blockdev-del', node_name='top')
         self.io('top.qcow2', 'write 0 1')
 
+    # --- blockdev-reopen ---
+
+    def options(self, name, filename, **options):
+        return {'driver': 'qcow2', 'node-name': name,
+                'file': {'driver': 'file', 'filename': filename},
+                **options}
+
+    def test_reopen(self):
+        self.qmp.cmd('blockdev-add', driver='file', node_name='f',
+                     filename='top.qcow2')
+        self.add('base', 'base.qcow2')
+        top = {'driver': 'qcow2', 'node-name': 'top', 'file': 'f',
+               'backing': 'base'}
+        self.qmp.cmd('blockdev-add', top)
+        reopen = 'blockdev-reopen'
+        self.fails('node-name not specified', reopen,
+                   options=[{'driver': 'null-co'}])
+        self.fails("Failed to find node with node-name='x'", reopen,
+                   options=[top, {'driver': 'null-co', 'node-name': 'x'}])
+        self.fails("Node 'top' is in the list twice", reopen,
+                   options=[top, top])
+        self.fails("backing is missing for 'top'", reopen,
+                   options=[{k: v for k, v in top.items() if k != 'backing'}])
+        self.fails("Cannot change the option 'driver'", reopen,
+                   options=[{'driver': 'raw', 'node-name': 'top',
+                             'file': 'f'}])
+        self.fails("Making 'top' a backing child of 'top' would create a "
+                   "cycle", reopen, options=[dict(top, backing='top')])
+        self.fails("Cannot change the option 'force-share'", reopen,
+                   options=[dict(top, **{'force-share': True,
+                                         'read-only': True})])
+        # One of several that cannot be done undoes the others.
+        self.fails("Cannot change the option 'filename'", reopen, options=[
+            dict(top, **{'read-only': True}),
+            {'driver': 'file', 'node-name': 'f', 'filename': 'other'}])
+        self.qmp.cmd(reopen, options=[
+            dict(top, **{'read-only': True, 'discard': 'unmap'})])
+        self.assertTrue(self.node('top')['ro'])
+        self.qmp.cmd(reopen, options=[top])
+        self.assertFalse(self.node('top')['ro'])
+        self.qmp.cmd(reopen, options=[dict(top, backing=None)])
+        self.assertNotIn('backing', self.children('top'))
+        self.qmp.cmd(reopen, options=[])
+
     def node(self, name):
         return next(n for n in self.qmp.cmd('query-named-block-nodes')
                     if n['node-name'] == name)

@@ -64,6 +64,34 @@ class Throttle(iotests.TestCase):
                       self.node('a'), 'read 0 1', fmt=None,
                       options=['--image-opts', '--object', 'iothread,id=g'])
 
+    def test_daemon(self):
+        self.create('a', '1M')
+        daemon = self.daemon()
+        qmp = daemon.connect()
+        for name in ('g', 'h'):
+            qmp.cmd('object-add', {'qom-type': 'throttle-group', 'id': name,
+                                   'limits': {'iops-total': 5}})
+        node = {'driver': 'throttle', 'node-name': 't', 'throttle-group': 'g',
+                'file': {'driver': 'file', 'filename': 'a'}}
+        qmp.cmd('blockdev-add', node)
+        self.qmp_fails("object 'g' is in use, can not be deleted", qmp,
+                       'object-del', id='g')
+        self.qmp_fails("throttle-group object 'x' not found", qmp,
+                       'blockdev-reopen', {'options': [
+                           {**node, 'throttle-group': 'x'}]})
+        self.qmp_fails("in use", qmp, 'object-del', id='g')
+        qmp.cmd('object-del', id='h')
+        qmp.cmd('object-add', {'qom-type': 'throttle-group', 'id': 'h'})
+        file = next(n['node-name'] for n in
+                    qmp.cmd('query-named-block-nodes', flat=True)
+                    if n['node-name'] != 't')
+        qmp.cmd('blockdev-reopen', {'options': [
+            {**node, 'throttle-group': 'h', 'file': file}]})
+        qmp.cmd('object-del', id='g')
+        qmp.cmd('blockdev-del', node_name='t')
+        qmp.cmd('object-del', id='h')
+        self.assertEqual(daemon.stop(), 0)
+
 
 if __name__ == '__main__':
     iotests.main()
