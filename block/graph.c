@@ -411,27 +411,63 @@ bool bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
     return graph_change_end(&change, ok);
 }
 
+static bool append_tran(GraphChange *change, const BdrvAppend *append,
+                        BdrvClaimOwner *owner, Error **errp)
+{
+    if (append->overlay->backing) {
+        error_setg(errp, "Node '%s' already has a backing file",
+                   bdrv_get_node_name(append->overlay));
+        return false;
+    }
+    return bdrv_set_backing_hd_tran(append->overlay, append->bs, owner,
+                                    change->tran, errp) &&
+           bdrv_replace_node_tran(append->bs, append->overlay, owner,
+                                  change->tran, errp);
+}
+
+static bool append_flush(const BdrvAppend *append, Error **errp)
+{
+    int ret = bdrv_is_read_only(append->bs) ? 0 : bdrv_flush(append->bs);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Error flushing node '%s'",
+                         bdrv_get_node_name(append->bs));
+    }
+    return ret == 0;
+}
+
+bool bdrv_append_multiple(const BdrvAppend *appends, unsigned n,
+                          BdrvClaimOwner *owner, Error **errp)
+{
+    GraphChange change;
+    bool ok = true;
+    unsigned i;
+
+    graph_change_init(&change);
+    for (i = 0; i < n; i++) {
+        graph_change_add_node(&change, appends[i].overlay);
+        graph_change_add_node(&change, appends[i].bs);
+    }
+    for (i = 0; ok && i < n; i++) {
+        ok = append_flush(&appends[i], errp);
+    }
+    graph_change_lock(&change);
+    for (i = 0; ok && i < n; i++) {
+        graph_change_keep_limits(&change, appends[i].overlay);
+        graph_change_keep_limits(&change, appends[i].bs);
+        ok = append_tran(&change, &appends[i], owner, errp);
+    }
+    /* All nodes concerned are among those whose limits follow. */
+    ok = ok && graph_change_settle(&change, NULL, NULL, errp);
+    return graph_change_end(&change, ok);
+}
+
 bool bdrv_append(BlockDriverState *overlay, BlockDriverState *bs,
                  BdrvClaimOwner *owner, Error **errp)
 {
-    GraphChange change;
-    bool ok;
+    BdrvAppend append = { overlay, bs };
 
-    if (overlay->backing) {
-        error_setg(errp, "Node '%s' already has a backing file",
-                   bdrv_get_node_name(overlay));
-        return false;
-    }
-    graph_change_init(&change);
-    graph_change_add_node(&change, overlay);
-    graph_change_add_node(&change, bs);
-    graph_change_lock(&change);
-    graph_change_keep_limits(&change, overlay);
-    graph_change_keep_limits(&change, bs);
-    ok = bdrv_set_backing_hd_tran(overlay, bs, owner, change.tran, errp) &&
-         bdrv_replace_node_tran(bs, overlay, owner, change.tran, errp) &&
-         graph_change_settle(&change, overlay, bs, errp);
-    return graph_change_end(&change, ok);
+    return bdrv_append_multiple(&append, 1, owner, errp);
 }
 
 /* --- filters --- */

@@ -116,6 +116,17 @@ bool bdrv_append(BlockDriverState *overlay, BlockDriverState *bs,
                  BdrvClaimOwner *owner, Error **errp);
 
 /*
+ * Several of these in this order, all of them or none, with all nodes concerned
+ * at rest and flushed from before the first until after the last.
+ */
+typedef struct BdrvAppend {
+    BlockDriverState *overlay;
+    BlockDriverState *bs;
+} BdrvAppend;
+bool bdrv_append_multiple(const BdrvAppend *appends, unsigned n,
+                          BdrvClaimOwner *owner, Error **errp);
+
+/*
  * Puts the filter described by @options above @bs: opens it with its child
  * already being @bs and redirects the edges into @bs. Returns the filter with
  * a reference for the caller.

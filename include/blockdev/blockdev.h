@@ -26,4 +26,26 @@ BlockDriverState *blockdev_lookup(const char *device, const char *node_name,
 /* Events of nodes are sent from now on. */
 void blockdev_init(void);
 
+/*
+ * An action of a transaction. All prepare, in order; then the overlays that
+ * they asked for are put in place together; then all commit or all abort.
+ */
+typedef struct BlockdevTransaction BlockdevTransaction;
+
+/* @overlay goes on top of @bs if everything prepares; takes references. */
+void blockdev_transaction_append(BlockdevTransaction *tran,
+                                 BlockDriverState *overlay,
+                                 BlockDriverState *bs);
+/* For what else there is to undo or to finish. */
+Transaction *blockdev_transaction_tran(BlockdevTransaction *tran);
+
+/* Prepare functions; false with @errp. Arguments are borrowed. */
+bool blockdev_snapshot_prepare(const BlockdevSnapshot *args,
+                               BlockdevTransaction *tran, Error **errp);
+bool blockdev_snapshot_sync_prepare(const BlockdevSnapshotSync *args,
+                                    BlockdevTransaction *tran, Error **errp);
+
+/* Runs @actions as the command "transaction" does. */
+bool blockdev_transaction_run(TransactionActionList *actions, Error **errp);
+
 #endif

@@ -91,6 +91,112 @@ class Nodes(iotests.TestCase):
         self.qmp.cmd('blockdev-del', node_name='top')
         self.io('top.qcow2', 'write 0 1')
 
+    # --- blockdev-snapshot ---
+
+    def test_snapshot(self):
+        self.add('top', 'top.qcow2')
+        self.qmp.cmd('blockdev-add', driver='raw', node_name='user',
+                     file='top')
+        self.img('create', '-q', '-f', 'qcow2', '-b', 'top.qcow2', '-F',
+                 'qcow2', 'new.qcow2')
+        self.add('new', 'new.qcow2', backing=None)
+        self.fails("Cannot find device='x' nor node-name='x'",
+                   'blockdev-snapshot', node='x', overlay='new')
+        self.fails("Cannot find device='x' nor node-name='x'",
+                   'blockdev-snapshot', node='top', overlay='x')
+        self.fails('The overlay is already in use', 'blockdev-snapshot',
+                   node='new', overlay='top')
+        self.fails('The overlay does not support backing images',
+                   'blockdev-snapshot', node='top', overlay='user')
+        self.fails("cannot be its own overlay", 'blockdev-snapshot',
+                   node='top', overlay='top')
+        self.qmp.cmd('blockdev-snapshot', node='top', overlay='new')
+        self.assertEqual(self.children('user'), {'file': 'new'})
+        self.assertEqual(self.children('new')['backing'], 'top')
+        self.assertEqual(self.qsd.stop(), 0)
+        self.assert_clean('new.qcow2')
+        self.assert_same('new.qcow2', 'base.qcow2')
+
+    def test_snapshot_in_the_middle(self):
+        self.add('base', 'base.qcow2')
+        self.add('top', 'top.qcow2', backing='base')
+        self.img('create', '-q', '-f', 'qcow2', 'mid.qcow2', '4M')
+        self.add('mid', 'mid.qcow2')
+        self.qmp.cmd('blockdev-snapshot', node='base', overlay='mid')
+        self.assertEqual(self.children('top')['backing'], 'mid')
+        self.assertEqual(self.children('mid')['backing'], 'base')
+
+    def test_snapshot_sync(self):
+        self.add('top', 'top.qcow2')
+        self.qmp.cmd('blockdev-add', driver='raw', node_name='user',
+                     file='top')
+        sync = 'blockdev-snapshot-sync'
+        self.fails('New overlay node-name missing', sync, node_name='top',
+                   snapshot_file='s.qcow2')
+        self.fails('New overlay node-name already in use', sync,
+                   node_name='top', snapshot_file='s.qcow2',
+                   snapshot_node_name='user')
+        self.fails("Unknown driver 'nope'", sync, node_name='top',
+                   snapshot_file='s.qcow2', snapshot_node_name='s',
+                   format='nope')
+        self.fails('does not support backing images', sync, node_name='top',
+                   snapshot_file='s.raw', snapshot_node_name='s',
+                   format='raw')
+        self.fails("nosuchdir", sync, node_name='top',
+                   snapshot_file='nosuchdir/s.qcow2', snapshot_node_name='s')
+        self.fails("Invalid node-name: '1'", sync, node_name='top',
+                   snapshot_file='s.qcow2', snapshot_node_name='1')
+        self.fails("No such file", sync, node_name='top',
+                   snapshot_file='s.qcow2', snapshot_node_name='s',
+                   mode='existing')
+        self.qmp.cmd(sync, node_name='top', snapshot_file='s.qcow2',
+                     snapshot_node_name='s')
+        self.assertEqual(self.children('user'), {'file': 's'})
+        self.assertEqual(self.children('s')['backing'], 'top')
+        self.assertEqual(self.qsd.stop(), 0)
+        info = self.img_json('info', 's.qcow2')
+        self.assertEqual(info['backing-filename'], 'top.qcow2')
+        self.assert_same('s.qcow2', 'base.qcow2')
+
+    # --- transaction ---
+
+    def snapshot_action(self, node, file, name):
+        return {'type': 'blockdev-snapshot-sync', 'data': {
+            'node-name': node, 'snapshot-file': file,
+            'snapshot-node-name': name}}
+
+    def test_transaction(self):
+        self.add('a', 'base.qcow2')
+        self.qmp.cmd('blockdev-add', driver='null-co', node_name='n')
+        abort = {'type': 'abort', 'data': {}}
+        one = self.snapshot_action('a', 's1', 's1')
+        two = self.snapshot_action('n', 's2', 's2')
+        self.fails('Transaction aborted using Abort action', 'transaction',
+                   actions=[abort])
+        self.fails('Transaction aborted using Abort action', 'transaction',
+                   actions=[one, two, abort])
+        self.fails('Transaction aborted using Abort action', 'transaction',
+                   actions=[abort, one])
+        self.fails("Cannot find device='' nor node-name='x'", 'transaction',
+                   actions=[one, self.snapshot_action('x', 's3', 's3')])
+        self.fails('completion-mode = grouped', 'transaction', actions=[one],
+                   properties={'completion-mode': 'grouped'})
+        self.qmp.cmd('transaction', actions=[])
+        self.qmp.cmd('transaction', actions=[one, two])
+        self.assertEqual(self.children('s1')['backing'], 'a')
+        self.assertEqual(self.children('s2')['backing'], 'n')
+
+    def test_transaction_with_one_overlay_twice(self):
+        self.add('a', 'base.qcow2')
+        self.qmp.cmd('blockdev-add', driver='null-co', node_name='n')
+        self.img('create', '-q', '-f', 'qcow2', 'o.qcow2', '4M')
+        self.add('o', 'o.qcow2')
+        actions = [{'type': 'blockdev-snapshot',
+                    'data': {'node': node, 'overlay': 'o'}}
+                   for node in ('a', 'n')]
+        self.fails("already has a backing file", 'transaction',
+                   actions=actions)
+
     # --- blockdev-reopen ---
 
     def options(self, name, filename, **options):
