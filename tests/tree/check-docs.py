@@ -13,6 +13,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(
 CODE = ('.c', '.h', '.py', '.json', '.build', '.txt')
 # Made by the build.
 GENERATED = ('qapi/qapi-',)
+# What fills directories of the build directory.
+MAKERS = {'docs': 'docs/meson.build', 'bench': 'tests/bench/bench'}
 # Stand for a name of the reader's choice.
 PLACEHOLDERS = ('NAME', 'Foo', 'PATTERN')
 
@@ -47,10 +49,22 @@ def make_targets():
         return set(re.findall(r'(?m)^([a-z-]+):', f.read()))
 
 
+def made_files():
+    """Files of the build directory that are no programs: each is named,
+    between quotes, where it is made."""
+    made = set()
+    for directory, maker in MAKERS.items():
+        with open(os.path.join(TOP, maker), encoding='utf-8') as f:
+            made.update(f'build/{directory}/{name}' for name in
+                        re.findall(r"'([\w-]+\.[a-z]+)'", f.read()))
+    return made
+
+
 class Checker:
     def __init__(self):
         self.words, self.calls = words_of_tree()
         self.targets = make_targets()
+        self.made = made_files()
 
     def file_missing(self, path):
         # build/tests/unit/test-x is made from tests/unit/test-x.c.
@@ -61,6 +75,9 @@ class Checker:
             return False
         if path.startswith(GENERATED):
             return False
+        # Nothing is asked of a build directory, which may be absent or old.
+        if path.startswith('build/'):
+            return path not in self.made
         # A manual page has a template.
         return not (glob.glob(os.path.join(TOP, path)) or
                     os.path.exists(os.path.join(TOP, path + '.in')))
