@@ -182,12 +182,17 @@ static char *open_protocol(Chain *c, Layer *l, int flags,
 static void put_file(Chain *c, Layer *l, int flags, QDict *d,
                      BlockDriverState **ref, Error **errp)
 {
+    /* Generated names differ from run to run. */
+    g_autofree char *own = g_strdup_printf("disk%u", c->node_serial);
+
+    qdict_put_str(d, "node-name", own);
     if (l->ram) {
         g_autofree char *name = open_protocol(c, l, flags & BDRV_O_RDWR, ref,
                                               errp);
 
         qdict_put_str(d, "file", name);
     } else {
+        c->node_serial++;
         qdict_put_str(d, "file.driver", "file");
         qdict_put_str(d, "file.filename", l->path);
         qdict_put_str(d, "file.locking", "off");

@@ -24,6 +24,7 @@ struct Oracle {
     /* Fixed. */
     unsigned cell;
     int64_t capacity;
+    int64_t first_size;
 
     QemuMutex lock;     /* protects the rest */
     Cell *cells;
@@ -41,12 +42,19 @@ Oracle *oracle_new(unsigned cell, int64_t capacity, int64_t size)
     assert(512 % cell == 0 && cell % 8 == 0);
     o->cell = cell;
     o->capacity = capacity;
-    o->size = o->next_size = size;
+    o->first_size = size;
     o->cells = g_new0(Cell, capacity / cell);
-    QLIST_INIT(&o->ops);
     qemu_mutex_init(&o->lock);
-    oracle_set(o, 0, capacity, 0);
+    oracle_reset(o);
     return o;
+}
+
+void oracle_reset(Oracle *o)
+{
+    o->size = o->next_size = o->first_size;
+    o->now = 0;
+    QLIST_INIT(&o->ops);
+    oracle_set(o, 0, o->capacity, 0);
 }
 
 void oracle_free(Oracle *o)
@@ -176,7 +184,6 @@ static void begin_locked(Oracle *o, OracleOp *op)
 {
     op->start = ++o->now;
     op->limit = MIN(o->size, o->next_size);
-    op->saw_truncate = o->size != o->next_size;
     QLIST_INSERT_HEAD(&o->ops, op, next);
 }
 
@@ -373,7 +380,6 @@ void oracle_truncate_begin(Oracle *o, int64_t size)
     o->truncate_start = ++o->now;
     QLIST_FOREACH(op, &o->ops, next) {
         op->limit = MIN(op->limit, size);
-        op->saw_truncate = true;
     }
     /* Reads that passed the check of their range may come after it. */
     for (int64_t pos = size; pos < o->size; pos += o->cell) {

@@ -37,7 +37,6 @@ typedef struct OracleOp {
     uint64_t start;         /* time */
     int64_t limit;          /* smallest size of the disk since the start */
     uint32_t index;         /* tells operations apart in a digest */
-    bool saw_truncate;      /* the size changed, or may have, since the start */
     QLIST_ENTRY(OracleOp) next;
 } OracleOp;
 
@@ -46,6 +45,8 @@ typedef struct Oracle Oracle;
 /* @cell divides 512. All zeroes; at most @capacity bytes. */
 Oracle *oracle_new(unsigned cell, int64_t capacity, int64_t size);
 void oracle_free(Oracle *o);
+/* As new, and nothing is in flight. */
+void oracle_reset(Oracle *o);
 
 /* Puts the bytes of @value at @offset into @buf; whole cells. */
 void oracle_fill(const Oracle *o, uint8_t *buf, int64_t offset, int64_t bytes,

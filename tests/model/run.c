@@ -2,11 +2,11 @@
 /*
  * Carrying out operations and comparing them with the model.
  *
- * 1. The model is told of an operation before its coroutine can run and after
+ * 1. The model is told of an operation when its coroutine first runs and after
  *    it has ended, so its interval is never too short.
- * 2. Reads and the model's size: ranges lie inside the smallest size that the
- *    disk can have when the operation starts. A truncate that overlaps may
- *    make it fail with -EIO; any other failure is one of the test.
+ * 2. Ranges lie inside the smallest size that the disk can have when the
+ *    operation is made. A truncate that comes between or overlaps may make it
+ *    fail with -EIO; any other failure is one of the test.
  */
 #include "util/osdep.h"
 #include "block/reopen.h"
@@ -14,6 +14,8 @@
 #include "util/memalign.h"
 #include "run.h"
 #include "scheduler.h"
+
+void (*run_at_failure)(void);
 
 void run_fail(const char *fmt, ...)
 {
@@ -25,6 +27,9 @@ void run_fail(const char *fmt, ...)
     vfprintf(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
+    if (run_at_failure) {
+        run_at_failure();
+    }
     fflush(stderr);
     _exit(1);
 }
@@ -38,7 +43,11 @@ typedef struct Io {
     OracleOp oracle;
     uint8_t *buf;
     int64_t new_size;
-    unsigned nr_layers;     /* when it started */
+    /* Of the disk when it was made; another layer may come on top. */
+    unsigned nr_layers;
+    unsigned truncates;     /* Run.truncates then */
+    int64_t cluster;
+    bool discards_whole;    /* discards zero the whole clusters in them */
 } Io;
 
 static bool writes_data(OpType type)
@@ -124,8 +133,9 @@ static bool failure_is_explained(Io *io, int ret)
     }
     /* It was made for another end of the disk, or other clusters. */
     return ret == -EINVAL && io->op.type == OP_COMPRESSED &&
-           (io->oracle.saw_truncate ||
-            io->nr_layers != io->run->chain.nr_layers);
+           (io->truncates % 2 ||
+            io->truncates != qatomic_read(&io->run->truncates) ||
+            io->nr_layers != qatomic_load_acquire(&io->run->nr_layers));
 }
 
 static void io_ended(Io *io, int ret)
@@ -143,6 +153,7 @@ static void io_ended(Io *io, int ret)
     }
     if (op->type == OP_TRUNCATE) {
         oracle_truncate_end(run->oracle);
+        qatomic_inc(&run->truncates);
     } else if (changes_data(op->type)) {
         oracle_write_end(run->oracle, &io->oracle, ret >= 0);
     } else if (op->type == OP_READ && ret < 0) {
@@ -155,22 +166,6 @@ static void io_ended(Io *io, int ret)
             run_fail("#%u %s: %s", op->index, text, wrong);
         }
     }
-}
-
-static void coroutine_fn io_entry(void *opaque)
-{
-    Io *io = opaque;
-    Run *run = io->run;
-
-    io_ended(io, io_do(io));
-    if (io->op.type == OP_TRUNCATE) {
-        qatomic_store_release(&run->truncating, false);
-    }
-    qemu_vfree(io->buf);
-    g_free(io);
-    qatomic_inc(&run->done);
-    qatomic_dec(&run->in_flight);
-    aio_wait_kick();
 }
 
 /* ------------------------------------------------------------------- where */
@@ -209,19 +204,12 @@ static void place_op(const Run *run, Op *op)
     op->bytes = MIN(end, size) - start;
 }
 
-/* What is certain to be zero after a discard. */
-static void discard_strong(const Run *run, Io *io)
+static bool discards_whole_clusters(const Run *run)
 {
     const Layer *top = &run->chain.layers[run->chain.nr_layers - 1];
-    int64_t cluster = cluster_of(run);
 
-    io->oracle.strong_start = ROUND_UP(io->op.offset, cluster);
-    io->oracle.strong_end = QEMU_ALIGN_DOWN(io->op.offset + io->op.bytes,
-                                            cluster);
-    if ((top->g.version < 3 && run->chain.nr_layers > 1) ||
-        !(run->cfg.flags & BDRV_O_UNMAP)) {
-        io->oracle.strong_end = io->oracle.strong_start;
-    }
+    return (run->cfg.flags & BDRV_O_UNMAP) &&
+           (top->g.version >= 3 || run->chain.nr_layers == 1);
 }
 
 static int64_t choose_size(const Run *run, const Op *op)
@@ -255,6 +243,16 @@ static void prepare_data(Run *run, Io *io)
     }
 }
 
+/* What is certain to be zero after a discard. */
+static void discard_strong(Io *io)
+{
+    io->oracle.strong_start = ROUND_UP(io->op.offset, io->cluster);
+    io->oracle.strong_end = io->discards_whole
+                                ? QEMU_ALIGN_DOWN(io->op.offset +
+                                                  io->op.bytes, io->cluster)
+                                : io->oracle.strong_start;
+}
+
 static void tell_oracle(Run *run, Io *io)
 {
     Op *op = &io->op;
@@ -269,23 +267,54 @@ static void tell_oracle(Run *run, Io *io)
         .strong_end = op->offset + op->bytes,
     };
     if (op->type == OP_DISCARD) {
-        discard_strong(run, io);
+        discard_strong(io);
     }
     if (op->type == OP_READ) {
         oracle_read_begin(run->oracle, &io->oracle);
     } else if (changes_data(op->type)) {
         oracle_write_begin(run->oracle, &io->oracle);
     }
+    /* It goes to another layer than it was made for. */
+    if (op->type == OP_DISCARD &&
+        io->nr_layers != qatomic_load_acquire(&run->nr_layers)) {
+        oracle_weaken_discards(run->oracle);
+    }
+}
+
+static void coroutine_fn io_entry(void *opaque)
+{
+    Io *io = opaque;
+    Run *run = io->run;
+
+    if (io->op.type == OP_TRUNCATE) {
+        oracle_truncate_begin(run->oracle, io->new_size);
+        qatomic_inc(&run->truncates);
+    } else if (io->op.type != OP_FLUSH) {
+        tell_oracle(run, io);
+    }
+    io_ended(io, io_do(io));
+    if (io->op.type == OP_TRUNCATE) {
+        qatomic_store_release(&run->truncating, false);
+    }
+    qemu_vfree(io->buf);
+    run->io_free ? run->io_free(io) : g_free(io);
+    qatomic_inc(&run->done);
+    qatomic_dec(&run->in_flight);
+    aio_wait_kick();
 }
 
 static void start_io(Run *run, const Op *op)
 {
-    Io *io = g_new0(Io, 1);
+    Io *io = run->io_alloc ? run->io_alloc(op) : g_new0(Io, 1);
     Coroutine *co;
 
+    assert(!run->io_alloc || sizeof(*io) <= RUN_IO_BYTES);
     io->run = run;
     io->op = *op;
     io->nr_layers = run->chain.nr_layers;
+    io->cluster = cluster_of(run);
+    io->discards_whole = discards_whole_clusters(run);
+    io->truncates = qatomic_read(&run->truncates);
     if (op->type == OP_TRUNCATE) {
         if (qatomic_load_acquire(&run->truncating)) {
             g_free(io);
@@ -293,13 +322,11 @@ static void start_io(Run *run, const Op *op)
         }
         run->truncating = true;
         io->new_size = choose_size(run, op);
-        oracle_truncate_begin(run->oracle, io->new_size);
     } else if (op->type != OP_FLUSH) {
         if (!op->placed) {
             place_op(run, &io->op);
         }
         prepare_data(run, io);
-        tell_oracle(run, io);
     }
     if (run->verbose) {
         g_autofree char *text = op_describe(&io->op);
@@ -347,21 +374,19 @@ static void do_open(Run *run)
     }
 }
 
-/* Reads all of @blk as one operation of the model; caller frees. */
-static uint8_t *read_whole(Run *run, BlockBackend *blk, int64_t size)
+/* Reads all of @blk, as the operation @op that has begun; caller frees. */
+static uint8_t *read_whole(Run *run, BlockBackend *blk, OracleOp *op)
 {
-    uint8_t *buf = qemu_memalign(4096, size);
-    OracleOp op = { .bytes = size };
+    uint8_t *buf = qemu_memalign(4096, op->bytes);
     g_autofree char *wrong = NULL;
     int ret;
 
-    memset(buf, 0xee, size);
-    oracle_read_begin(run->oracle, &op);
-    ret = blk_pread(blk, 0, size, buf, 0);
+    memset(buf, 0xee, op->bytes);
+    ret = blk_pread(blk, 0, op->bytes, buf, 0);
     if (ret < 0) {
         run_fail("reading the whole disk: %s", strerror(-ret));
     }
-    wrong = oracle_read_end(run->oracle, &op, buf);
+    wrong = oracle_read_end(run->oracle, op, buf);
     if (wrong) {
         run_fail("whole disk: %s", wrong);
     }
@@ -369,24 +394,17 @@ static uint8_t *read_whole(Run *run, BlockBackend *blk, int64_t size)
 }
 
 /*
- * What is in the layer below an overlay that was put on top just now. Requests
- * that wait for the end of the drain go to the overlay; that they are in
- * flight only makes more values legal.
+ * The layer below gets frozen at some moment of the drain, so that is a read
+ * which begins before it. Requests that wait for the end of the drain go to
+ * the overlay and may end before the layer below is looked at.
  */
-static void freeze(Run *run, BlockDriverState *bs, Frozen *f)
-{
-    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ,
-                                        BLK_PERM_ALL, &error_abort);
-
-    f->size = blk_getlength(blk);
-    f->data = read_whole(run, blk, f->size);
-    blk_unref(blk);
-}
-
 static void do_snapshot(Run *run)
 {
     Chain *c = &run->chain;
     BlockDriverState *below = blk_bs(c->blk);
+    Frozen *f = &run->frozen[c->nr_layers - 1];
+    OracleOp op = { 0 };
+    BlockBackend *blk;
     Error *err = NULL;
     Geometry g;
 
@@ -395,13 +413,19 @@ static void do_snapshot(Run *run)
     }
     geometry_random(&g, &run->rng);
     /* Those that wait for the end of the drain go to the overlay. */
+    qatomic_store_release(&run->nr_layers, c->nr_layers + 1);
     oracle_weaken_discards(run->oracle);
+    oracle_read_begin(run->oracle, &op);
     if (!chain_append(c, &g, run->cfg.flags,
                       options_random(&run->rng, &g, run->cfg.flags, false),
                       &err)) {
         run_fail("append: %s", error_get_pretty(err));
     }
-    freeze(run, below, &run->frozen[c->nr_layers - 2]);
+    blk = blk_new_with_bs(below, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL,
+                          &error_abort);
+    op.bytes = f->size = blk_getlength(blk);
+    f->data = read_whole(run, blk, &op);
+    blk_unref(blk);
 }
 
 void run_start_op(Run *run, const Op *op)
@@ -466,20 +490,32 @@ void run_ops(Run *run, const Op *ops, unsigned n)
     }
 }
 
+void run_ops_threads(Run *run, const Op *ops, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        AIO_WAIT_WHILE(NULL, qatomic_load_acquire(&run->in_flight) >=
+                                 run->cfg.depth);
+        run_start_op(run, &ops[i]);
+    }
+    run_quiesce(run);
+}
+
 void run_compare(Run *run)
 {
     BlockBackend *blk = run->chain.blk;
     g_autofree char *wrong = NULL;
+    OracleOp op = { 0 };
     int64_t length;
     int ret;
 
     run_quiesce(run);
-    length = blk_getlength(blk);
+    op.bytes = length = blk_getlength(blk);
     if (length != oracle_size(run->oracle)) {
         run_fail("length is %" PRId64 " instead of %" PRId64, length,
                  oracle_size(run->oracle));
     }
-    qemu_vfree(read_whole(run, blk, length));
+    oracle_read_begin(run->oracle, &op);
+    qemu_vfree(read_whole(run, blk, &op));
     ret = blk_flush(blk);
     if (ret < 0) {
         run_fail("flush: %s", strerror(-ret));
@@ -557,10 +593,13 @@ void run_begin(Run *run, const Config *cfg, const char *dir)
     run->chain.fua = cfg->fua;
     run->chain.yield_before = cfg->yield_before;
     run->chain.yield_after = cfg->yield_after;
-    run->oracle = oracle_new(cfg->cell, cfg->capacity, cfg->size);
+    /* A real file is read and written word by word at the same time. */
+    run->oracle = oracle_new(run->threads ? 8 : cfg->cell, cfg->capacity,
+                             cfg->size);
     if (cfg->backing) {
         add_backing(run, cfg->backing);
     }
     chain_add_layer(&run->chain, &cfg->g, cfg->size);
+    run->nr_layers = run->chain.nr_layers;
     do_open(run);
 }

@@ -65,13 +65,20 @@ typedef struct Run {
     Frozen frozen[CHAIN_MAX];   /* content of layers below the top */
     unsigned in_flight;         /* atomic */
     bool truncating;            /* atomic */
+    unsigned truncates;         /* begun and ended, both count; atomic */
+    unsigned nr_layers;         /* atomic; of the chain that requests go to */
     bool verbose;
     uint64_t done;              /* operations; atomic */
     uint32_t *started;          /* operations, for whoever watches; or NULL */
     IOThread **threads;         /* NULL: the scheduler's coroutines */
     unsigned nr_threads;
     unsigned next_thread;
+    /* Memory for a request in flight, RUN_IO_BYTES of zeroes; or NULL. */
+    void *(*io_alloc)(const Op *op);
+    void (*io_free)(void *io);
 } Run;
+
+#define RUN_IO_BYTES 512
 
 /* What @seed stands for. */
 void config_random(Config *cfg, uint64_t seed);
@@ -87,6 +94,8 @@ void run_begin(Run *run, const Config *cfg, const char *dir);
 void run_start_op(Run *run, const Op *op);
 /* All of them, with the scheduler choosing when each starts. */
 void run_ops(Run *run, const Op *ops, unsigned n);
+/* All of them, in run->threads. The scheduler is off. */
+void run_ops_threads(Run *run, const Op *ops, unsigned n);
 /* Lets everything in flight end. */
 void run_quiesce(Run *run);
 /* Quiescent: compares the whole disk and checks the image. */
@@ -94,6 +103,8 @@ void run_compare(Run *run);
 /* Compares all layers, once more after opening again; frees. */
 void run_end(Run *run);
 
+/* Called by run_fail() after it has printed; or NULL. */
+extern void (*run_at_failure)(void);
 /* Prints what is wrong and ends the process with status 1. */
 G_GNUC_PRINTF(1, 2) G_NORETURN void run_fail(const char *fmt, ...);
 

@@ -64,6 +64,9 @@ void sched_record(char *buf, size_t size, uint32_t *count)
     record_buf = buf;
     record_size = size;
     record_count = count;
+    if (count) {
+        *count = 0;
+    }
 }
 
 unsigned sched_choose(unsigned n)
@@ -94,7 +97,7 @@ void sched_start(SchedPick *pick, void *opaque)
     picker = pick;
     picker_opaque = opaque;
     steps = 0;
-    if (record_count) {
+    if (record_buf) {
         *record_count = 0;
     }
 }

@@ -15,15 +15,28 @@
 /* For shortening a list of operations. */
 #define SHRINK_SECONDS 120
 
-TrialShared *trial_shared;
+/* Seeds that one process runs. */
+#define BATCH 10
 
-void trial_init(void)
+TrialShared *trial_shared;
+TrialTotal trial_total;
+
+static TrialShared *shared_new(void)
 {
-    trial_shared = mmap(NULL, sizeof(*trial_shared), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert(trial_shared != MAP_FAILED);
-    /* The loop is only asked for leftovers: epoll does with less. */
-    setenv("QEMU_AIO_NO_URING", "1", 0);
+    TrialShared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    assert(shared != MAP_FAILED);
+    return shared;
+}
+
+void trial_init(bool loop)
+{
+    trial_shared = shared_new();
+    if (!loop) {
+        /* It is only asked for leftovers: epoll does with less. */
+        setenv("QEMU_AIO_NO_URING", "1", 0);
+    }
 }
 
 static void deadlock(void)
@@ -106,21 +119,18 @@ void trial_run(const Trial *t)
     run_begin(&run, &cfg, NULL);
     run_ops(&run, ops, n);
     run_end(&run);
-    trial_shared->steps += sched_steps();
+    trial_shared->total.steps += sched_steps();
     sched_stop();
     alarm(0);
-    trial_shared->runs++;
-    trial_shared->ops += run.done;
+    trial_shared->total.runs++;
+    trial_shared->total.ops += run.done;
 }
 
-/* Waits for the child; true if it ended well. */
-static bool reap(pid_t pid, bool quiet)
-{
-    int status;
+/* --------------------------------------------------------------- processes */
 
-    if (waitpid(pid, &status, 0) != pid) {
-        return false;
-    }
+/* Whether a child with @status ended well. */
+static bool ended_well(int status, bool quiet)
+{
     if (WIFSIGNALED(status) && !quiet) {
         fprintf(stderr, "FAILURE: %s\n",
                 WTERMSIG(status) == SIGALRM ? "it takes too long"
@@ -129,25 +139,7 @@ static bool reap(pid_t pid, bool quiet)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-bool trial_run_seeds(uint64_t first, uint64_t n, unsigned nr_ops)
-{
-    pid_t pid;
-
-    fflush(NULL);
-    pid = fork();
-    assert(pid >= 0);
-    if (pid == 0) {
-        trial_init_block();
-        for (uint64_t i = 0; i < n; i++) {
-            trial_run(&(Trial) { .seed = first + i, .nr_ops = nr_ops });
-        }
-        exit(0);
-    }
-    return reap(pid, false);
-}
-
-/* True if it fails. */
-static bool try_one(const Trial *t, bool quiet)
+static pid_t spawn(void (*func)(void *opaque), void *opaque, bool quiet)
 {
     pid_t pid;
 
@@ -162,10 +154,51 @@ static bool try_one(const Trial *t, bool quiet)
             dup2(null, STDOUT_FILENO);
         }
         trial_init_block();
-        trial_run(t);
-        _exit(0);
+        func(opaque);
+        /* Not _exit(): leaks shall be found. */
+        exit(0);
     }
-    return !reap(pid, quiet);
+    return pid;
+}
+
+bool trial_in_child(void (*func)(void *opaque), void *opaque, bool quiet)
+{
+    pid_t pid = spawn(func, opaque, quiet);
+    int status;
+
+    return waitpid(pid, &status, 0) == pid && ended_well(status, quiet);
+}
+
+typedef struct Seeds {
+    uint64_t first, n;
+    unsigned nr_ops;
+} Seeds;
+
+static void seeds_entry(void *opaque)
+{
+    const Seeds *s = opaque;
+
+    for (uint64_t i = 0; i < s->n; i++) {
+        trial_run(&(Trial) { .seed = s->first + i, .nr_ops = s->nr_ops });
+    }
+}
+
+bool trial_run_seeds(uint64_t first, uint64_t n, unsigned nr_ops, bool quiet)
+{
+    Seeds s = { first, n, nr_ops };
+
+    return trial_in_child(seeds_entry, &s, quiet);
+}
+
+static void trial_entry(void *opaque)
+{
+    trial_run(opaque);
+}
+
+/* True if it fails. */
+static bool try_one(const Trial *t, bool quiet)
+{
+    return !trial_in_child(trial_entry, (void *)t, quiet);
 }
 
 /* ---------------------------------------------------------------- shrink */
@@ -229,7 +262,8 @@ static void shrink(Shrink *s)
     }
 }
 
-void trial_report(const Trial *t)
+/* Prints how @t fails, shortened, and how to repeat it. */
+static void report(const Trial *t)
 {
     g_autofree unsigned *kept = g_new(unsigned, t->nr_ops);
     g_autofree char *keep = NULL, *config = NULL;
@@ -260,4 +294,79 @@ void trial_report(const Trial *t)
     fprintf(stderr, "repeat: tests/model/model --seed=%" PRIu64
             " --ops=%u --schedule=%" PRIu64 " --keep=%s -v\n",
             s.t.seed, s.t.nr_ops, s.t.schedule, keep);
+}
+
+/* -------------------------------------------------------------------- jobs */
+
+typedef struct Job {
+    pid_t pid;              /* 0: idle */
+    TrialShared *shared;
+} Job;
+
+static Job *job_of(Job *jobs, unsigned n, pid_t pid)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (jobs[i].pid == pid) {
+            return &jobs[i];
+        }
+    }
+    g_assert_not_reached();
+}
+
+/* False if it failed; then trial_shared is its. */
+static bool job_wait(Job *jobs, unsigned n)
+{
+    int status;
+    pid_t pid = wait(&status);
+    Job *job = job_of(jobs, n, pid);
+
+    job->pid = 0;
+    trial_total.runs += job->shared->total.runs;
+    trial_total.ops += job->shared->total.ops;
+    trial_total.steps += job->shared->total.steps;
+    job->shared->total = (TrialTotal) { 0 };
+    if (!ended_well(status, false)) {
+        trial_shared = job->shared;
+        return false;
+    }
+    return true;
+}
+
+static unsigned nr_running(const Job *jobs, unsigned n)
+{
+    unsigned running = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        running += jobs[i].pid != 0;
+    }
+    return running;
+}
+
+bool trial_run_jobs(uint64_t first, uint64_t n, unsigned nr_ops,
+                    unsigned nr_jobs)
+{
+    g_autofree Job *jobs = g_new0(Job, nr_jobs);
+    TrialShared *own = trial_shared, *failed = NULL;
+    uint64_t next = first, end = first + n;
+
+    for (unsigned i = 0; i < nr_jobs; i++) {
+        jobs[i].shared = shared_new();
+    }
+    while ((next < end && !failed) || nr_running(jobs, nr_jobs)) {
+        if (next < end && !failed && nr_running(jobs, nr_jobs) < nr_jobs) {
+            Job *idle = job_of(jobs, nr_jobs, 0);
+            Seeds s = { next, MIN(BATCH, end - next), nr_ops };
+
+            trial_shared = idle->shared;
+            idle->pid = spawn(seeds_entry, &s, false);
+            next += s.n;
+        } else if (!job_wait(jobs, nr_jobs) && !failed) {
+            failed = trial_shared;
+        }
+    }
+    trial_shared = own;
+    if (failed) {
+        report(&(Trial) { .seed = failed->seed, .nr_ops = nr_ops });
+    }
+    return !failed;
 }
