@@ -419,31 +419,63 @@ int64_t oracle_size(Oracle *o)
 
 /* ------------------------------------------------------------------ digest */
 
+/* Operations in flight in the order of their numbers, which differ. */
+static GPtrArray *ops_by_index(Oracle *o)
+{
+    GPtrArray *ops = g_ptr_array_new();
+    OracleOp *op;
+
+    QLIST_FOREACH(op, &o->ops, next) {
+        guint i = 0;
+
+        while (i < ops->len &&
+               ((OracleOp *)ops->pdata[i])->index < op->index) {
+            i++;
+        }
+        g_ptr_array_insert(ops, i, op);
+    }
+    return ops;
+}
+
+static void put(GByteArray *out, uint32_t n)
+{
+    g_byte_array_append(out, (uint8_t *)&n, sizeof(n));
+}
+
 /*
  * Only the order of the times counts, and only between what is still in
  * flight and what is over. So: for each value, which operations in flight
  * began before it ended and before it died.
  */
-void oracle_digest(Oracle *o, GString *out)
+void oracle_digest(Oracle *o, GByteArray *out)
 {
-    QEMU_LOCK_GUARD(&o->lock);
-    for (int64_t pos = 0; pos < MAX(o->size, o->next_size); pos += o->cell) {
-        Cell *c = cell_at(o, pos);
+    g_autoptr(GPtrArray) ops = NULL;
 
+    QEMU_LOCK_GUARD(&o->lock);
+    ops = ops_by_index(o);
+    put(out, ops->len);
+    for (guint k = 0; k < ops->len; k++) {
+        put(out, ((OracleOp *)ops->pdata[k])->index);
+    }
+    for (int64_t pos = 0; pos < MAX(o->size, o->next_size); pos += o->cell) {
+        const Cell *c = cell_at(o, pos);
+
+        put(out, c->n);
         for (unsigned i = 0; i < c->n; i++) {
             const Value *v = &c->values[i];
-            const OracleOp *op;
+            uint32_t bits = v->weak | (v->dead == NEVER) << 1;
 
-            g_string_append_printf(out, "%u%s,", v->value,
-                                   v->op ? "+" : v->weak ? "?" : "");
-            QLIST_FOREACH(op, &o->ops, next) {
-                g_string_append_c(out, '0' + (v->end < op->start) +
-                                           2 * (v->dead <= op->start));
+            put(out, v->value);
+            put(out, v->op ? v->op->index + 1 : 0);
+            for (guint k = 0; k < ops->len; k++) {
+                const OracleOp *op = ops->pdata[k];
+
+                bits = bits << 2 | (v->end < op->start) |
+                       (v->dead <= op->start) << 1;
             }
-            g_string_append_c(out, v->dead == NEVER ? ' ' : '!');
+            put(out, bits);
         }
-        g_string_append_c(out, '\n');
     }
-    g_string_append_printf(out, "%" PRId64 " %" PRId64, o->size,
-                           o->next_size);
+    put(out, o->size >> 9);
+    put(out, o->next_size >> 9);
 }

@@ -76,8 +76,9 @@ int64_t oracle_size(Oracle *o);
 
 /*
  * For keeping states apart: what decides about legal values from here on, in a
- * form that does not depend on how much time has passed. Appends to @out.
+ * form that does not depend on how much time has passed. At most 8 operations
+ * are in flight, with different numbers. Appends to @out.
  */
-void oracle_digest(Oracle *o, GString *out);
+void oracle_digest(Oracle *o, GByteArray *out);
 
 #endif

@@ -8,22 +8,24 @@
 #include "util/osdep.h"
 #include "util/aio.h"
 #include "util/thread-pool.h"
+#include "arena.h"
 #include "rng.h"
 #include "scheduler.h"
 
 #define MAX_RUNNABLE 4096
 
-static bool on;
-static SchedPick *picker;
-static void *picker_opaque;
-static Coroutine *runnable[MAX_RUNNABLE];
-static unsigned nr_runnable;
-static uint64_t steps;
-static char *record_buf;
-static size_t record_size;
-static uint32_t *record_count;
+static bool on OUTSIDE_STATE;
+static SchedPick *picker OUTSIDE_STATE;
+static void *picker_opaque OUTSIDE_STATE;
+static Coroutine *runnable[MAX_RUNNABLE] OUTSIDE_STATE;
+static unsigned nr_runnable OUTSIDE_STATE;
+static uint64_t steps OUTSIDE_STATE;
+static char *record_buf OUTSIDE_STATE;
+static size_t record_size OUTSIDE_STATE;
+static uint32_t *record_count OUTSIDE_STATE;
 
 void (*sched_deadlock)(void);
+bool sched_yield_after_work = true;
 
 /* ---------------------------------------------------------------- choices */
 
@@ -231,7 +233,9 @@ static int coroutine_fn run_here(ThreadPoolFunc *func, void *arg)
 
     sched_yield_point();
     ret = func(arg);
-    sched_yield_point();
+    if (sched_yield_after_work) {
+        sched_yield_point();
+    }
     return ret;
 }
 

@@ -63,6 +63,9 @@ void coroutine_fn sched_yield_point(void);
 
 /* Called when somebody waits and nothing can run. */
 extern void (*sched_deadlock)(void);
+/* Work for the thread pool yields before it, and if true (the default) after
+ * it, too. It works on memory of its own, so that one yield says it all. */
+extern bool sched_yield_after_work;
 /* Steps since the start. */
 uint64_t sched_steps(void);
 
