@@ -7,7 +7,7 @@
 #   make demo       a tour on a real disk image (IMAGE=path for your own)
 #   make check      all tests, random ones on a seeded sample (SEED=n to repeat)
 #   make check-long the same with every combination and many more rounds
-#   make bench      ours beside the distribution's tools
+#   make bench      ours beside the distribution's tools (BENCH_ARGS=--quick)
 #   make install    PREFIX=/usr/local, DESTDIR=
 #   make check-asan, make check-tsan   the tests under sanitizers
 #   make clean      remove what was built
@@ -35,7 +35,7 @@ check-long: build
 
 bench: build
 	@scripts/setup --test
-	@BUILD_DIR=$(BUILD) tests/bench/bench
+	@BUILD_DIR=$(BUILD) tests/bench/bench $(BENCH_ARGS)
 
 install: build
 	@$(if $(PREFIX),meson configure $(BUILD) -Dprefix=$(PREFIX))

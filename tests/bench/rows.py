@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is measured: a Row runs one thing by several sides in turn, and each of
+its Lines compares one of our sides with the best of some others."""
+from dataclasses import dataclass, field
+
+DEPTH = 64
+BLOCK = 4096
+ENGINES = ('threads', 'io_uring', 'native')
+# Ours are called OURS and, with an option, OURS + ' ' + option.
+OURS = 'ours'
+
+
+@dataclass
+class Line:
+    name: str
+    side: str = OURS
+    against: tuple = ()         # labels; none: all that are not ours
+    key: str = 'time'           # of measure.KEYS
+    target: float = None        # ours / theirs is to be at most this
+
+
+@dataclass
+class Row:
+    name: str
+    place: str                  # of the images: 'disk', or 'memory' for tmpfs
+    images: tuple
+    sides: dict                 # label: command; see command()
+    lines: list = field(default_factory=list)
+    requests: int = 0           # that each run makes, if it counts them
+    repeat: int = 1             # runs for one measurement
+
+
+def command(words, programs):
+    """The first of @words names a program; OUT is what it makes."""
+    program, *arguments = words.split()
+    return [programs[program]] + ['out' if a == 'OUT' else a
+                                  for a in arguments]
+
+
+def both(name, arguments, target=None, flags=(), place='memory', images=(),
+         repeat=1, more=()):
+    """Ours without flags, the distribution's without and with each of @flags,
+    which follow the name of the subcommand. @more: further Lines."""
+    verb, rest = arguments.split(' ', 1)
+    sides = {OURS: f'ours {arguments}', 'default': f'theirs {arguments}'}
+    for flag in flags:
+        sides[flag] = f'theirs {verb} {flag} {rest}'
+    return Row(name, place, images, sides,
+               [Line(name, target=target), *more], repeat=repeat)
+
+
+PARALLEL = '-W -m 16'
+DIRECT = '-t none -T none -W -m 16'
+
+
+def conversions(place):
+    flags = (PARALLEL,) if place == 'memory' else (PARALLEL, DIRECT)
+    where = '' if place == 'memory' else ', disk'
+    return [
+        both(f'convert raw to qcow2{where}',
+             'convert -f raw -O qcow2 source.raw OUT', 0.9, flags, place,
+             ('source.raw',)),
+        both(f'convert qcow2 to raw{where}',
+             'convert -f qcow2 -O raw source.qcow2 OUT', 0.9, flags, place,
+             ('source.qcow2',)),
+    ]
+
+
+def compressions():
+    for codec, option, target in (
+            ('zlib', '', 0.15), ('zstd', '-o compression_type=zstd ', 0.7)):
+        size = Line(f'compress {codec}: size', key='size', target=1.1)
+        yield both(f'compress {codec}',
+                   f'convert -c -f raw -O qcow2 {option}source.raw OUT',
+                   target, (PARALLEL,), images=('source.raw',), more=(size,))
+    for codec in ('zlib', 'zstd'):
+        yield both(f'decompress {codec}',
+                   f'convert -f qcow2 -O raw {codec}.qcow2 OUT', 0.5,
+                   (PARALLEL,), images=(f'{codec}.qcow2',))
+
+
+def fio(mode, requests):
+    # Its writes would not leave much of an image.
+    name = 'noise.raw' if mode.endswith('write') else 'noise.qcow2'
+    return (f'fio --name=bench --filename={name} --ioengine=io_uring '
+            f'--direct=1 --iodepth={DEPTH} --bs={BLOCK} --rw={mode} '
+            f'--io_size={requests * BLOCK} --norandommap --gtod_reduce=1 '
+            f'--output-format=json')
+
+
+def small_requests(mode, place, size, requests, have_fio):
+    """4 KiB, depth 64, each engine of both, and fio on the same file. Files in
+    memory cannot tell who waits well, so there it is processor time."""
+    blocks = size // BLOCK
+    # Scattered, and over every block before it comes back to the first: their
+    # number is a power of two, or this is at least a prime of its own.
+    step = BLOCK * (blocks * 618 // 1000 // 2 * 2 + 1)
+    arguments = (f'bench -f qcow2 -c {requests} -d {DEPTH} -s {BLOCK} '
+                 f'-S {step if mode.startswith("rand") else BLOCK}')
+    if mode.endswith('write'):
+        arguments += ' -w'
+    sides = {}
+    for engine in ENGINES:
+        # Linux AIO is refused on files that go through the page cache.
+        cache = ' -t none' if place == 'disk' or engine == 'native' else ''
+        for program, label in (('ours', f'{OURS} {engine}'),
+                               ('theirs', engine)):
+            sides[label] = (f'{program} {arguments} -i {engine}{cache} '
+                            f'noise.qcow2')
+    words = {'randread': 'random read', 'read': 'sequential read',
+             'randwrite': 'random write', 'write': 'sequential write'}[mode]
+    name = f'4k {words}' + (', disk' if place == 'disk' else '')
+    key = 'request' if place == 'disk' else 'work'
+    # Our default, io_uring, has to do with their best; others with their like.
+    lines = [Line(f'{name}, {engine}', f'{OURS} {engine}',
+                  ENGINES if engine == 'io_uring' else (engine,), key,
+                  0.7 if place == 'memory' and engine == 'io_uring' else None)
+             for engine in ENGINES]
+    images = ('noise.qcow2',)
+    if place == 'disk' and have_fio:
+        sides['fio'] = fio(mode, requests)
+        images += ('noise.raw',)
+        lines.append(Line(f'{name} beside fio', f'{OURS} io_uring', ('fio',),
+                          key, 1 / 0.95))
+    return Row(name, place, images, sides, lines, requests)
+
+
+def all_rows(small, have_fio, quick):
+    """@small: bytes of the disk for 4 KiB requests."""
+    rows = [
+        both('info', 'info source.qcow2', images=('source.qcow2',), repeat=20),
+        both('create', 'create -q -f qcow2 OUT 1T', repeat=20),
+        *conversions('memory'),
+        *conversions('disk'),
+        both('convert qcow2 to qcow2',
+             'convert -f qcow2 -O qcow2 source.qcow2 OUT', flags=(PARALLEL,),
+             images=('source.qcow2',)),
+        both('convert through a chain',
+             'convert -f qcow2 -O qcow2 top.qcow2 OUT', flags=(PARALLEL,),
+             images=('top.qcow2',)),
+        *compressions(),
+        both('compare', 'compare -f raw -F qcow2 source.raw source.qcow2',
+             images=('source.raw', 'source.qcow2')),
+        both('check 1 TiB', 'check -q huge.qcow2', 0.15, ('-T none',),
+             'disk', ('huge.qcow2',)),
+        both('map 1 TiB', 'map --output=json huge.qcow2', 0.2, (), 'disk',
+             ('huge.qcow2',)),
+        both('check, 4k clusters', 'check -q small.qcow2', repeat=5,
+             images=('small.qcow2',)),
+        both('map, 4k clusters', 'map --output=json small.qcow2', repeat=5,
+             images=('small.qcow2',)),
+    ]
+    for place, requests in (('disk', 100000), ('memory', 500000)):
+        for mode in ('randread', 'read', 'randwrite', 'write'):
+            rows.append(small_requests(mode, place, small,
+                                       requests // (5 if quick else 1),
+                                       have_fio))
+    return rows
