@@ -6,6 +6,7 @@
 #include "util/osdep.h"
 #include <getopt.h>
 #include "daemon.h"
+#include "block/export.h"
 #include "blockdev/blockdev.h"
 #include "chardev/char.h"
 #include "monitor/monitor.h"
@@ -18,6 +19,7 @@ enum {
     OPTION_BLOCKDEV = 256,
     OPTION_CHARDEV,
     OPTION_DAEMONIZE,
+    OPTION_EXPORT,
     OPTION_MONITOR,
     OPTION_OBJECT,
     OPTION_PIDFILE,
@@ -27,6 +29,7 @@ static const struct option longopts[] = {
     { "blockdev", required_argument, NULL, OPTION_BLOCKDEV },
     { "chardev", required_argument, NULL, OPTION_CHARDEV },
     { "daemonize", no_argument, NULL, OPTION_DAEMONIZE },
+    { "export", required_argument, NULL, OPTION_EXPORT },
     { "help", no_argument, NULL, 'h' },
     { "monitor", required_argument, NULL, OPTION_MONITOR },
     { "object", required_argument, NULL, OPTION_OBJECT },
@@ -53,6 +56,8 @@ static void print_help(void)
            "                       null; --chardev help lists them\n"
            "  --daemonize          go to the background as soon as everything\n"
            "                       is set up\n"
+           "  --export [type=]TYPE,id=ID,node-name=NODE[,OPTION=VALUE]...\n"
+           "                       export a node\n"
            "  --monitor [chardev=]ID[,mode=control][,pretty[=on|off]]\n"
            "                       serve QMP on a character device\n"
            "  --object TYPE,id=ID[,PROPERTY=VALUE]...\n"
@@ -150,6 +155,19 @@ static bool add_monitor(const char *text, Error **errp)
     return options && monitor_new(options, errp);
 }
 
+static bool add_export(const char *text, Error **errp)
+{
+    Visitor *v = qobject_input_visitor_new_str(text, "type", errp);
+    g_autoptr(BlockExportOptions) options = NULL;
+
+    if (!v) {
+        return false;
+    }
+    visit_type_BlockExportOptions(v, NULL, &options, errp);
+    visit_free(v);
+    return options && blk_exp_add(options, errp);
+}
+
 static bool set_trace(const char *text, Error **errp)
 {
     if (trace_opt_is_help(text)) {
@@ -167,6 +185,7 @@ static const struct {
     { 'T', "--trace", set_trace },
     { OPTION_BLOCKDEV, "--blockdev", blockdev_add_from_option },
     { OPTION_CHARDEV, "--chardev", add_chardev },
+    { OPTION_EXPORT, "--export", add_export },
     { OPTION_MONITOR, "--monitor", add_monitor },
     { OPTION_OBJECT, "--object", add_object },
 };

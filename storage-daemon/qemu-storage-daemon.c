@@ -10,6 +10,7 @@
 #include "util/osdep.h"
 #include "daemon.h"
 #include "block/block.h"
+#include "block/export.h"
 #include "blockdev/blockdev.h"
 #include "chardev/char.h"
 #include "monitor/monitor.h"
@@ -19,6 +20,7 @@
 
 static void shut_down(void)
 {
+    blk_exp_close_all();
     bdrv_drain_all();
     bdrv_close_all();
     monitor_cleanup();

@@ -61,6 +61,8 @@ class Options(iotests.TestCase):
 
     def test_own_errors(self):
         for args, message in (
+                (['--export', 'teleport,id=a,node-name=x'],
+                 "Parameter 'type' does not accept value 'teleport'"),
                 (['--chardev', 'socket,id=a'], "no host given"),
                 (['--chardev', 'socket,id=a,path=x,port=1'],
                  "None or one of 'path', 'fd' or 'host'"),
