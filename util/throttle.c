@@ -155,8 +155,13 @@ int64_t throttle_wait_ns(ThrottleState *ts, ThrottleDirection direction,
         wait = MAX(wait, bucket_wait(&ts->cfg.buckets[type],
                                       &ts->levels[type]));
     }
-    /* Rounded up: what is awaited is over by then. A century is enough. */
-    return (int64_t)(MIN(wait, 3e9) * NANOSECONDS_PER_SECOND + 0.999999);
+    /*
+     * Rounded up, so that what is awaited is over by then; but what rounding
+     * of the levels leaves behind, less than a nanosecond, is not awaited
+     * again. A century is enough.
+     */
+    wait = MIN(wait, 3e9) * NANOSECONDS_PER_SECOND;
+    return wait < 1 ? 0 : (int64_t)(wait + 0.999999);
 }
 
 void throttle_account(ThrottleState *ts, ThrottleDirection direction,
