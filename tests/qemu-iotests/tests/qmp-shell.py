@@ -70,18 +70,24 @@ class QmpShell(iotests.TestCase):
         master, slave = pty.openpty()
         env = dict(os.environ, HOME=self.dir, TERM='dumb')
         # The child has the descriptor as its terminal.
-        with subprocess.Popen([sys.executable, SHELL, self.qsd.sockets[0]],
-                              stdin=slave, stdout=slave, stderr=slave,
-                              env=env) as process:
-            os.close(slave)
-            self.seen = ''
-            self.until(master, '(QEMU) ')
-            os.write(master, b'query-vers\t\n')
-            self.until(master, '"package"')
-            os.write(master, b'block_resi\tnode-n\tx siz\t1\n')
-            self.until(master, "node-name='x'")
-            os.write(master, b'\x04')
-            self.assertEqual(process.wait(20), 1)
+        process = subprocess.Popen([sys.executable, SHELL,
+                                    self.qsd.sockets[0]],
+                                   stdin=slave, stdout=slave, stderr=slave,
+                                   env=env)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        os.close(slave)
+        self.seen = ''
+        # Only at a prompt does the terminal pass control characters on.
+        self.until(master, '(QEMU) ')
+        os.write(master, b'query-vers\t\n')
+        self.until(master, '"package"')
+        self.until(master, '(QEMU) ')
+        os.write(master, b'block_resi\tnode-n\tx siz\t1\n')
+        self.until(master, "node-name='x'")
+        self.until(master, '(QEMU) ')
+        os.write(master, b'\x04')
+        self.assertEqual(process.wait(20), 1)
         os.close(master)
         history = self.read_file('.qmp-shell-history').decode()
         self.assertIn('block_resize node-name=x size=1', history)
