@@ -13,7 +13,7 @@ from . import tap, tools
 
 FORMATS = ('raw', 'qcow2')
 # A whole file; its programs have shorter limits of their own.
-FILE_TIMEOUT = 900
+FILE_TIMEOUT = 300
 
 
 @dataclass(frozen=True)
