@@ -176,10 +176,7 @@ static BlockBackend *open_source(const MeasureArgs *a)
 {
     BlockBackend *blk = img_open(a->filename, &a->how);
 
-    if (blk && a->snapshot) {
-        error_report("Failed to load snapshot: Block format '%s' used by "
-                     "device '' does not support temporarily loading internal "
-                     "snapshots", bdrv_get_format_name(blk_bs(blk)));
+    if (blk && a->snapshot && !img_load_snapshot(blk, a->snapshot)) {
         blk_unref(blk);
         return NULL;
     }
@@ -258,7 +255,8 @@ const ImgCmd img_cmd_measure = {
         "  --image-opts\n"
         "     FILE is an option string, NAME=VALUE,...\n"
         "  -l, --snapshot SNAPSHOT\n"
-        "     measure an internal snapshot of FILE\n"
+        "     measure the internal snapshot of FILE with this id or name, or\n"
+        "     snapshot.id=ID,snapshot.name=NAME\n"
         "  -U, --force-share\n"
         "     open FILE even if somebody writes to it\n"
         "  -O, --target-format TARGET_FMT\n"
