@@ -34,6 +34,7 @@ struct BlockBackend {
     /* Leaf lock. */
     QemuMutex queue_lock;
     CoQueue queue;                  /* requests that wait for the drain's end */
+    QEMUBH *resize_bh;              /* who wants to know of lengths, or NULL */
 
     BlockAcctStats stats;           /* has its own lock */
 };

@@ -51,11 +51,22 @@ static void root_drained_end(BdrvChild *child)
     }
 }
 
+static void root_resize(BdrvChild *child)
+{
+    BlockBackend *blk = child->opaque;
+
+    QEMU_LOCK_GUARD(&blk->queue_lock);
+    if (blk->resize_bh) {
+        qemu_bh_schedule(blk->resize_bh);
+    }
+}
+
 static const BdrvChildClass child_root = {
     .get_parent_desc = root_get_parent_desc,
     .drained_begin = root_drained_begin,
     .drained_poll = root_drained_poll,
     .drained_end = root_drained_end,
+    .resize = root_resize,
 };
 
 /* ------------------------------------------------------------------ life */
@@ -151,11 +162,27 @@ void blk_unref(BlockBackend *blk)
     assert(qatomic_read(&blk->in_flight) == 0);
     assert(qemu_co_queue_empty(&blk->queue));
     QTAILQ_REMOVE(&all_backends, blk, link);
+    blk_set_resize_cb(blk, NULL, NULL);
     block_acct_cleanup(&blk->stats);
     qemu_mutex_destroy(&blk->queue_lock);
     g_free(blk->name);
     g_free(blk->owner);
     g_free(blk);
+}
+
+void blk_set_resize_cb(BlockBackend *blk, void (*cb)(void *opaque),
+                       void *opaque)
+{
+    QEMUBH *bh = cb ? aio_bh_new(qemu_get_aio_context(), cb, opaque) : NULL;
+
+    GLOBAL_STATE_CODE();
+    WITH_QEMU_LOCK_GUARD(&blk->queue_lock) {
+        QEMUBH *old = blk->resize_bh;
+
+        blk->resize_bh = bh;
+        bh = old;
+    }
+    qemu_bh_delete(bh);
 }
 
 BlockBackend *blk_next(BlockBackend *blk)

@@ -10,6 +10,9 @@
 
 /* NULL-terminated. */
 static const BlockExportDriver *const block_export_drivers[] = {
+#ifdef CONFIG_EXPORT_VHOST_USER_BLK
+    &blk_exp_vhost_user_blk,
+#endif
     NULL
 };
 

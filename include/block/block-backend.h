@@ -52,6 +52,13 @@ bool blk_set_perm(BlockBackend *blk, uint64_t perm, uint64_t shared,
                   Error **errp);
 void blk_get_perm(BlockBackend *blk, uint64_t *perm, uint64_t *shared);
 
+/*
+ * Calls @cb(@opaque) in the main loop after the node's length has changed, once
+ * for several changes. One user; NULL ends it. Main thread.
+ */
+void blk_set_resize_cb(BlockBackend *blk, void (*cb)(void *opaque),
+                       void *opaque);
+
 /* Write-back (true, default): completed writes need a flush to be durable. */
 void blk_set_enable_write_cache(BlockBackend *blk, bool wce);
 bool blk_enable_write_cache(BlockBackend *blk);

@@ -47,6 +47,10 @@ typedef struct BlockExportDriver {
     void (*delete)(BlockExport *exp);
 } BlockExportDriver;
 
+#ifdef CONFIG_EXPORT_VHOST_USER_BLK
+extern const BlockExportDriver blk_exp_vhost_user_blk;
+#endif
+
 struct BlockExport {
     const BlockExportDriver *drv;
     char *id;
