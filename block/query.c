@@ -6,6 +6,7 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/blockjob.h"
 
 static BlockPermissionList *permission_list(uint64_t perm)
 {
@@ -32,14 +33,16 @@ static BlockPermissionList *permission_list(uint64_t perm)
 typedef struct Numbering {
     GHashTable *ids;            /* object -> number */
     uint64_t last;
-    void (*announce)(void *opaque, uint64_t id, BlockDriverState *bs,
+    void (*announce)(void *opaque, uint64_t id,
+                     XDbgBlockGraphNodeType type, void *object,
                      const char *name);
+    bool job_ids;               /* a job's name is its id */
     void (*edge)(void *opaque, BdrvChild *c, uint64_t parent, uint64_t child);
     void *opaque;
 } Numbering;
 
-static uint64_t number_of(Numbering *n, void *object, BlockDriverState *bs,
-                          const char *name)
+static uint64_t number_of(Numbering *n, void *object,
+                          XDbgBlockGraphNodeType type, const char *name)
 {
     uint64_t *id = g_hash_table_lookup(n->ids, object);
 
@@ -47,25 +50,32 @@ static uint64_t number_of(Numbering *n, void *object, BlockDriverState *bs,
         id = g_new(uint64_t, 1);
         *id = ++n->last;
         g_hash_table_insert(n->ids, object, id);
-        n->announce(n->opaque, *id, bs, name);
+        n->announce(n->opaque, *id, type, object, name);
     }
     return *id;
 }
 
 static uint64_t number_of_node(Numbering *n, BlockDriverState *bs)
 {
-    return number_of(n, bs, bs, bdrv_get_node_name(bs));
+    return number_of(n, bs, X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_DRIVER,
+                     bdrv_get_node_name(bs));
 }
 
 static uint64_t number_of_parent(Numbering *n, BdrvChild *c)
 {
     g_autofree char *name = NULL;
+    const char *job_id;
 
     if (c->klass->parent_is_bds) {
         return number_of_node(n, c->opaque);
     }
     name = c->klass->get_parent_desc(c);
-    return number_of(n, c->opaque ? c->opaque : c, NULL, name);
+    if (block_job_is_parent(c, &job_id)) {
+        return number_of(n, c->opaque, X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_JOB,
+                         n->job_ids ? job_id : name);
+    }
+    return number_of(n, c->opaque ? c->opaque : c,
+                     X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_BACKEND, name);
 }
 
 static void number_graph(Numbering *n)
@@ -85,17 +95,18 @@ static void number_graph(Numbering *n)
 
 /* --- query-block-graph --- */
 
-static void graph_node(void *opaque, uint64_t id, BlockDriverState *bs,
-                       const char *name)
+static void graph_node(void *opaque, uint64_t id, XDbgBlockGraphNodeType type,
+                       void *object, const char *name)
 {
     BlockGraph *graph = opaque;
     BlockGraphNode *node = g_new0(BlockGraphNode, 1);
 
     node->id = id;
-    node->type = bs ? X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_DRIVER
-                    : X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_BACKEND;
+    node->type = type;
     node->name = g_strdup(name);
-    if (bs) {
+    if (type == X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_DRIVER) {
+        BlockDriverState *bs = object;
+
         node->relax_errors = bs->relax_errors;
         node->relax_pending = bs->relax_pending;
         node->relax_error = g_strdup(bs->relax_error);
@@ -133,15 +144,14 @@ BlockGraph *bdrv_query_block_graph(void)
 
 /* --- x-debug-query-block-graph --- */
 
-static void xdbg_node(void *opaque, uint64_t id, BlockDriverState *bs,
-                      const char *name)
+static void xdbg_node(void *opaque, uint64_t id, XDbgBlockGraphNodeType type,
+                      void *object, const char *name)
 {
     XDbgBlockGraph *graph = opaque;
     XDbgBlockGraphNode *node = g_new0(XDbgBlockGraphNode, 1);
 
     node->id = id;
-    node->type = bs ? X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_DRIVER
-                    : X_DBG_BLOCK_GRAPH_NODE_TYPE_BLOCK_BACKEND;
+    node->type = type;
     node->name = g_strdup(name);
     QAPI_LIST_PREPEND(graph->nodes, node);
 }
@@ -165,6 +175,7 @@ XDbgBlockGraph *bdrv_get_xdbg_block_graph(Error **errp)
     XDbgBlockGraph *graph = g_new0(XDbgBlockGraph, 1);
     Numbering n = {
         .announce = xdbg_node,
+        .job_ids = true,
         .edge = xdbg_edge,
         .opaque = graph,
     };

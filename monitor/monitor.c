@@ -3,12 +3,13 @@
  * Monitors: clients come and go, their requests are queued, run in turn, and
  * answered.
  *
- *   bytes -> parser -> queue of the monitor -> dispatcher (bottom half) -> answer
+ *   bytes -> parser -> queue of the monitor -> dispatcher (main work) -> answer
  *
  * 1. Requests of one monitor are run and answered in order, but for those out
  *    of band. Monitors take turns.
- * 2. At most one in-band command runs in the program. A command may poll the
- *    event loop, so input arrives while one runs: it only queues.
+ * 2. At most one in-band command runs in the program, and no other main work
+ *    (util/main-work.h) meanwhile. A command may poll the event loop, so input
+ *    arrives while one runs: it only queues.
  * 3. An answer goes to the client that asked: a session number tells whether
  *    it still is the one that is there.
  */
@@ -20,11 +21,11 @@
 #include "qobject/qlist.h"
 #include "trace/monitor.h"
 #include "util/aio.h"
+#include "util/main-work.h"
 
 MonitorList monitors = QTAILQ_HEAD_INITIALIZER(monitors);
 
 static const QmpCommand *commands;
-static QEMUBH *dispatcher_bh;
 /* A command runs, possibly in a coroutine that has yielded. */
 static bool dispatching;
 static Monitor *current;
@@ -155,7 +156,6 @@ static void finish_if_idle(Monitor *mon)
 static void command_done(Monitor *mon, unsigned session, QDict *rsp)
 {
     dispatching = false;
-    qemu_bh_schedule(dispatcher_bh);
     if (mon->session == session && mon->open) {
         mon->running = false;
         monitor_send(mon, rsp);
@@ -180,6 +180,7 @@ static void coroutine_fn command_co(void *opaque)
     rsp = qmp_request_run(c.req);
     qmp_request_free(c.req);
     command_done(c.mon, c.session, rsp);
+    main_work_release();
 }
 
 static void run_request(Monitor *mon, QmpRequest *req)
@@ -194,6 +195,7 @@ static void run_request(Monitor *mon, QmpRequest *req)
     if (!req->err && (req->command->options & QCO_COROUTINE)) {
         c = g_new(CommandCo, 1);
         *c = (CommandCo) { mon, session, req };
+        main_work_hold();
         qemu_coroutine_enter(qemu_coroutine_create(command_co, c));
         current = NULL;
         return;
@@ -219,14 +221,12 @@ static Monitor *next_in_turn(void)
     return NULL;
 }
 
+/* Once for every request that was queued. */
 static void dispatcher(void *opaque)
 {
     MonitorInput *in;
     Monitor *mon;
 
-    if (dispatching) {
-        return;
-    }
     mon = next_in_turn();
     if (!mon) {
         return;
@@ -270,7 +270,7 @@ static void value_arrived(void *opaque, QObject *json, Error *err)
         return;
     }
     g_queue_push_tail(&mon->queue, in);
-    qemu_bh_schedule(dispatcher_bh);
+    main_work_schedule(dispatcher, NULL);
 }
 
 static size_t monitor_can_read(void *opaque)
@@ -365,7 +365,6 @@ void monitor_init(const QmpCommand *table)
 {
     assert(qmp_find_command(table, "qmp_capabilities"));
     commands = table;
-    dispatcher_bh = aio_bh_new(qemu_get_aio_context(), dispatcher, NULL);
     monitor_events_init();
 }
 
@@ -378,6 +377,4 @@ void monitor_cleanup(void)
     while ((mon = QTAILQ_FIRST(&monitors))) {
         monitor_free(mon);
     }
-    qemu_bh_delete(dispatcher_bh);
-    dispatcher_bh = NULL;
 }
