@@ -2,6 +2,7 @@
 /* Commands about jobs. */
 #include "util/osdep.h"
 #include "block/blockjob.h"
+#include "block/create.h"
 #include "qapi/qapi-commands.h"
 
 static Job *find_job(const char *id, Error **errp)
@@ -182,4 +183,12 @@ BlockJobInfoList *qmp_query_block_jobs(Error **errp)
         QAPI_LIST_APPEND(tail, block_job_query(job));
     }
     return list;
+}
+
+/* --- making jobs --- */
+
+void qmp_blockdev_create(const char *job_id, BlockdevCreateOptions *options,
+                         Error **errp)
+{
+    bdrv_create_job_start(job_id, options, errp);
 }

@@ -73,3 +73,27 @@ bool main_work_busy(void)
 {
     return running;
 }
+
+typedef struct MainCall {
+    Coroutine *co;
+    int (*fn)(void *opaque);
+    void *opaque;
+    int ret;
+} MainCall;
+
+static void main_call(void *opaque)
+{
+    MainCall *call = opaque;
+
+    call->ret = call->fn(call->opaque);
+    aio_co_wake(call->co);
+}
+
+int coroutine_fn main_work_run_co(int (*fn)(void *opaque), void *opaque)
+{
+    MainCall call = { qemu_coroutine_self(), fn, opaque, 0 };
+
+    main_work_schedule(main_call, &call);
+    qemu_coroutine_yield();
+    return call.ret;
+}

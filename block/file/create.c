@@ -14,9 +14,23 @@
 #include "qapi/qobject-input-visitor.h"
 #include "util/fd.h"
 #include "util/filelock.h"
+#include "util/thread-pool.h"
 
 /* What XFS is told by default: images grow in steps of this size. */
 #define DEFAULT_EXTENT_SIZE_HINT (1024 * 1024)
+
+static bool check_options(const CreateOptionsFile *opts, Error **errp)
+{
+    if (opts->has_size && opts->size > BDRV_MAX_LENGTH) {
+        error_setg(errp, "Image size must be less than 8 EiB!");
+        return false;
+    }
+    if (opts->has_extent_size_hint && opts->extent_size_hint > UINT32_MAX) {
+        error_setg(errp, "Extent size hint is too large");
+        return false;
+    }
+    return true;
+}
 
 static CreateOptionsFile *parse_options(QDict *options, Error **errp)
 {
@@ -30,16 +44,11 @@ static CreateOptionsFile *parse_options(QDict *options, Error **errp)
     if (!opts) {
         return NULL;
     }
-    if (opts->has_size && opts->size > BDRV_MAX_LENGTH) {
-        error_setg(errp, "Image size must be less than 8 EiB!");
-    } else if (opts->has_extent_size_hint &&
-               opts->extent_size_hint > UINT32_MAX) {
-        error_setg(errp, "Extent size hint is too large");
-    } else {
-        return opts;
+    if (!check_options(opts, errp)) {
+        qapi_free_CreateOptionsFile(opts);
+        return NULL;
     }
-    qapi_free_CreateOptionsFile(opts);
-    return NULL;
+    return opts;
 }
 
 /* Bytes that the image shall have. */
@@ -147,22 +156,17 @@ static int fill_new_file(int fd, const char *path,
     return file_fd_resize(fd, wanted_size(opts), wanted_prealloc(opts), errp);
 }
 
-int file_create(const char *filename, QDict *options, Error **errp)
+static int create_file(const char *path, const CreateOptionsFile *opts,
+                       Error **errp)
 {
-    CreateOptionsFile *opts = parse_options(options, errp);
-    const char *path = filename;
     bool made = false;
     int fd, ret;
 
-    if (!opts) {
-        return -EINVAL;
-    }
     if (g_str_has_prefix(path, "file:")) {
         path += strlen("file:");
     }
     fd = open_for_create(path, &made, errp);
     if (fd < 0) {
-        qapi_free_CreateOptionsFile(opts);
         return fd;
     }
     ret = fill_new_file(fd, path, opts, errp);
@@ -173,7 +177,65 @@ int file_create(const char *filename, QDict *options, Error **errp)
     if (ret < 0 && made) {
         (void)unlink(path);
     }
+    return ret;
+}
+
+int file_create(const char *filename, QDict *options, Error **errp)
+{
+    CreateOptionsFile *opts = parse_options(options, errp);
+    int ret;
+
+    if (!opts) {
+        return -EINVAL;
+    }
+    ret = create_file(filename, opts, errp);
     qapi_free_CreateOptionsFile(opts);
+    return ret;
+}
+
+/* --- blockdev-create --- */
+
+typedef struct CreateInThread {
+    const char *filename;
+    CreateOptionsFile opts;
+    Error *err;
+} CreateInThread;
+
+static int create_in_thread(void *opaque)
+{
+    CreateInThread *c = opaque;
+
+    return create_file(c->filename, &c->opts, &c->err);
+}
+
+int coroutine_fn file_co_create(BlockdevCreateOptions *options, Error **errp)
+{
+    const BlockdevCreateOptionsFile *o = &options->u.file;
+    CreateInThread c = {
+        .filename = o->filename,
+        .opts = {
+            .has_size = true,
+            .size = o->size,
+            .has_preallocation = o->has_preallocation,
+            .preallocation = o->preallocation,
+            .has_nocow = o->has_nocow,
+            .nocow = o->nocow,
+            .has_extent_size_hint = o->has_extent_size_hint,
+            .extent_size_hint = o->extent_size_hint,
+        },
+    };
+    int ret;
+
+    if (!check_options(&c.opts, errp)) {
+        return -EINVAL;
+    }
+    /* Preallocation takes its time. */
+    ret = thread_pool_submit_co(create_in_thread, &c);
+    if (c.err) {
+        error_propagate(errp, c.err);
+    } else if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not create '%s'", o->filename);
+    }
     return ret;
 }
 

@@ -266,6 +266,7 @@ extern const char *const file_reopen_options[];
 /* --- create.c ----------------------------------------------------------- */
 
 int file_create(const char *filename, QDict *options, Error **errp);
+int coroutine_fn file_co_create(BlockdevCreateOptions *options, Error **errp);
 int host_device_create(const char *filename, QDict *options, Error **errp);
 
 #endif

@@ -369,6 +369,7 @@ BlockDriver bdrv_file = {
     .bdrv_has_zero_init = file_has_zero_init,
     .bdrv_get_specific_info = file_get_specific_info,
     .bdrv_create = file_create,
+    .bdrv_co_create = file_co_create,
     .create_options = qapi_CreateOptionsFile_members,
     .bdrv_refresh_filename = file_refresh_filename,
     .weak_options = file_weak_options,

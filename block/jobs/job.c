@@ -219,31 +219,6 @@ void coroutine_fn job_sleep_ns(Job *job, int64_t ns)
     job_pause_point(job);
 }
 
-typedef struct MainCall {
-    Coroutine *co;
-    int (*fn)(void *opaque);
-    void *opaque;
-    int ret;
-} MainCall;
-
-static void main_call(void *opaque)
-{
-    MainCall *call = opaque;
-
-    call->ret = call->fn(call->opaque);
-    aio_co_wake(call->co);
-}
-
-int coroutine_fn job_run_in_main(Job *job, int (*fn)(void *opaque),
-                                 void *opaque)
-{
-    MainCall call = { qemu_coroutine_self(), fn, opaque, 0 };
-
-    main_work_schedule(main_call, &call);
-    qemu_coroutine_yield();
-    return call.ret;
-}
-
 void job_transition_to_ready(Job *job)
 {
     job_set_status(job, JOB_STATUS_READY);

@@ -11,7 +11,9 @@
 #include "util/bswap.h"
 #include "block/block-backend.h"
 #include "block/create.h"
+#include "block/io-internal.h"
 #include "block/qcow2/layout.h"
+#include "util/main-work.h"
 
 const char *const qcow2_create_defaults[] = {
     "cluster_size=65536", "extended_l2=off", "compression_type=zlib",
@@ -29,6 +31,7 @@ typedef struct NewImage {
     uint64_t block_cluster;
     uint64_t l1_cluster;
     uint64_t nb_clusters;
+    void *header;               /* a cluster */
 } NewImage;
 
 static void plan_image(NewImage *img)
@@ -47,13 +50,14 @@ static void plan_image(NewImage *img)
     img->nb_clusters = img->l1_cluster + l1_clusters;
 }
 
-static int write_cluster(NewImage *img, uint64_t cluster, const void *buf)
+static int coroutine_fn write_cluster(NewImage *img, uint64_t cluster,
+                                      const void *buf)
 {
-    return blk_pwrite(img->blk, cluster * img->cluster_size,
-                      img->cluster_size, buf, 0);
+    return blk_co_pwrite(img->blk, cluster * img->cluster_size,
+                         img->cluster_size, buf, 0);
 }
 
-static int write_refcount_table(NewImage *img, uint64_t *buf)
+static int coroutine_fn write_refcount_table(NewImage *img, uint64_t *buf)
 {
     uint64_t per_cluster = img->cluster_size / REFTABLE_ENTRY_SIZE;
     uint64_t t, i, block;
@@ -77,7 +81,7 @@ static int write_refcount_table(NewImage *img, uint64_t *buf)
 }
 
 /* Every cluster up to the end of the L1 table has refcount 1. */
-static int write_refcount_blocks(NewImage *img, void *buf)
+static int coroutine_fn write_refcount_blocks(NewImage *img, void *buf)
 {
     /* Enough of a state for the accessor. */
     const BDRVQcow2State geometry = {
@@ -103,7 +107,7 @@ static int write_refcount_blocks(NewImage *img, void *buf)
     return 0;
 }
 
-static int write_l1(NewImage *img, void *buf)
+static int coroutine_fn write_l1(NewImage *img, void *buf)
 {
     uint64_t bytes = img->l1_size * L1E_SIZE;
     uint64_t offset = img->l1_cluster * img->cluster_size;
@@ -113,7 +117,7 @@ static int write_l1(NewImage *img, void *buf)
     memset(buf, 0, img->cluster_size);
     for (; bytes; bytes -= n, offset += n) {
         n = MIN(bytes, img->cluster_size);
-        ret = blk_pwrite(img->blk, offset, n, buf, 0);
+        ret = blk_co_pwrite(img->blk, offset, n, buf, 0);
         if (ret < 0) {
             return ret;
         }
@@ -154,8 +158,11 @@ static int build_header(NewImage *img, void *buf)
     return qcow2_header_build(&layout, buf, img->cluster_size);
 }
 
-static int write_image(NewImage *img, void *buf, const void *header)
+/* The whole image, durable. */
+static int coroutine_fn write_image(void *opaque)
 {
+    NewImage *img = opaque;
+    g_autofree void *buf = g_malloc(img->cluster_size);
     int ret = write_refcount_table(img, buf);
 
     if (ret == 0) {
@@ -165,9 +172,12 @@ static int write_image(NewImage *img, void *buf, const void *header)
         ret = write_l1(img, buf);
     }
     if (ret == 0) {
-        ret = blk_flush(img->blk);
+        ret = blk_co_flush(img->blk);
     }
-    return ret == 0 ? write_cluster(img, 0, header) : ret;
+    if (ret == 0) {
+        ret = write_cluster(img, 0, img->header);
+    }
+    return ret == 0 ? blk_co_flush(img->blk) : ret;
 }
 
 /* --- preallocation ---------------------------------------------------- */
@@ -186,20 +196,30 @@ static int coroutine_fn preallocate_entry(void *opaque)
                                 p->errp);
 }
 
+/* @options: what is to be opened; taken over. */
+static BlockBackend *open_to_preallocate(const char *filename, QDict *options,
+                                         Error **errp)
+{
+    qdict_put_str(options, "driver", "qcow2");
+    /* The file is ours alone, and new: nothing it holds needs checking. */
+    return blk_new_open_perm(filename, NULL, options,
+                             BDRV_O_RDWR | BDRV_O_NO_BACKING,
+                             BLK_PERM_WRITE | BLK_PERM_RESIZE,
+                             BLK_PERM_CONSISTENT_READ, errp);
+}
+
+static void explain_flush(int ret, Error **errp)
+{
+    error_setg_errno(errp, -ret, "Could not write the preallocated clusters");
+}
+
 static int preallocate(const char *filename, const Qcow2CreateOptions *o,
                        Error **errp)
 {
-    QDict *options = qdict_new();
     Prealloc p = { .o = o, .errp = errp };
-    BlockBackend *blk;
+    BlockBackend *blk = open_to_preallocate(filename, qdict_new(), errp);
     int ret;
 
-    qdict_put_str(options, "driver", "qcow2");
-    /* The file is ours alone, and new: nothing it holds needs checking. */
-    blk = blk_new_open_perm(filename, NULL, options,
-                            BDRV_O_RDWR | BDRV_O_NO_BACKING,
-                            BLK_PERM_WRITE | BLK_PERM_RESIZE,
-                            BLK_PERM_CONSISTENT_READ, errp);
     if (!blk) {
         return -EINVAL;
     }
@@ -208,20 +228,25 @@ static int preallocate(const char *filename, const Qcow2CreateOptions *o,
     if (ret == 0) {
         ret = blk_flush(blk);
         if (ret < 0) {
-            error_setg_errno(errp, -ret, "Could not write the preallocated "
-                             "clusters");
+            explain_flush(ret, errp);
         }
     }
     blk_unref(blk);
     return ret;
 }
 
-/* --- the driver's hook ------------------------------------------------ */
+/* --- by file name --- */
 
-static int fill_file(const char *filename, NewImage *img, const void *header,
-                     Error **errp)
+static int explain_write(int ret, Error **errp)
 {
-    g_autofree void *buf = g_malloc(img->cluster_size);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not write qcow2 metadata");
+    }
+    return ret;
+}
+
+static int fill_file(const char *filename, NewImage *img, Error **errp)
+{
     int ret;
 
     img->blk = blk_new_open_perm(filename, NULL, NULL,
@@ -232,44 +257,199 @@ static int fill_file(const char *filename, NewImage *img, const void *header,
         return -EIO;
     }
     blk_set_allow_write_beyond_eof(img->blk, true);
-    ret = write_image(img, buf, header);
-    if (ret == 0) {
-        ret = blk_flush(img->blk);
-    }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Could not write qcow2 metadata");
-    }
+    ret = explain_write(bdrv_run_co_unlocked(write_image, img), errp);
     blk_unref(img->blk);
     return ret;
+}
+
+/* Everything about the image but where it goes. @img->header is allocated. */
+static int prepare_image(NewImage *img, Error **errp)
+{
+    const char *backing = img->o->backing_file ?: "";
+    int ret;
+
+    plan_image(img);
+    img->header = g_malloc(img->cluster_size);
+    ret = build_header(img, img->header);
+    if (ret < 0) {
+        error_setg(errp, "Backing file name '%s' does not fit into the first "
+                   "cluster", backing);
+        return ret;
+    }
+    return 0;
+}
+
+static bool wants_preallocation(const Qcow2CreateOptions *o)
+{
+    return o->prealloc != PREALLOC_MODE_OFF && o->size > 0;
 }
 
 int qcow2_create(const char *filename, QDict *options, Error **errp)
 {
     g_autoptr(QDict) file_options = qdict_new();
     g_auto(Qcow2CreateOptions) o = { 0 };
-    g_autofree void *header = NULL;
     NewImage img = { .o = &o };
     int ret;
 
     ret = qcow2_create_options_parse(options, file_options, &o, errp);
-    if (ret < 0) {
-        return ret;
-    }
-    plan_image(&img);
-    header = g_malloc(img.cluster_size);
-    ret = build_header(&img, header);
-    if (ret < 0) {
-        error_setg(errp, "Backing file name '%s' does not fit into the first "
-                   "cluster", o.backing_file ?: "");
-        return ret;
-    }
-
-    ret = bdrv_create_file(filename, file_options, errp);
     if (ret == 0) {
-        ret = fill_file(filename, &img, header, errp);
+        ret = prepare_image(&img, errp);
     }
-    if (ret == 0 && o.prealloc != PREALLOC_MODE_OFF && o.size > 0) {
+    if (ret == 0) {
+        ret = bdrv_create_file(filename, file_options, errp);
+    }
+    if (ret == 0) {
+        ret = fill_file(filename, &img, errp);
+    }
+    if (ret == 0 && wants_preallocation(&o)) {
         ret = preallocate(filename, &o, errp);
     }
+    g_free(img.header);
+    return ret;
+}
+
+/* --- blockdev-create: in a node --- */
+
+typedef struct CreateInNode {
+    BlockdevRef *ref;
+    NewImage *img;
+    BlockDriverState *file;
+    BlockBackend *image;        /* to preallocate */
+    Error **errp;
+} CreateInNode;
+
+static int open_node(void *opaque)
+{
+    CreateInNode *c = opaque;
+    const int flags = BDRV_O_RDWR | BDRV_O_PROTOCOL;
+
+    if (c->ref->type == QTYPE_QSTRING) {
+        c->file = bdrv_open(NULL, c->ref->u.reference, NULL, flags, c->errp);
+    } else {
+        c->file = bdrv_open(NULL, NULL,
+                            bdrv_options_to_qdict(&c->ref->u.definition),
+                            flags, c->errp);
+    }
+    if (!c->file) {
+        return -EINVAL;
+    }
+    c->img->blk = blk_new(BLK_PERM_WRITE | BLK_PERM_RESIZE,
+                          BLK_PERM_CONSISTENT_READ);
+    blk_set_owner(c->img->blk, "command 'blockdev-create'");
+    blk_set_allow_write_beyond_eof(c->img->blk, true);
+    return blk_insert_bs(c->img->blk, c->file, c->errp) ? 0 : -EPERM;
+}
+
+/* The raw node gives way to an image on it. */
+static int open_image(void *opaque)
+{
+    CreateInNode *c = opaque;
+    QDict *options = qdict_new();
+
+    blk_unref(g_steal_pointer(&c->img->blk));
+    qdict_put_str(options, "file", bdrv_get_node_name(c->file));
+    c->image = open_to_preallocate(NULL, options, c->errp);
+    return c->image ? 0 : -EINVAL;
+}
+
+static int close_node(void *opaque)
+{
+    CreateInNode *c = opaque;
+
+    blk_unref(c->image);
+    blk_unref(c->img->blk);
+    bdrv_unref(c->file);
+    return 0;
+}
+
+static int coroutine_fn preallocate_in_node(CreateInNode *c)
+{
+    Prealloc p = { .o = c->img->o, .errp = c->errp };
+    int ret = main_work_run_co(open_image, c);
+
+    if (ret < 0) {
+        return ret;
+    }
+    p.bs = blk_bs(c->image);
+    bdrv_graph_co_rdlock();
+    ret = preallocate_entry(&p);
+    bdrv_graph_co_rdunlock();
+    if (ret == 0) {
+        ret = blk_co_flush(c->image);
+        if (ret < 0) {
+            explain_flush(ret, c->errp);
+        }
+    }
+    return ret;
+}
+
+static int coroutine_fn create_in_node(CreateInNode *c)
+{
+    int ret = main_work_run_co(open_node, c);
+
+    if (ret == 0) {
+        /* Preallocated clusters must not show what the node held before. */
+        ret = blk_co_truncate(c->img->blk, 0, false, PREALLOC_MODE_OFF, 0,
+                              c->errp);
+    }
+    if (ret == 0) {
+        ret = explain_write(write_image(c->img), c->errp);
+    }
+    if (ret == 0 && wants_preallocation(c->img->o)) {
+        ret = preallocate_in_node(c);
+    }
+    main_work_run_co(close_node, c);
+    return ret;
+}
+
+static CreateOptionsQcow2 typed_options(const BlockdevCreateOptionsQcow2 *b)
+{
+    return (CreateOptionsQcow2) {
+        .has_cluster_size = b->has_cluster_size,
+        .cluster_size = b->cluster_size,
+        .has_extended_l2 = b->has_extended_l2,
+        .extended_l2 = b->extended_l2,
+        .has_preallocation = b->has_preallocation,
+        .preallocation = b->preallocation,
+        .has_compression_type = b->has_compression_type,
+        .compression_type = b->compression_type,
+        .has_size = true,
+        .size = b->size,
+        .has_compat = b->has_version,
+        .compat = b->version == BLOCKDEV_QCOW2_VERSION_V2
+                  ? QCOW2_COMPAT_OPTION_V2 : QCOW2_COMPAT_OPTION_V3,
+        .backing_file = b->backing_file,
+        .backing_fmt = b->backing_fmt,
+        .has_lazy_refcounts = b->has_lazy_refcounts,
+        .lazy_refcounts = b->lazy_refcounts,
+        .has_refcount_bits = b->has_refcount_bits,
+        .refcount_bits = b->refcount_bits,
+    };
+}
+
+int coroutine_fn qcow2_co_create(BlockdevCreateOptions *options, Error **errp)
+{
+    CreateOptionsQcow2 typed = typed_options(&options->u.qcow2);
+    g_auto(Qcow2CreateOptions) o = { 0 };
+    NewImage img = { .o = &o };
+    CreateInNode c = {
+        .ref = options->u.qcow2.file,
+        .img = &img,
+        .errp = errp,
+    };
+    int ret;
+
+    if (typed.size % BDRV_SECTOR_SIZE) {
+        error_setg(errp, "Image size must be a multiple of 512 bytes");
+        return -EINVAL;
+    }
+    ret = qcow2_create_options_check(&typed, &o, errp);
+    if (ret == 0) {
+        ret = prepare_image(&img, errp);
+    }
+    if (ret == 0) {
+        ret = create_in_node(&c);
+    }
+    g_free(img.header);
     return ret;
 }

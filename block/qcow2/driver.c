@@ -139,6 +139,7 @@ BlockDriver bdrv_qcow2 = {
     .create_options = qapi_CreateOptionsQcow2_members,
     .create_defaults = qcow2_create_defaults,
     .bdrv_create = qcow2_create,
+    .bdrv_co_create = qcow2_co_create,
     .bdrv_measure = qcow2_measure,
 
     .weak_options = qcow2_weak_options,

@@ -150,23 +150,30 @@ static int check_backing(const CreateOptionsQcow2 *opts,
     return 0;
 }
 
+int qcow2_create_options_check(const CreateOptionsQcow2 *opts,
+                               Qcow2CreateOptions *o, Error **errp)
+{
+    int ret;
+
+    memset(o, 0, sizeof(*o));
+    ret = check_size(opts, o, errp);
+    if (ret == 0) {
+        ret = check_features(opts, o, errp);
+    }
+    return ret == 0 ? check_backing(opts, o, errp) : ret;
+}
+
 int qcow2_create_options_parse(QDict *options, QDict *rest,
                                Qcow2CreateOptions *o, Error **errp)
 {
     CreateOptionsQcow2 *opts = visit_options(options, rest, errp);
     int ret;
 
-    memset(o, 0, sizeof(*o));
     if (!opts) {
+        memset(o, 0, sizeof(*o));
         return -EINVAL;
     }
-    ret = check_size(opts, o, errp);
-    if (ret == 0) {
-        ret = check_features(opts, o, errp);
-    }
-    if (ret == 0) {
-        ret = check_backing(opts, o, errp);
-    }
+    ret = qcow2_create_options_check(opts, o, errp);
     qapi_free_CreateOptionsQcow2(opts);
     return ret;
 }

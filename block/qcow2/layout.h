@@ -31,6 +31,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2CreateOptions,
  */
 int qcow2_create_options_parse(QDict *options, QDict *rest,
                                Qcow2CreateOptions *o, Error **errp);
+/* The same from typed options. */
+int qcow2_create_options_check(const CreateOptionsQcow2 *opts,
+                               Qcow2CreateOptions *o, Error **errp);
 
 /* Refcount blocks and table clusters that describe a whole file. */
 typedef struct Qcow2RefcountLayout {

@@ -858,6 +858,7 @@ int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
 
 extern const char *const qcow2_create_defaults[];
 int qcow2_create(const char *filename, QDict *options, Error **errp);
+int coroutine_fn qcow2_co_create(BlockdevCreateOptions *options, Error **errp);
 BlockMeasureInfo *qcow2_measure(QDict *options, BlockDriverState *in_bs,
                                 Error **errp);
 

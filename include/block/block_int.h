@@ -254,6 +254,13 @@ struct BlockDriver {
      * NULL-terminated, or NULL. */
     const char *const *create_defaults;
     int (*bdrv_create)(const char *filename, QDict *options, Error **errp);
+    /*
+     * The same for blockdev-create. In a coroutine of the main thread without
+     * the graph lock; what must be outside coroutines, like opening, goes
+     * through main_work_run_co().
+     */
+    int coroutine_fn (*bdrv_co_create)(BlockdevCreateOptions *options,
+                                       Error **errp);
     /* Space that an image of these options and @in_bs's data needs. */
     BlockMeasureInfo *(*bdrv_measure)(QDict *options, BlockDriverState *in_bs,
                                       Error **errp);

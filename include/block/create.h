@@ -19,6 +19,13 @@ int bdrv_create(BlockDriver *drv, const char *filename, QDict *options,
 int bdrv_create_file(const char *filename, QDict *options, Error **errp);
 
 /*
+ * Starts the job @id that makes the image @options, which are copied. False if
+ * there is no such job then; whether it succeeds, the job tells.
+ */
+bool bdrv_create_job_start(const char *id, const BlockdevCreateOptions *options,
+                           Error **errp);
+
+/*
  * What `qemu-img create` does: looks at the backing file for the size and
  * format, checks the options, prints "Formatting …" to stdout unless @quiet.
  * @options: -o list, NULL if none. @img_size: bytes or -1.

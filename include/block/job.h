@@ -161,9 +161,6 @@ void job_transition_to_ready(Job *job);
 /* Ready or standby. */
 bool job_is_ready(const Job *job);
 void job_progress_set(Job *job, int64_t current, int64_t total);
-/* Calls @fn(@opaque) as main work and waits for its result. */
-int coroutine_fn job_run_in_main(Job *job, int (*fn)(void *opaque),
-                                 void *opaque);
 
 /* --- pausing, by anybody; nests --- */
 

@@ -23,6 +23,11 @@ void main_work_schedule(QEMUBHFunc *fn, void *opaque);
  */
 void main_work_hold(void);
 void main_work_release(void);
+/*
+ * Calls @fn(@opaque) as main work and returns its result. A coroutine of the
+ * main thread that is no main work itself.
+ */
+int coroutine_fn main_work_run_co(int (*fn)(void *opaque), void *opaque);
 /* Whether some is running. */
 bool main_work_busy(void);
 
