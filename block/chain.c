@@ -91,6 +91,47 @@ BlockDriverState *bdrv_find_base(BlockDriverState *bs)
     return bs;
 }
 
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return a[0] && b[0] && stat(a, &x) == 0 && stat(b, &y) == 0 &&
+           x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Is @below, the backing file of @overlay, called @name? */
+static bool names_backing(BlockDriverState *overlay, BlockDriverState *below,
+                          const char *name)
+{
+    g_autofree char *path = NULL;
+
+    if (!strcmp(name, overlay->backing_file)) {
+        return true;
+    }
+    bdrv_refresh_filename(overlay);
+    if (is_same_file(below->exact_filename, name) ||
+        !strcmp(below->filename, name)) {
+        return true;
+    }
+    path = bdrv_get_full_backing_filename_from_filename(overlay->filename,
+                                                        name, NULL);
+    return path && is_same_file(below->exact_filename, path);
+}
+
+BlockDriverState *bdrv_find_backing_image(BlockDriverState *bs,
+                                          const char *name)
+{
+    BlockDriverState *below;
+
+    for (bs = bdrv_skip_filters(bs); (below = bdrv_backing_chain_next(bs));
+         bs = below) {
+        if (names_backing(bs, below, name)) {
+            return below;
+        }
+    }
+    return NULL;
+}
+
 bool bdrv_reaches(BlockDriverState *from, BlockDriverState *to)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);

@@ -139,10 +139,9 @@ static bool check_claims(BlockDriverState *top, BlockDriverState *base,
 
 /* With @overlays NULL no header is written. */
 static bool drop(BlockDriverState *top, BlockDriverState *base,
-                 GPtrArray *overlays, const char *file, BdrvClaimOwner *owner,
-                 Error **errp)
+                 GPtrArray *overlays, const char *file, const char *format,
+                 BdrvClaimOwner *owner, Error **errp)
 {
-    const char *format = bdrv_skip_filters(base)->drv->format_name;
     GraphChange change;
     bool ok;
 
@@ -165,9 +164,9 @@ static bool drop(BlockDriverState *top, BlockDriverState *base,
     return graph_change_end(&change, ok);
 }
 
-bool bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base,
-                            const char *backing_file_str,
-                            BdrvClaimOwner *owner, Error **errp)
+bool bdrv_drop_intermediate_as(BlockDriverState *top, BlockDriverState *base,
+                               const char *file, const char *format,
+                               BdrvClaimOwner *owner, Error **errp)
 {
     g_autoptr(GPtrArray) overlays = NULL;
 
@@ -175,11 +174,20 @@ bool bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base,
     if (!check_claims(top, base, owner, errp)) {
         return false;
     }
-    if (backing_file_str) {
+    if (file) {
         overlays = find_overlays(top, errp);
         if (!overlays) {
             return false;
         }
     }
-    return drop(top, base, overlays, backing_file_str, owner, errp);
+    return drop(top, base, overlays, file, format, owner, errp);
+}
+
+bool bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base,
+                            const char *backing_file_str,
+                            BdrvClaimOwner *owner, Error **errp)
+{
+    return bdrv_drop_intermediate_as(
+        top, base, backing_file_str,
+        bdrv_skip_filters(base)->drv->format_name, owner, errp);
 }

@@ -97,38 +97,9 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
 
 /* --- finding the base --- */
 
-static bool is_same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    return a[0] && b[0] && stat(a, &x) == 0 && stat(b, &y) == 0 &&
-           x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-/* @name as the header of @overlay has it, or as a path from here or from there,
- * is the backing file of @overlay? */
-static bool names_backing(BlockDriverState *overlay, const char *name)
-{
-    BlockDriverState *below = bdrv_backing_chain_next(overlay);
-    g_autofree char *path = NULL;
-
-    if (!strcmp(name, overlay->backing_file)) {
-        return true;
-    }
-    bdrv_refresh_filename(overlay);
-    if (is_same_file(below->exact_filename, name) ||
-        !strcmp(below->filename, name)) {
-        return true;
-    }
-    path = bdrv_get_full_backing_filename_from_filename(overlay->filename,
-                                                        name, NULL);
-    return path && is_same_file(below->exact_filename, path);
-}
-
 static bool find_base(Commit *c)
 {
     const CommitArgs *a = c->a;
-    BlockDriverState *bs, *below;
 
     if (!a->base) {
         c->base = bdrv_backing_chain_next(c->bs);
@@ -137,11 +108,9 @@ static bool find_base(Commit *c)
         }
         return c->base != NULL;
     }
-    for (bs = c->bs; (below = bdrv_backing_chain_next(bs)); bs = below) {
-        if (names_backing(bs, a->base)) {
-            c->base = below;
-            return true;
-        }
+    c->base = bdrv_find_backing_image(c->bs, a->base);
+    if (c->base) {
+        return true;
     }
     error_report("Did not find '%s' in the backing chain of '%s'", a->base,
                  a->filename);

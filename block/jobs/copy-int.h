@@ -77,6 +77,9 @@ struct BlockCopyState {
     CopyExtents extents;
     int64_t examined;
     bool scan_done;
+    unsigned busy;              /* requests in flight */
+    bool paused;
+    CoQueue pause_queue;        /* requests that wait for the end of a pause */
     CoQueue work_queue;         /* workers that wait for extents */
     CoQueue room_queue;         /* the scan, waiting for room */
     uint64_t next_seq;          /* of the next piece of work to be taken */
@@ -108,6 +111,12 @@ void copy_fail(BlockCopyState *s, BlockCopyPhase phase, int64_t offset,
 int coroutine_fn copy_ask(BlockCopyState *s, BlockCopyPhase phase,
                           int64_t offset, int64_t bytes, int error);
 void copy_report(BlockCopyState *s);
+/*
+ * Around each request: waits while the run is paused. False, without an end,
+ * if the run is ending instead.
+ */
+bool coroutine_fn copy_begin(BlockCopyState *s);
+void copy_end(BlockCopyState *s);
 /* Waits for the worker's turn; false if the run ends first. */
 bool coroutine_fn copy_wait_turn(CopyWorker *w);
 /* Lets the next one write; at most once for each piece of work. */

@@ -85,8 +85,10 @@ void coroutine_fn copy_scan_entry(void *opaque)
     int64_t pnum;
     int cls;
 
-    while (s->examined < s->opt.length && scan_wait_for_room(s)) {
+    while (s->examined < s->opt.length && scan_wait_for_room(s) &&
+           copy_begin(s)) {
         cls = examine(s, &pnum);
+        copy_end(s);
         if (cls < 0) {
             copy_fail(s, BLOCK_COPY_STATUS, s->examined,
                       s->opt.length - s->examined, cls);

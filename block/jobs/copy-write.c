@@ -70,15 +70,16 @@ static int coroutine_fn issue(BlockCopyState *s, const CopyPiece *p)
 static void coroutine_fn write_piece(const CopyPiece *p)
 {
     BlockCopyState *s = p->w->s;
-    int ret;
+    int ret = 0;
 
-    do {
+    while (ret == 0 && copy_begin(s)) {
         ret = issue(s, p);
+        copy_end(s);
         if (ret >= 0) {
             return;
         }
         ret = copy_ask(s, BLOCK_COPY_WRITE, p->offset, p->bytes, ret);
-    } while (ret == 0);
+    }
     p->w->lost = true;
 }
 

@@ -60,6 +60,7 @@ void copy_fail(BlockCopyState *s, BlockCopyPhase phase, int64_t offset,
     s->failure = (BlockCopyFailure) { error, phase, offset, bytes };
     qemu_co_queue_restart_all(&s->work_queue);
     qemu_co_queue_restart_all(&s->room_queue);
+    qemu_co_queue_restart_all(&s->pause_queue);
     for (i = 0; i < s->opt.workers; i++) {
         if (s->workers[i].turn_waiter) {
             wake_turn_waiter(&s->workers[i]);
@@ -93,6 +94,45 @@ void copy_report(BlockCopyState *s)
     if (s->opt.progress) {
         s->opt.progress(s->opt.opaque, &p);
     }
+}
+
+/* --- pausing --- */
+
+bool coroutine_fn copy_begin(BlockCopyState *s)
+{
+    while (s->paused && !copy_is_ending(s)) {
+        qemu_co_queue_wait(&s->pause_queue, (void *)NULL);
+    }
+    if (copy_is_ending(s)) {
+        return false;
+    }
+    s->busy++;
+    return true;
+}
+
+static void tell_if_parked(BlockCopyState *s)
+{
+    if (s->paused && !s->busy && s->opt.parked) {
+        s->opt.parked(s->opt.opaque);
+    }
+}
+
+void copy_end(BlockCopyState *s)
+{
+    s->busy--;
+    tell_if_parked(s);
+}
+
+void block_copy_pause(BlockCopyState *s)
+{
+    s->paused = true;
+    tell_if_parked(s);
+}
+
+void block_copy_resume(BlockCopyState *s)
+{
+    s->paused = false;
+    qemu_co_queue_restart_all(&s->pause_queue);
 }
 
 /* --- order --- */
@@ -152,6 +192,20 @@ void block_copy_set_speed(BlockCopyState *s, int64_t bytes_per_second)
 
 /* --- reading --- */
 
+/* -ECANCELED if the run is ending. */
+static int coroutine_fn read_blk(BlockCopyState *s, BlockBackend *blk,
+                                 int64_t offset, int64_t bytes, void *buf)
+{
+    int ret;
+
+    if (!copy_begin(s)) {
+        return -ECANCELED;
+    }
+    ret = blk_co_pread(blk, offset, bytes, buf, 0);
+    copy_end(s);
+    return ret;
+}
+
 /*
  * A read of the whole range failed: read it in small pieces, and let those
  * that fail be zeroes.
@@ -164,8 +218,8 @@ static void coroutine_fn salvage(BlockCopyState *s, int64_t offset,
 
     for (pos = 0; pos < bytes && !copy_is_ending(s); pos += n) {
         n = MIN(s->opt.salvage_unit, bytes - pos);
-        ret = blk_co_pread(s->source, offset + pos, n, buf + pos, 0);
-        if (ret >= 0) {
+        ret = read_blk(s, s->source, offset + pos, n, buf + pos);
+        if (ret >= 0 || copy_is_ending(s)) {
             continue;
         }
         memset(buf + pos, 0, n);
@@ -185,7 +239,7 @@ static int coroutine_fn read_source(BlockCopyState *s, int64_t offset,
 
     memset(buf + real, 0, bytes - real);
     while (real) {
-        ret = blk_co_pread(s->source, offset, real, buf, 0);
+        ret = read_blk(s, s->source, offset, real, buf);
         if (ret >= 0) {
             break;
         }
@@ -210,7 +264,7 @@ static int coroutine_fn read_same(BlockCopyState *s, int64_t offset,
 
     memset(buf + real, 0, bytes - real);
     while (real) {
-        ret = blk_co_pread(s->opt.same_as, offset, real, buf, 0);
+        ret = read_blk(s, s->opt.same_as, offset, real, buf);
         if (ret >= 0) {
             break;
         }
@@ -248,11 +302,15 @@ static bool coroutine_fn offload(CopyWorker *w, const CopyExtent *e)
     if (!s->copy_range || e->end > s->source_length) {
         return false;
     }
+    if (!copy_begin(s)) {
+        return true;
+    }
     if (s->copy_range_proven) {
         copy_pass_turn(w);
     }
     ret = blk_co_copy_range(s->source, e->offset, s->target, e->offset, bytes,
                             0, 0);
+    copy_end(s);
     if (ret < 0) {
         /* Whatever it is, reading and writing will tell which side failed. */
         s->copy_range = false;
@@ -338,8 +396,9 @@ static void coroutine_fn copy_one(CopyWorker *w, const CopyExtent *e)
     if (copy_is_ending(s)) {
         return;
     }
-    if (s->opt.landed && !w->lost) {
+    if (s->opt.landed && !w->lost && copy_begin(s)) {
         ret = s->opt.landed(s->opt.opaque, e->offset, bytes);
+        copy_end(s);
         if (ret < 0) {
             copy_fail(s, BLOCK_COPY_LANDED, e->offset, bytes, ret);
             return;
@@ -423,8 +482,9 @@ int coroutine_fn block_copy_run(BlockCopyState *s, BlockCopyFailure *failure)
     if (prepare(s) == 0) {
         move_everything(s);
     }
-    if (s->opt.compressed && !copy_is_ending(s)) {
+    if (s->opt.compressed && copy_begin(s)) {
         ret = blk_co_pwrite_compressed(s->target, 0, 0, NULL);
+        copy_end(s);
         if (ret < 0) {
             copy_fail(s, BLOCK_COPY_FINISH, 0, 0, ret);
         }
@@ -525,6 +585,7 @@ BlockCopyState *block_copy_new(BlockBackend *source, BlockBackend *target,
     copy_extents_init(&s->extents, opt.align, EXTENTS_AHEAD);
     qemu_co_queue_init(&s->work_queue);
     qemu_co_queue_init(&s->room_queue);
+    qemu_co_queue_init(&s->pause_queue);
     qemu_co_wait_group_init(&s->group);
     ratelimit_init(&s->limit);
     ratelimit_set_speed(&s->limit, opt.rate_limit);

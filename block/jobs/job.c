@@ -249,9 +249,8 @@ static void go_on(Job *job)
     unpark(job);
     if (job->in_run && job->driver->resume) {
         job->driver->resume(job);
-    } else {
-        job_enter(job);
     }
+    job_enter(job);
 }
 
 void job_pause(Job *job)
@@ -261,9 +260,8 @@ void job_pause(Job *job)
     }
     if (job->in_run && job->driver->pause) {
         job->driver->pause(job);
-    } else {
-        job_enter(job);
     }
+    job_enter(job);
 }
 
 void job_resume(Job *job)

@@ -74,6 +74,24 @@ void block_job_free(Job *job);
 BlockErrorAction block_job_error_action(BlockJob *job, BlockdevOnError policy,
                                         bool is_read, int error);
 
+/* --- kinds of jobs --- */
+
+/*
+ * block-commit: starts a job that writes what is above @base, from @top down,
+ * into @base and drops those nodes. @top has a node above it that uses it as
+ * its backing file or filters it.
+ */
+typedef struct CommitOptions {
+    BlockJobOptions job;
+    BlockDriverState *top;
+    BlockDriverState *base;     /* below top */
+    const char *backing_file;   /* for headers; NULL: base's file name */
+    bool mask_protocol;         /* "raw" instead of the name of a protocol */
+    BlockdevOnError on_error;
+    const char *filter_node_name;   /* NULL: generated */
+} CommitOptions;
+bool commit_start(const CommitOptions *options, Error **errp);
+
 /* Whether the parent of @edge is a job; its id goes to *@id (borrowed). */
 bool block_job_is_parent(const BdrvChild *edge, const char **id);
 

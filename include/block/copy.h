@@ -96,6 +96,8 @@ typedef struct BlockCopyOptions {
      * Skipped ranges are not told. 0, or -errno, which ends the run.
      */
     int coroutine_fn (*landed)(void *opaque, int64_t offset, int64_t bytes);
+    /* After block_copy_pause(): nothing is in flight. Does not yield. */
+    void (*parked)(void *opaque);
     /* Progress moved. Does not yield. NULL: none. */
     void (*progress)(void *opaque, const BlockCopyProgress *progress);
     /*
@@ -131,6 +133,13 @@ BlockCopyState *block_copy_new(BlockBackend *source, BlockBackend *target,
 int coroutine_fn block_copy_run(BlockCopyState *s, BlockCopyFailure *failure);
 /* Lets a run end soon with -ECANCELED. Any thread, also before the run. */
 void block_copy_cancel(BlockCopyState *s);
+/*
+ * Nothing new is begun until block_copy_resume(), and opt.parked is called as
+ * soon as nothing is in flight, perhaps at once. Hooks that are being called
+ * are not stopped, nor is a cancel. Neither nests. In the thread of the run.
+ */
+void block_copy_pause(BlockCopyState *s);
+void block_copy_resume(BlockCopyState *s);
 /* Changes the rate limit, also while running. Any thread. */
 void block_copy_set_speed(BlockCopyState *s, int64_t bytes_per_second);
 /* Not while it runs. NULL is fine. */

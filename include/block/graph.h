@@ -147,6 +147,10 @@ bool bdrv_drop_filter(BlockDriverState *filter, BdrvClaimOwner *owner,
 bool bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base,
                             const char *backing_file_str,
                             BdrvClaimOwner *owner, Error **errp);
+/* The same with a format of the caller's choice for the headers. */
+bool bdrv_drop_intermediate_as(BlockDriverState *top, BlockDriverState *base,
+                               const char *file, const char *format,
+                               BdrvClaimOwner *owner, Error **errp);
 
 /* --- permissions --- */
 
@@ -186,6 +190,12 @@ bool bdrv_chain_contains(BlockDriverState *top, BlockDriverState *base);
 BlockDriverState *bdrv_find_overlay(BlockDriverState *active,
                                     BlockDriverState *base);
 BlockDriverState *bdrv_find_base(BlockDriverState *bs);
+/*
+ * The image below @bs that @name means: as the header of the image above it has
+ * it, or as a path from here or from there. NULL if there is none. Main thread.
+ */
+BlockDriverState *bdrv_find_backing_image(BlockDriverState *bs,
+                                          const char *name);
 /* Any path from @from to @to. */
 bool bdrv_reaches(BlockDriverState *from, BlockDriverState *to);
 

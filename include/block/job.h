@@ -38,7 +38,8 @@ typedef struct JobDriver {
     /*
      * For work that is not done in the job's own coroutine: stop, and call
      * job_parked() when nothing is in flight any more; go on (also when nothing
-     * was stopped). Between the start and the end of run only. Without them run calls job_pause_point().
+     * was stopped). Between the start and the end of run only, which has
+     * job_pause_point() for the rest.
      */
     void (*pause)(Job *job);
     void (*resume)(Job *job);

@@ -35,6 +35,9 @@ typedef struct Run {
     int landed_calls;
     int cancel_at_progress; /* n-th call of progress */
     int progress_calls;
+    int pause_at_progress;  /* n-th call of progress */
+    int parked;             /* calls of parked */
+    bool cancel_paused;     /* cancel then instead of going on */
 } Run;
 
 /* --- running --- */
@@ -52,6 +55,31 @@ static void on_progress(void *opaque, const BlockCopyProgress *p)
     if (++r->progress_calls == r->cancel_at_progress) {
         block_copy_cancel(r->state);
     }
+    if (r->progress_calls == r->pause_at_progress) {
+        block_copy_pause(r->state);
+    }
+}
+
+static void end_pause(void *opaque)
+{
+    Run *r = opaque;
+
+    /* Nothing was begun since it was told to have stopped. */
+    g_assert_cmpint(r->src->in_flight + r->dst->in_flight, ==, 0);
+    if (r->cancel_paused) {
+        block_copy_cancel(r->state);
+    }
+    block_copy_resume(r->state);
+}
+
+static void on_parked(void *opaque)
+{
+    Run *r = opaque;
+
+    r->parked++;
+    g_assert_cmpint(r->src->in_flight + r->dst->in_flight, ==, 0);
+    /* What could still go wrong gets its turn before. */
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), end_pause, r);
 }
 
 static int coroutine_fn on_landed(void *opaque, int64_t offset, int64_t bytes)
@@ -761,6 +789,33 @@ static void test_bad_options(void)
     run_free(r);
 }
 
+/* A pause at any moment: what is in flight ends, then nothing moves. */
+static void test_pause(void)
+{
+    for (int cancel = 0; cancel < 2; cancel++) {
+        for (int n = 1; n < 2 * LEN / CHUNK; n++) {
+            Run *r = run_new(LEN, LEN);
+
+            ram_fill(r->src, 0, LEN);
+            r->src->delays = g_rand_new_with_seed(n);
+            r->dst->delays = g_rand_new_with_seed(n);
+            r->opt.parked = on_parked;
+            r->opt.landed = NULL;
+            r->pause_at_progress = n;
+            r->cancel_paused = cancel;
+            run(r);
+            g_assert_cmpint(r->parked, ==, r->progress_calls >= n);
+            if (cancel && r->ret) {
+                g_assert_cmpint(r->ret, ==, -ECANCELED);
+            } else {
+                g_assert_cmpint(r->ret, ==, 0);
+                assert_copied(r);
+            }
+            run_free(r);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -788,6 +843,7 @@ int main(int argc, char **argv)
     g_test_add_func("/copy/salvage", test_salvage);
     g_test_add_func("/copy/cancel", test_cancel);
     g_test_add_func("/copy/cancel-thread", test_cancel_thread);
+    g_test_add_func("/copy/pause", test_pause);
     g_test_add_func("/copy/rate-limit", test_rate_limit);
     g_test_add_func("/copy/set-speed", test_set_speed);
     g_test_add_func("/copy/bad-options", test_bad_options);
