@@ -55,6 +55,9 @@ static bool prepare_action(TransactionAction *action,
     case TRANSACTION_ACTION_KIND_BLOCKDEV_SNAPSHOT:
         return blockdev_snapshot_prepare(action->u.blockdev_snapshot.data,
                                          tran, errp);
+    case TRANSACTION_ACTION_KIND_BLOCKDEV_SNAPSHOT_INTERNAL_SYNC:
+        return blockdev_snapshot_internal_prepare(
+            action->u.blockdev_snapshot_internal_sync.data, tran, errp);
     case TRANSACTION_ACTION_KIND_BLOCKDEV_SNAPSHOT_SYNC:
         return blockdev_snapshot_sync_prepare(
             action->u.blockdev_snapshot_sync.data, tran, errp);

@@ -42,6 +42,9 @@ Transaction *blockdev_transaction_tran(BlockdevTransaction *tran);
 /* Prepare functions; false with @errp. Arguments are borrowed. */
 bool blockdev_snapshot_prepare(const BlockdevSnapshot *args,
                                BlockdevTransaction *tran, Error **errp);
+bool blockdev_snapshot_internal_prepare(const BlockdevSnapshotInternal *args,
+                                        BlockdevTransaction *tran,
+                                        Error **errp);
 bool blockdev_snapshot_sync_prepare(const BlockdevSnapshotSync *args,
                                     BlockdevTransaction *tran, Error **errp);
 
