@@ -8,6 +8,7 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/damage.h"
 #include "block/dirty-bitmap.h"
 #include "block/graph-internal.h"
 #include "util/cutils.h"
@@ -134,6 +135,7 @@ static void node_close(BlockDriverState *bs)
     qobject_unref(bs->explicit_options);
     g_free(bs->relax_error);
     g_free(bs->header_backing_file);
+    bdrv_damage_log_free(bs->damage);
     g_free(bs->opaque);
     g_free(bs);
 }

@@ -11,6 +11,7 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/damage.h"
 #include "block/graph-internal.h"
 #include "qobject/qnull.h"
 #include "qobject/qstring.h"
@@ -289,6 +290,16 @@ static bool wants_backing(BlockDriverState *bs, QObject *option)
     return !qobject_to(QNull, option) && !(name && !qstring_get_str(name)[0]);
 }
 
+/* Salvaging: what the backing file holds is lost, the rest is not. */
+static bool go_without(BlockDriverState *bs, Error **errp)
+{
+    bdrv_damage_note(bs, "%s", error_get_pretty(*errp));
+    error_free(*errp);
+    *errp = NULL;
+    bs->backing_lost = true;
+    return true;
+}
+
 /*
  * Opens the backing node of @bs. *@next gets the node if it was opened just
  * now; NULL if the chain ends here or goes on in nodes that are open already.
@@ -314,7 +325,7 @@ static bool open_backing_one(BlockDriverState *bs, QObject *option,
     backing = find_backing_node(bs, option, seen, &opened, next_option, errp);
     if (!backing) {
         error_prepend(errp, "Could not open backing file: ");
-        return false;
+        return (bs->open_flags & BDRV_O_SALVAGE) && go_without(bs, errp);
     }
     if (!bdrv_attach_child(bs, backing, "backing", BDRV_CHILD_COW, errp)) {
         return false;

@@ -81,6 +81,8 @@ typedef enum {
 #define BDRV_O_AUTO_RDONLY 0x20000 /* auto-read-only=on */
 #define BDRV_O_COPY_ON_READ 0x40000
 #define BDRV_O_FORCE_SHARE 0x80000 /* force-share=on */
+#define BDRV_O_SALVAGE     0x800000 /* read what can be read, see damage.h;
+                                     * never with RDWR */
 
 #define BDRV_O_NATIVE_AIO  0x100000 /* aio=native unless the node says else */
 #define BDRV_O_IO_URING    0x200000 /* aio=io_uring unless the node says else */
@@ -99,6 +101,7 @@ typedef enum {
  *   EOF           the range reaches the end of the node
  *   RECURSE       the protocol below may know better (zeroes inside DATA)
  *   COMPRESSED    stored compressed
+ *   LOST          the data is known to be lost, reads fail (damage.h)
  */
 #define BDRV_BLOCK_DATA         0x01
 #define BDRV_BLOCK_ZERO         0x02
@@ -108,6 +111,7 @@ typedef enum {
 #define BDRV_BLOCK_EOF          0x20
 #define BDRV_BLOCK_RECURSE      0x40
 #define BDRV_BLOCK_COMPRESSED   0x80
+#define BDRV_BLOCK_LOST         0x100
 
 /*
  * Permissions: what the user of an edge does with the node below (perm) and

@@ -226,6 +226,11 @@ struct BlockDriver {
     int coroutine_fn (*bdrv_co_check)(BlockDriverState *bs,
                                       BdrvCheckResult *result,
                                       BdrvCheckMode fix);
+    /*
+     * Looks through the metadata of a node that was opened with BDRV_O_SALVAGE
+     * and notes the damage (block/damage.h). -errno if that cannot be done.
+     */
+    int coroutine_fn (*bdrv_co_survey)(BlockDriverState *bs);
 
     /*
      * Persistent bitmaps; see block/persistent-bitmap.h. Main thread, save
@@ -397,6 +402,10 @@ struct BlockDriverState {
     char backing_format[16];
     /* What the image itself says, whatever the backing file is by now. */
     char *header_backing_file;      /* NULL if it names none */
+    /* With BDRV_O_SALVAGE; its own lock. */
+    struct BdrvDamageLog *damage;
+    bool backing_lost;              /* there is one, but not to be had: what
+                                     * it holds is lost; fixed at open */
     char header_backing_format[16];
 
     /* Edges. Graph write lock to change. */
