@@ -18,7 +18,7 @@
 #include "util/osdep.h"
 #include <sys/mman.h>
 #include "util/memalign.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 #define MIN_CACHE_TABLES 2
 #define NONE UINT32_MAX
@@ -42,6 +42,7 @@ struct Qcow2Cache {
     uint32_t hash_mask;
     int overlap_ign;
     bool orders_refcounts;  /* holds L2 slices: rule 4 */
+    bool salvage;           /* what cannot be read is poison, no error */
     uint8_t *tables;
 
     Qcow2CacheEntry *entries;
@@ -165,6 +166,7 @@ Qcow2Cache *qcow2_cache_create(BlockDriverState *bs, int num_tables,
     c->table_size = table_size;
     c->overlap_ign = overlap_ign;
     c->orders_refcounts = overlap_ign == QCOW2_OL_ACTIVE_L2;
+    c->salvage = ((BDRVQcow2State *)bs->opaque)->salvage;
     while (buckets < c->num) {
         buckets *= 2;
     }
@@ -345,6 +347,16 @@ static int coroutine_fn evict(BlockDriverState *bs, Qcow2Cache *c,
     return 0;
 }
 
+static int coroutine_fn read_table(BlockDriverState *bs, Qcow2Cache *c,
+                                   uint64_t offset, void *table)
+{
+    if (c->salvage) {
+        qcow2_salvage_read(bs, offset, c->table_size, table);
+        return 0;
+    }
+    return bdrv_co_pread(bs->file, offset, c->table_size, table, 0);
+}
+
 static int coroutine_fn cache_do_get(BlockDriverState *bs, Qcow2Cache *c,
                                      uint64_t offset, void **table, bool read)
 {
@@ -362,7 +374,8 @@ static int coroutine_fn cache_do_get(BlockDriverState *bs, Qcow2Cache *c,
         if (ret < 0) {
             return ret;
         }
-        if (read && !qcow2_table_is_in_file(bs, offset, c->table_size)) {
+        if (read && !c->salvage &&
+            !qcow2_table_is_in_file(bs, offset, c->table_size)) {
             qcow2_signal_corruption(bs, false, offset, c->table_size,
                                     "%s at %#" PRIx64 " is beyond the end of "
                                     "the file",
@@ -377,8 +390,7 @@ static int coroutine_fn cache_do_get(BlockDriverState *bs, Qcow2Cache *c,
             } else {
                 BLKDBG_EVENT(bs->file, BLKDBG_REFBLOCK_LOAD);
             }
-            ret = bdrv_co_pread(bs->file, offset, c->table_size,
-                                entry_table(c, i), 0);
+            ret = read_table(bs, c, offset, entry_table(c, i));
             if (ret < 0) {
                 return ret;
             }

@@ -14,7 +14,8 @@ void coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, bool fatal,
     va_list ap;
 
     fatal = fatal && s->writable;
-    if (qatomic_read(&s->unusable) ||
+    /* Salvaging, damage is expected, and noted elsewhere. */
+    if (s->salvage || qatomic_read(&s->unusable) ||
         (qatomic_read(&s->signaled_corruption) && !fatal)) {
         return;
     }

@@ -4,7 +4,7 @@
 #include "util/bswap.h"
 #include "util/lockable.h"
 #include "block/qcow2/bitmap.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 static int qcow2_probe(const uint8_t *buf, int buf_size, const char *filename)
 {
@@ -132,6 +132,7 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_snapshot_delete = qcow2_snapshot_delete,
     .bdrv_snapshot_load_tmp = qcow2_snapshot_load_tmp,
     .bdrv_co_check = qcow2_co_check,
+    .bdrv_co_survey = qcow2_co_survey,
     .bdrv_can_store_bitmap = qcow2_can_store_bitmap,
     .bdrv_save_bitmaps = qcow2_save_bitmaps,
     .bdrv_change_backing_file = qcow2_change_backing_file,

@@ -12,7 +12,7 @@
 #include "util/error.h"
 #include "util/lockable.h"
 #include "util/memalign.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 /* --- reading --- */
 
@@ -250,6 +250,9 @@ static int coroutine_fn read_backing_name(BlockDriverState *bs,
         error_setg_errno(errp, -ret, "Could not read backing file name");
         return ret;
     }
+    if (s->salvage) {
+        len = strlen(name);
+    }
     while (len && !name[len - 1]) {
         len--;      /* some writers count the final zero byte */
     }
@@ -274,6 +277,7 @@ static int coroutine_fn read_rest(BlockDriverState *bs, const QCowHeader *h,
                                           : (uint64_t)s->cluster_size;
     g_autofree uint8_t *buf = NULL;
     int64_t length = bdrv_co_getlength(bs->file->bs);
+    Error *err = NULL;
     int ret;
 
     if (length < 0) {
@@ -295,7 +299,15 @@ static int coroutine_fn read_rest(BlockDriverState *bs, const QCowHeader *h,
             g_memdup2(buf + QCOW2_V3_HEADER_LENGTH,
                       s->unknown_header_fields_size);
     }
-    return qcow2_extensions_parse(bs, buf, h->header_length, end, errp);
+    ret = qcow2_extensions_parse(bs, buf, h->header_length, end, &err);
+    if (ret < 0 && s->salvage) {
+        bdrv_damage_note(bs, "%s: the rest of the header extensions is left "
+                         "out", error_get_pretty(err));
+        error_free(err);
+        return 0;
+    }
+    error_propagate(errp, err);
+    return ret;
 }
 
 int coroutine_fn qcow2_header_read(BlockDriverState *bs, int flags,
@@ -317,11 +329,18 @@ int coroutine_fn qcow2_header_read(BlockDriverState *bs, int flags,
         return ret;
     }
     header_to_cpu(header);
+    if (s->salvage) {
+        qcow2_salvage_header(bs, header);
+        flags |= BDRV_O_CHECK;      /* no refcounts will do */
+    }
     ret = check_basics(header, errp);
     if (ret < 0) {
         return ret;
     }
     set_geometry(s, header);
+    if (s->salvage) {
+        qcow2_salvage_l1_place(bs, header);
+    }
     ret = read_rest(bs, header, errp);
     if (ret < 0 || (ret = check_supported(s, header, flags, errp)) < 0 ||
         (ret = check_compression(s, header, errp)) < 0 ||

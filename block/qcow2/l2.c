@@ -8,7 +8,7 @@
  * is corruption.
  */
 #include "util/osdep.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 int coroutine_fn qcow2_l2_load_slice(BlockDriverState *bs, uint64_t offset,
                                      uint64_t l2_offset, uint64_t **l2_slice)
@@ -62,6 +62,11 @@ static int coroutine_fn find_table(BlockDriverState *bs, uint64_t offset,
         return 0;
     }
     *l2_offset = s->l1.entries[i] & L1E_OFFSET_MASK;
+    if (s->salvage) {
+        return qcow2_salvage_judge_l1(s, s->l1.entries[i],
+                                      qatomic_read(&bs->file->bs->total_bytes))
+                   .lost ? -EIO : 0;
+    }
     if (offset_into_cluster(s, *l2_offset)) {
         qcow2_signal_corruption(bs, true, -1, -1,
                                 "L2 table offset %#" PRIx64
@@ -79,6 +84,11 @@ static int coroutine_fn check_entry(BlockDriverState *bs, uint64_t entry,
     BDRVQcow2State *s = bs->opaque;
     uint64_t host = entry & L2E_OFFSET_MASK;
 
+    if (s->salvage) {
+        return qcow2_salvage_judge_l2(s, entry,
+                                      qatomic_read(&bs->file->bs->total_bytes))
+                   .lost ? -EIO : 0;
+    }
     if (entry & QCOW_OFLAG_COMPRESSED) {
         return 0;
     }

@@ -10,7 +10,7 @@
 #include "util/error.h"
 #include "util/lockable.h"
 #include "block/qcow2/bitmap.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 /* --- cleaning the caches now and then --- */
 
@@ -127,7 +127,7 @@ static int coroutine_fn check_file_end(BlockDriverState *bs,
 {
     BDRVQcow2State *s = bs->opaque;
 
-    if (flags & BDRV_O_CHECK) {
+    if ((flags & BDRV_O_CHECK) || s->salvage) {
         return 0;
     }
     if (!qcow2_table_is_in_file(bs, h->l1_table_offset,
@@ -143,6 +143,24 @@ static int coroutine_fn check_file_end(BlockDriverState *bs,
         return -EINVAL;
     }
     return 0;
+}
+
+static int coroutine_fn read_snapshots(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Error *err = NULL;
+    int ret = qcow2_read_snapshots(bs, &err);
+
+    if (ret < 0 && s->salvage) {
+        bdrv_damage_note(bs, "%s: snapshots are left out",
+                         error_get_pretty(err));
+        error_free(err);
+        s->nb_snapshots = 0;
+        s->snapshots_offset = 0;
+        return 0;
+    }
+    error_propagate(errp, err);
+    return ret;
 }
 
 static int coroutine_fn open_entry(void *opaque)
@@ -176,7 +194,7 @@ static int coroutine_fn open_entry(void *opaque)
                                   h.refcount_table_clusters, a->errp);
     }
     if (ret == 0) {
-        ret = qcow2_read_snapshots(bs, a->errp);
+        ret = read_snapshots(bs, a->errp);
     }
     if (ret == 0) {
         ret = qcow2_bitmaps_read_directory(bs);
@@ -204,6 +222,21 @@ static void free_state(BlockDriverState *bs)
     qcow2_inflight_destroy(&s->inflight);
 }
 
+static int load_bitmaps(BlockDriverState *bs, int flags, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Error *err = NULL;
+    int ret = qcow2_bitmaps_load(bs, flags, &err);
+
+    if (ret < 0 && s->salvage) {
+        bdrv_damage_note(bs, "%s", error_get_pretty(err));
+        error_free(err);
+        return 0;
+    }
+    error_propagate(errp, err);
+    return ret;
+}
+
 int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
                Error **errp)
 {
@@ -220,6 +253,7 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
                    "external data file");
         return -EINVAL;
     }
+    s->salvage = flags & BDRV_O_SALVAGE;
     qemu_co_mutex_init(&s->lock);
     qcow2_inflight_init(&s->inflight, 0);
     QTAILQ_INIT(&s->unknown_header_ext);
@@ -227,7 +261,7 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
 
     ret = bdrv_run_co(open_entry, &a);
     if (ret == 0) {
-        ret = qcow2_bitmaps_load(bs, flags, errp);
+        ret = load_bitmaps(bs, flags, errp);
     }
     if (ret < 0) {
         free_state(bs);

@@ -160,6 +160,8 @@ typedef struct BDRVQcow2State {
 
     /* --- Set at open and reopen, while nothing is in flight. --- */
     bool writable;              /* metadata may be written */
+    bool salvage;               /* opened with BDRV_O_SALVAGE: see salvage.h */
+    bool refcounts_void;        /* salvaging: there are none to look at */
     bool shows_snapshot;        /* the active L1 table is not the image's: must
                                  * never become writable */
     bool discard_passthrough[QCOW2_DISCARD_MAX];

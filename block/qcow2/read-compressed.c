@@ -6,7 +6,7 @@
  */
 #include "util/osdep.h"
 #include "util/memalign.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 /* Of one run: enough that waking a thread costs next to nothing, and few enough
  * that a large request keeps several of them busy. */
@@ -126,6 +126,18 @@ static void copy_out(const BDRVQcow2State *s, const Qcow2CompressedRun *run,
     }
 }
 
+/* Salvaging: cluster @i of the run is lost as a whole. */
+static void note_lost(BlockDriverState *bs, const Qcow2CompressedRun *run,
+                      unsigned i, const char *cause)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    bdrv_damage_add(bs, BDRV_DAMAGE_LOST,
+                    start_of_cluster(s, run->offset) +
+                    i * (uint64_t)s->cluster_size, s->cluster_size,
+                    run->host + run->clusters[i].start, cause);
+}
+
 int coroutine_fn qcow2_co_read_compressed(BlockDriverState *bs,
                                           const Qcow2CompressedRun *run,
                                           QEMUIOVector *qiov,
@@ -151,6 +163,9 @@ int coroutine_fn qcow2_co_read_compressed(BlockDriverState *bs,
     BLKDBG_EVENT(bs->file, BLKDBG_READ_COMPRESSED);
     ret = bdrv_co_pread(bs->file, run->host, host_bytes, data, 0);
     if (ret < 0) {
+        if (s->salvage && run->nr == 1) {
+            note_lost(bs, run, 0, "compressed cluster cannot be read");
+        }
         return ret;
     }
     ret = qcow2_co_decompress(bs, parts, run->nr);
@@ -158,6 +173,9 @@ int coroutine_fn qcow2_co_read_compressed(BlockDriverState *bs,
         return ret;
     }
     if (ret < (int)run->nr) {
+        if (s->salvage) {
+            note_lost(bs, run, ret, "compressed cluster cannot be unpacked");
+        }
         qcow2_signal_corruption(
             bs, false, -1, -1, "Compressed cluster at %#" PRIx64
             " cannot be decompressed (guest offset: %#" PRIx64 ")",

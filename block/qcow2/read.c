@@ -10,7 +10,7 @@
  */
 #include "util/osdep.h"
 #include "util/lockable.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 /* Pieces of one request that are read at the same time. */
 #define MAX_PARALLEL_RUNS 8
@@ -20,6 +20,9 @@ static int coroutine_fn read_backing(BlockDriverState *bs, uint64_t offset,
                                      uint64_t bytes, QEMUIOVector *qiov,
                                      size_t qiov_offset)
 {
+    if (bs->backing_lost) {
+        return -EIO;
+    }
     if (!bs->backing) {
         qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
         return 0;
@@ -207,6 +210,14 @@ int coroutine_fn qcow2_read_guest(BlockDriverState *bs, uint64_t offset,
     return read_in_runs(bs, &run, bytes, qiov, qiov_offset);
 }
 
+/* Salvaging: what is known to be lost is not read, even if it could be. */
+static bool any_lost(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    int64_t n = bytes;
+
+    return bytes && (bdrv_damage_find_lost(bs, offset, &n) || n < bytes);
+}
+
 int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset,
                                  int64_t bytes, QEMUIOVector *qiov,
                                  size_t qiov_offset, BdrvRequestFlags flags)
@@ -217,6 +228,9 @@ int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset,
 
     if (unlikely(qatomic_read(&s->unusable))) {
         return -ENOMEDIUM;
+    }
+    if (unlikely(s->salvage) && any_lost(bs, offset, bytes)) {
+        return -EIO;
     }
     qcow2_request_begin(&s->inflight, &req, offset, bytes, false);
     ret = qcow2_read_guest(bs, offset, bytes, qiov, qiov_offset);

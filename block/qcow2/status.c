@@ -2,7 +2,7 @@
 /* What a range of the disk is: block status. */
 #include "util/osdep.h"
 #include "util/lockable.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 /*
  * An image whose file is mostly holes where clusters are in use was
@@ -40,6 +40,17 @@ static bool coroutine_fn is_preallocated(BlockDriverState *bs)
     return false;
 }
 
+/* A range that is known to be lost; *@n ends where the answer does. */
+static bool is_lost(BlockDriverState *bs, int64_t offset, uint64_t *n)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t bytes = *n;
+    bool lost = s->salvage && bdrv_damage_find_lost(bs, offset, &bytes);
+
+    *n = bytes;
+    return lost;
+}
+
 /* Asked once for each open image; it only decides how much is asked below. */
 static bool coroutine_fn ask_file(BlockDriverState *bs)
 {
@@ -68,6 +79,10 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
     if (qatomic_read(&s->unusable)) {
         return -ENOMEDIUM;
     }
+    if (is_lost(bs, offset, &n)) {
+        *pnum = n;
+        return BDRV_BLOCK_LOST | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+    }
     qemu_co_mutex_lock(&s->lock);
     ret = qcow2_get_host_offset(bs, offset, &n, &host, &type, &entry);
     qemu_co_mutex_unlock(&s->lock);
@@ -75,6 +90,11 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
         return ret;
     }
     *pnum = n;
+    if (type == QCOW2_CLUSTER_UNALLOCATED && bs->backing_lost) {
+        bdrv_damage_add(bs, BDRV_DAMAGE_LOST, offset, n, -1,
+                        "backing file cannot be opened");
+        return BDRV_BLOCK_LOST | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+    }
     ret = 0;
     if (type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_ZERO_ALLOC) {
         *map = host;
@@ -93,7 +113,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
     case QCOW2_CLUSTER_NORMAL:
         break;
     }
-    if (want_zero && ask_file(bs)) {
+    if (want_zero && !s->refcounts_void && ask_file(bs)) {
         ret |= BDRV_BLOCK_RECURSE;
     }
     return ret | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;

@@ -10,7 +10,7 @@
 #include "util/osdep.h"
 #include "util/bswap.h"
 #include "util/memalign.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/salvage.h"
 
 #define ENTRIES_PER_SECTOR ((uint32_t)(BDRV_SECTOR_SIZE / sizeof(uint64_t)))
 #define BITS_PER_WORD (8 * (uint32_t)sizeof(unsigned long))
@@ -56,13 +56,18 @@ int qcow2_table_init(Qcow2Table *t, uint32_t size, uint64_t offset)
 
 int coroutine_fn qcow2_table_read(BlockDriverState *bs, Qcow2Table *t)
 {
-    int ret;
+    BDRVQcow2State *s = bs->opaque;
+    size_t bytes = t->size * sizeof(uint64_t);
+    int ret = 0;
 
     if (!t->size) {
         return 0;
     }
-    ret = bdrv_co_pread(bs->file, t->offset, t->size * sizeof(uint64_t),
-                        t->entries, 0);
+    if (s->salvage) {
+        qcow2_salvage_read(bs, t->offset, bytes, t->entries);
+    } else {
+        ret = bdrv_co_pread(bs->file, t->offset, bytes, t->entries, 0);
+    }
     if (ret < 0) {
         return ret;
     }
