@@ -8,15 +8,14 @@
 #include "util/osdep.h"
 #include "block/block_int.h"
 #include "block/copy.h"
-#include "img/img.h"
+#include "block/damage.h"
+#include "img/convert-salvage.h"
 #include "util/cutils.h"
 
-typedef struct Source {
-    const char *filename;
-    BlockBackend *blk;
-    int64_t start;          /* in the copy */
-    int64_t length;
-} Source;
+/* The copy is complete but for what --salvage could not read. */
+#define EXIT_LOST 2
+
+typedef ImgSalvageSource Source;
 
 typedef struct Convert {
     const ConvertArgs *a;
@@ -25,6 +24,7 @@ typedef struct Convert {
     BlockBackend *in;       /* the one source, or concat */
     BlockBackend *out;
     int64_t length;         /* bytes to copy, whole sectors */
+    ImgSalvage *salvage;    /* NULL: an error is an error */
     ImgCreated created;
     bool zeroed;            /* the target reads as zeroes */
 } Convert;
@@ -45,10 +45,14 @@ static bool open_sources(Convert *c)
         if (a->nb_sources > 1) {
             how.node_name = name;
         }
+        if (a->salvage) {
+            how.flags |= BDRV_O_SALVAGE;
+        }
         s->filename = a->sources[i];
         s->blk = img_open(s->filename, &how);
         if (!s->blk ||
-            (a->snapshot && !img_load_snapshot(s->blk, a->snapshot))) {
+            (a->snapshot && !img_load_snapshot(s->blk, a->snapshot)) ||
+            (a->salvage && !img_salvage_survey(s->blk, s->filename))) {
             return false;
         }
         s->length = blk_getlength(s->blk);
@@ -230,20 +234,18 @@ static Source *source_at(Convert *c, int64_t offset)
     return &c->sources[i];
 }
 
-/* In salvaging mode: tells what is lost. */
+/* In salvaging mode: notes what is lost. */
 static int coroutine_fn on_unreadable(void *opaque, BlockCopyPhase phase,
                                       int64_t offset, int64_t bytes, int error)
 {
     Convert *c = opaque;
-    Source *s = source_at(c, offset);
 
-    if (phase == BLOCK_COPY_WRITE) {
+    if (phase == BLOCK_COPY_READ) {
+        img_salvage_lost(c->salvage, offset, bytes, error);
+    } else if (phase == BLOCK_COPY_STATUS) {
+        img_salvage_no_status(c->salvage);
+    } else {
         return error;
-    }
-    if (!c->a->quiet) {
-        warn_report("error while reading %soffset %" PRId64 " of '%s': %s",
-                    phase == BLOCK_COPY_STATUS ? "block status at " : "",
-                    offset - s->start, s->filename, g_strerror(-error));
     }
     return 0;
 }
@@ -301,6 +303,12 @@ static bool set_backing(Convert *c, BlockCopyOptions *opt)
     return true;
 }
 
+/* The least that can be read of the source, and so lost. */
+static int64_t salvage_unit(Convert *c)
+{
+    return MAX(blk_bs(c->in)->bl.request_alignment, (uint32_t)BDRV_SECTOR_SIZE);
+}
+
 static bool copy(Convert *c)
 {
     const ConvertArgs *a = c->a;
@@ -313,7 +321,8 @@ static bool copy(Convert *c)
         .compressed = a->compressed,
         .copy_range = a->copy_range,
         .rate_limit = a->rate_limit,
-        .salvage_unit = a->salvage ? BDRV_SECTOR_SIZE : 0,
+        .salvage_unit = c->salvage ? salvage_unit(c) : 0,
+        .salvage_retries = a->salvage_retries,
         .progress = img_copy_progress,
         .on_error = a->salvage ? on_unreadable : NULL,
         .opaque = c,
@@ -342,6 +351,13 @@ static bool finish(Convert *c)
     return true;
 }
 
+static bool report_salvage(Convert *c)
+{
+    return !c->salvage ||
+           img_salvage_finish(c->salvage, c->sources, c->a->nb_sources,
+                              c->a->salvage_report, c->a->quiet);
+}
+
 static bool convert(Convert *c)
 {
     if (!prepare_sources(c) || (!c->a->no_create && !create_target(c)) ||
@@ -356,19 +372,25 @@ static bool convert(Convert *c)
     return copy(c) &&
            (!c->a->bitmaps || img_convert_bitmaps(blk_bs(c->sources->blk),
                                                   blk_bs(c->out))) &&
-           finish(c);
+           finish(c) && report_salvage(c);
 }
 
 int img_convert(const ConvertArgs *a)
 {
     Convert c = { .a = a };
-    bool ok;
+    bool ok, whole;
     int i;
 
+    if (a->salvage) {
+        c.salvage = img_salvage_new();
+        bdrv_salvage_retries = a->salvage_retries;
+    }
     img_progress_init(a->quiet ? IMG_PROGRESS_OFF : a->progress, 1.0);
     img_progress_print(0);
     ok = convert(&c);
     img_progress_end();
+    whole = !c.salvage || img_salvage_is_whole(c.salvage);
+    img_salvage_free(c.salvage);
 
     blk_unref(c.out);
     blk_unref(c.concat);
@@ -379,5 +401,5 @@ int img_convert(const ConvertArgs *a)
     if (!ok) {
         img_created_discard(&c.created, a->target);
     }
-    return ok ? 0 : 1;
+    return !ok ? 1 : whole ? 0 : EXIT_LOST;
 }

@@ -9,11 +9,15 @@
 #define MAX_MIN_SPARSE (16 * 1024 * 1024)
 #define DEFAULT_WORKERS 8
 #define MAX_WORKERS 16
+#define DEFAULT_RETRIES 1
+#define MAX_RETRIES 1000
 
 enum {
     OPTION_TARGET_IMAGE_OPTS = OPTION_CMD,
     OPTION_TARGET_IS_ZERO,
     OPTION_SALVAGE,
+    OPTION_SALVAGE_REPORT,
+    OPTION_SALVAGE_RETRIES,
     OPTION_BITMAPS,
     OPTION_SKIP_BROKEN_BITMAPS,
 };
@@ -27,6 +31,7 @@ typedef struct Parse {
     const char *backing;
     const char *backing_fmt;
     bool min_sparse_given;
+    bool retries_given;
 } Parse;
 
 static const struct option longopts[] = {
@@ -40,6 +45,8 @@ static const struct option longopts[] = {
     { "bitmaps", no_argument, NULL, OPTION_BITMAPS },
     { "skip-broken-bitmaps", no_argument, NULL, OPTION_SKIP_BROKEN_BITMAPS },
     { "salvage", no_argument, NULL, OPTION_SALVAGE },
+    { "salvage-report", required_argument, NULL, OPTION_SALVAGE_REPORT },
+    { "salvage-retries", required_argument, NULL, OPTION_SALVAGE_RETRIES },
     { "target-format", required_argument, NULL, 'O' },
     { "target-image-opts", no_argument, NULL, OPTION_TARGET_IMAGE_OPTS },
     { "target-format-options", required_argument, NULL, 'o' },
@@ -123,6 +130,14 @@ static bool parse_value(Parse *p, int c, const char *text)
     case 'l':
         a->snapshot = text;
         break;
+    case OPTION_SALVAGE_REPORT:
+        a->salvage_report = text;
+        break;
+    case OPTION_SALVAGE_RETRIES:
+        a->salvage_retries = img_parse_number("number of retries", text, 0,
+                                              MAX_RETRIES);
+        p->retries_given = true;
+        return a->salvage_retries >= 0;
     default:
         g_assert_not_reached();
     }
@@ -208,6 +223,9 @@ static const char *conflict(const Parse *p)
     }
     if (a->copy_range && a->salvage) {
         return "Cannot use copy offloading in salvaging mode";
+    }
+    if ((a->salvage_report || p->retries_given) && !a->salvage) {
+        return "--salvage-report and --salvage-retries require --salvage";
     }
     if (a->dest.image_opts && !a->no_create) {
         return "--target-image-opts requires use of -n flag";
@@ -358,6 +376,7 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
         .source.no_share = true,
         .min_sparse = DEFAULT_MIN_SPARSE,
         .workers = DEFAULT_WORKERS,
+        .salvage_retries = DEFAULT_RETRIES,
     };
     Parse p = {
         .a = &a,
@@ -391,7 +410,8 @@ const ImgCmd img_cmd_convert = {
     .description = "Copy one or more images to another, with another format",
     .usage =
         "[-f SRC_FMT | --image-opts] [-T SRC_CACHE] [-l SNAPSHOT]\n"
-        "        [--bitmaps [--skip-broken-bitmaps]] [--salvage]\n"
+        "        [--bitmaps [--skip-broken-bitmaps]]\n"
+        "        [--salvage [--salvage-report FILE] [--salvage-retries N]]\n"
         "        [-O TGT_FMT | --target-image-opts] [-o TGT_OPTIONS] "
         "[-t TGT_CACHE]\n"
         "        [-b BACKING [-F BACKING_FMT]] [-S SPARSE_SIZE]\n"
@@ -410,7 +430,12 @@ const ImgCmd img_cmd_convert = {
         "  --bitmaps, --skip-broken-bitmaps\n"
         "     copy persistent bitmaps, too, but no inconsistent ones\n"
         "  --salvage\n"
-        "     let sectors that cannot be read be zeroes, with a warning\n"
+        "     go on where data cannot be read or metadata is damaged: what is\n"
+        "     lost becomes zeroes, is listed, and makes the exit status 2\n"
+        "  --salvage-report FILE\n"
+        "     write what is lost, or may be wrong, and why, as JSON\n"
+        "  --salvage-retries N\n"
+        "     how often to read again what cannot be read (default: 1)\n"
         "  -O, --target-format TGT_FMT\n"
         "     format of TGT_FILE (default: raw)\n"
         "  --target-image-opts\n"

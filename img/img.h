@@ -148,13 +148,15 @@ typedef struct ConvertArgs {
     bool no_create;
     bool target_is_zero;
     bool salvage;
+    const char *salvage_report;
+    int salvage_retries;    /* 1 */
     bool bitmaps;
     bool skip_broken_bitmaps;
     ImgProgress progress;
     bool quiet;
 } ConvertArgs;
 
-/* Does it (convert-run.c); the exit code. */
+/* Does it (convert-run.c); the exit code: 2 if something is lost. */
 int img_convert(const ConvertArgs *args);
 
 /*

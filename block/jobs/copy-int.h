@@ -117,6 +117,9 @@ void copy_report(BlockCopyState *s);
  */
 bool coroutine_fn copy_begin(BlockCopyState *s);
 void copy_end(BlockCopyState *s);
+/* Salvaging: the range becomes zeroes. */
+void coroutine_fn copy_tell_lost(BlockCopyState *s, int64_t offset,
+                                 int64_t bytes, int error);
 /* Waits for the worker's turn; false if the run ends first. */
 bool coroutine_fn copy_wait_turn(CopyWorker *w);
 /* Lets the next one write; at most once for each piece of work. */

@@ -60,13 +60,19 @@ static int coroutine_fn examine(BlockCopyState *s, int64_t *pnum)
         if (!opt->salvage_unit) {
             return ret;
         }
-        *pnum = MIN(opt->salvage_unit, limit - offset);
+        /* Reading may work all the same. */
+        *pnum = MIN(opt->chunk, limit - offset);
         if (opt->on_error) {
             opt->on_error(opt->opaque, BLOCK_COPY_STATUS, offset, *pnum, ret);
         }
         return COPY_DATA;
     }
     assert(*pnum > 0 && *pnum <= limit - offset);
+    if (ret & BDRV_BLOCK_LOST) {
+        copy_tell_lost(s, offset, *pnum, -EIO);
+        /* Never what the target's backing file holds there. */
+        return opt->target_is_zero && opt->min_sparse ? COPY_SKIP : COPY_ZERO;
+    }
     return classify(opt, ret, offset);
 }
 

@@ -206,27 +206,80 @@ static int coroutine_fn read_blk(BlockCopyState *s, BlockBackend *blk,
     return ret;
 }
 
+void coroutine_fn copy_tell_lost(BlockCopyState *s, int64_t offset,
+                                 int64_t bytes, int error)
+{
+    if (s->opt.on_error) {
+        s->opt.on_error(s->opt.opaque, BLOCK_COPY_READ, offset, bytes, error);
+    }
+}
+
+/* Whether the first *@n bytes at @offset are known to be lost. */
+static bool coroutine_fn is_lost(BlockCopyState *s, int64_t offset, int64_t *n)
+{
+    int64_t same;
+    int ret;
+
+    if (!copy_begin(s)) {
+        return false;
+    }
+    ret = blk_co_block_status_above(s->source, NULL, false, offset, *n, &same,
+                                    NULL, NULL, NULL);
+    copy_end(s);
+    if (ret < 0 || !same) {
+        return false;
+    }
+    *n = same;
+    return ret & BDRV_BLOCK_LOST;
+}
+
+static int coroutine_fn read_again(BlockCopyState *s, int64_t offset,
+                                   int64_t bytes, char *buf, unsigned retries)
+{
+    int ret;
+
+    do {
+        ret = read_blk(s, s->source, offset, bytes, buf);
+    } while (ret < 0 && retries-- && !copy_is_ending(s));
+    return ret;
+}
+
 /*
- * A read of the whole range failed: read it in small pieces, and let those
- * that fail be zeroes.
+ * A read of the whole range failed: read halves of it, halves of those, and so
+ * on; pieces of salvage_unit that fail are zeroes. A failing disk takes its
+ * time for each error, so pieces become larger again after a success. What a
+ * failed read taught the nodes below is asked for before each piece.
  */
 static void coroutine_fn salvage(BlockCopyState *s, int64_t offset,
                                  int64_t bytes, char *buf)
 {
-    int64_t pos, n;
-    int ret;
+    int64_t unit = s->opt.salvage_unit;
+    int64_t pos = 0, want = MAX(bytes / 2, unit);
 
-    for (pos = 0; pos < bytes && !copy_is_ending(s); pos += n) {
-        n = MIN(s->opt.salvage_unit, bytes - pos);
-        ret = read_blk(s, s->source, offset + pos, n, buf + pos);
-        if (ret >= 0 || copy_is_ending(s)) {
+    while (pos < bytes && !copy_is_ending(s)) {
+        int64_t at = offset + pos;
+        int64_t n = MIN(QEMU_ALIGN_UP(at + want, unit) - at, bytes - pos);
+        bool lost = is_lost(s, at, &n);
+        bool smallest = at / unit == (at + n - 1) / unit;
+        int ret = lost ? -EIO
+                       : read_again(s, at, n, buf + pos,
+                                    smallest ? s->opt.salvage_retries : 0);
+
+        if (ret < 0 && !lost && !smallest) {
+            want = MAX(MIN(want, n) / 2, 1);
             continue;
         }
-        memset(buf + pos, 0, n);
-        if (s->opt.on_error) {
-            s->opt.on_error(s->opt.opaque, BLOCK_COPY_READ, offset + pos, n,
-                            ret);
+        if (ret < 0 && copy_is_ending(s)) {
+            return;
         }
+        if (ret < 0) {
+            memset(buf + pos, 0, n);
+            copy_tell_lost(s, at, n, ret);
+        }
+        if (ret >= 0 || lost) {
+            want = MIN(want * 2, bytes);
+        }
+        pos += n;
     }
 }
 
@@ -531,7 +584,8 @@ static bool check_options(BlockCopyOptions *opt, Error **errp)
         return false;
     }
     if (opt->min_sparse < 0 || opt->rate_limit < 0 ||
-        (opt->salvage_unit && opt->salvage_unit < BDRV_SECTOR_SIZE)) {
+        (opt->salvage_unit && (opt->salvage_unit < BDRV_SECTOR_SIZE ||
+                               !is_pow2(opt->salvage_unit)))) {
         error_setg(errp, "Negative or too small size in the options of a copy");
         return false;
     }

@@ -86,11 +86,15 @@ typedef struct BlockCopyOptions {
                              * itself. Data is then not looked at for zeroes */
     int64_t rate_limit;     /* bytes of work a second, 0: none */
     /*
-     * Where a read fails, read again in pieces of this size (at least 512), and
-     * let pieces that still fail be zeroes; each is told to on_error, whose
-     * answer does not count. 0: a failed read is an error.
+     * Where a read fails, read again in smaller and smaller pieces down to this
+     * size (at least 512, a power of two). Pieces of it that still fail after
+     * salvage_retries more tries, and what block status says is lost, become
+     * zeroes; that is told to on_error as BLOCK_COPY_READ, perhaps more than
+     * once, and a range without block status as BLOCK_COPY_STATUS; the answer
+     * does not count. 0: a failed read is an error.
      */
     int64_t salvage_unit;
+    unsigned salvage_retries;
     /*
      * The range is in the target (for punching and discarding). NULL: none.
      * Skipped ranges are not told. 0, or -errno, which ends the run.
