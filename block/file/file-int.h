@@ -76,13 +76,22 @@ typedef struct FileExtents {
     FileExtent data[FILE_EXTENT_SLOTS];
     FileExtent hole[FILE_EXTENT_SLOTS];
     unsigned next_data, next_hole;          /* slots to reuse */
+    FileExtent *map;            /* data in [map_start, map_end), from FIEMAP:
+                                 * the rest is holes. Any write voids it */
+    unsigned map_n;
+    int64_t map_start, map_end;
+    int64_t next_offset;        /* where the last answer of a seek ended */
+    unsigned in_order;          /* seeks that went on from the one before */
+    /* Fixed by open. */
+    BlockdevFileExtents mode;
     /* Atomic. */
     unsigned gen;               /* counts changes of what is allocated */
-    bool have_holes;            /* some slot of @hole is used */
+    bool have_holes;            /* some slot of @hole is used, or the map */
     bool keep_holes;            /* other writers are locked out */
+    bool no_fiemap;             /* it has failed here */
 } FileExtents;
 
-void file_extents_init(FileExtents *x);
+void file_extents_init(FileExtents *x, BlockdevFileExtents mode);
 void file_extents_destroy(FileExtents *x);
 /* Whether holes may be remembered. Forgets them when not. */
 void file_extents_keep_holes(FileExtents *x, bool keep);
@@ -95,11 +104,19 @@ void file_extents_forget(FileExtents *x);
 
 /*
  * Whether the byte at @offset of @fd is in a hole (*@hole) and where that ends
- * (*@end > @offset; INT64_MAX: a hole without data after it). A file that
- * cannot tell is all data. Never fails; may read the file system's metadata.
+ * (*@end > @offset; INT64_MAX: a hole without data after it). Nobody wants to
+ * know about what lies from @limit on. A file that cannot tell is all data.
+ * Never fails; may read the file system's metadata.
  */
-void file_extents_find(FileExtents *x, int fd, int64_t offset, bool *hole,
-                       int64_t *end);
+void file_extents_find(FileExtents *x, int fd, int64_t offset, int64_t limit,
+                       bool *hole, int64_t *end);
+
+/*
+ * fiemap.c: the ranges of data in [@start, @end) of @fd, at most @max of them,
+ * as far as *@known_end; the rest up to there is holes. 0 or -errno.
+ */
+int file_map_extents(int fd, int64_t start, int64_t end, FileExtent *data,
+                     unsigned max, unsigned *n, int64_t *known_end);
 
 int coroutine_fn file_co_block_status(BlockDriverState *bs, bool want_zero,
                                       int64_t offset, int64_t bytes,

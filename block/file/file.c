@@ -15,7 +15,7 @@
 #include "util/filelock.h"
 
 const char *const file_weak_options[] = {
-    "aio", "aio-max-batch", "drop-cache", "locking", NULL
+    "aio", "aio-max-batch", "drop-cache", "extents", "locking", NULL
 };
 const char *const file_reopen_options[] = {
     "aio", "aio-max-batch", "drop-cache", NULL
@@ -236,7 +236,9 @@ int file_open_node(BlockDriverState *bs, const BlockdevOptionsFile *o,
         s->filename = NULL;
         return ret;
     }
-    file_extents_init(&s->extents);
+    file_extents_init(&s->extents, o->has_extents ? o->extents
+                                   : G_PASTE(BLOCKDEV_FILE_EXTENTS_,
+                                             CONFIG_FILE_EXTENTS));
     qemu_mutex_init(&s->memory_write);
     bs->supported_write_flags = BDRV_REQ_FUA;
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;

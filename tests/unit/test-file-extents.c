@@ -212,8 +212,8 @@ static void test_no_seek(void)
     int64_t end = 0;
 
     g_assert_cmpint(pipe(fds), ==, 0);
-    file_extents_init(&x);
-    file_extents_find(&x, fds[0], 12345, &hole, &end);
+    file_extents_init(&x, BLOCKDEV_FILE_EXTENTS_SEEK);
+    file_extents_find(&x, fds[0], 12345, INT64_MAX, &hole, &end);
     g_assert_false(hole);
     g_assert_cmpint(end, ==, INT64_MAX);
     file_extents_destroy(&x);
@@ -230,18 +230,18 @@ static void test_cut_ranges(void)
     int64_t end;
     int fd = open(path, O_RDWR | O_CLOEXEC);
 
-    file_extents_init(&x);
+    file_extents_init(&x, BLOCKDEV_FILE_EXTENTS_SEEK);
     file_extents_keep_holes(&x, true);
-    file_extents_find(&x, fd, 0, &hole, &end);
+    file_extents_find(&x, fd, 0, INT64_MAX, &hole, &end);
     g_assert_true(hole);
     g_assert_cmpint(end, ==, INT64_MAX);
     /* In front of the write the answer holds, behind it nothing is known. */
     write_outside(path, 10 * BLOCK, BLOCK, 1);
     file_extents_written(&x, 10 * BLOCK, BLOCK);
-    file_extents_find(&x, fd, 5 * BLOCK, &hole, &end);
+    file_extents_find(&x, fd, 5 * BLOCK, INT64_MAX, &hole, &end);
     g_assert_true(hole);
     g_assert_cmpint(end, ==, 10 * BLOCK);
-    file_extents_find(&x, fd, 10 * BLOCK, &hole, &end);
+    file_extents_find(&x, fd, 10 * BLOCK, INT64_MAX, &hole, &end);
     g_assert_false(hole);
     file_extents_destroy(&x);
     close(fd);
@@ -261,14 +261,173 @@ static void *race_finder(void *opaque)
 
     while (!qatomic_read(&r->stop)) {
         for (int64_t block = 0; block < 256; block++) {
-            file_extents_find(r->x, r->fd, block * BLOCK, &hole, &end);
+            file_extents_find(r->x, r->fd, block * BLOCK, INT64_MAX, &hole,
+                              &end);
         }
     }
     return NULL;
 }
 
+/* --- the ways of asking --- */
+
+#define SMALL 4096
+#define SMALL_BLOCKS 400
+
+/* A file whose blocks are data where @data says so, not yet on any disk. */
+static int make_pattern(const char *path, const bool *data)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    uint8_t buf[SMALL];
+
+    memset(buf, 1, sizeof(buf));
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, 0), ==, 0);
+    g_assert_cmpint(ftruncate(fd, SMALL_BLOCKS * SMALL), ==, 0);
+    for (int i = 0; i < SMALL_BLOCKS; i++) {
+        if (data[i]) {
+            g_assert_cmpint(pwrite(fd, buf, SMALL, i * SMALL), ==, SMALL);
+        }
+    }
+    return fd;
+}
+
+/* Data is never told to be a hole; the answers go from one end to the other. */
+static void assert_pattern(FileExtents *x, int fd, const bool *data,
+                           unsigned *holes)
+{
+    int64_t pos = 0, end, length = SMALL_BLOCKS * SMALL;
+    bool hole;
+
+    *holes = 0;
+    while (pos < length) {
+        file_extents_find(x, fd, pos, length, &hole, &end);
+        g_assert_cmpint(end, >, pos);
+        end = MIN(end, length);
+        for (int64_t i = pos / SMALL; hole && i * SMALL < end; i++) {
+            g_assert_false(data[i]);
+            (*holes)++;
+        }
+        pos = end;
+    }
+}
+
+static void check_modes(const char *path)
+{
+    unsigned holes[BLOCKDEV_FILE_EXTENTS__MAX];
+    bool data[SMALL_BLOCKS];
+
+    for (int mode = 0; mode < BLOCKDEV_FILE_EXTENTS__MAX; mode++) {
+        for (int keep = 0; keep < 2; keep++) {
+            FileExtents x;
+            int fd;
+
+            for (int i = 0; i < SMALL_BLOCKS; i++) {
+                data[i] = g_test_rand_bit();
+            }
+            fd = make_pattern(path, data);
+            file_extents_init(&x, mode);
+            file_extents_keep_holes(&x, keep);
+            assert_pattern(&x, fd, data, &holes[mode]);
+            /* Once more, out of the cache, after a change. */
+            data[7] = data[200] = true;
+            g_assert_cmpint(pwrite(fd, "x", 1, 7 * SMALL), ==, 1);
+            file_extents_written(&x, 7 * SMALL, 1);
+            g_assert_cmpint(pwrite(fd, "x", 1, 200 * SMALL), ==, 1);
+            file_extents_written(&x, 200 * SMALL, 1);
+            assert_pattern(&x, fd, data, &holes[mode]);
+            file_extents_destroy(&x);
+            close(fd);
+        }
+    }
+    g_assert_cmpuint(holes[BLOCKDEV_FILE_EXTENTS_OFF], ==, 0);
+    if (holes[BLOCKDEV_FILE_EXTENTS_SEEK]) {
+        g_assert_cmpuint(holes[BLOCKDEV_FILE_EXTENTS_FIEMAP], >, 0);
+    }
+}
+
+static void test_modes(void)
+{
+    g_autofree char *path = file_test_make("modes", 0);
+
+    check_modes(path);
+}
+
+/* tmpfs has no FIEMAP. */
+static void test_modes_tmpfs(void)
+{
+    g_autofree char *path = g_strdup_printf("/dev/shm/extents-%d", getpid());
+
+    check_modes(path);
+    unlink(path);
+}
+
+/* Many extents in a row, in a file that nobody writes. */
+static void test_auto(void)
+{
+    g_autofree char *path = file_test_make("auto", 0);
+    bool data[SMALL_BLOCKS];
+    FileExtents x;
+    unsigned holes;
+    int fd;
+
+    for (int i = 0; i < SMALL_BLOCKS; i++) {
+        data[i] = i % 2;
+    }
+    close(make_pattern(path, data));
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    file_extents_init(&x, BLOCKDEV_FILE_EXTENTS_AUTO);
+    file_extents_keep_holes(&x, true);
+    assert_pattern(&x, fd, data, &holes);
+    g_assert_true(holes == 0 || x.map || x.no_fiemap);
+    file_extents_destroy(&x);
+    /* Not if others may write, for nothing could be kept. */
+    file_extents_init(&x, BLOCKDEV_FILE_EXTENTS_AUTO);
+    assert_pattern(&x, fd, data, &holes);
+    g_assert_null(x.map);
+    file_extents_destroy(&x);
+    close(fd);
+}
+
+/* The map is what the kernel says of the range that was asked for. */
+static void test_map(void)
+{
+    g_autofree char *path = file_test_make("map", 0);
+    bool data[SMALL_BLOCKS] = { [1] = true, [2] = true, [5] = true };
+    int fd = make_pattern(path, data);
+    FileExtent map[8];
+    int64_t end;
+    unsigned n;
+
+    if (file_map_extents(fd, 0, SMALL, map, 8, &n, &end) < 0 ||
+        lseek(fd, 0, SEEK_DATA) != SMALL) {
+        g_test_skip("no FIEMAP here, or larger blocks");
+        close(fd);
+        return;
+    }
+    g_assert_cmpuint(n, ==, 0);
+    g_assert_cmpint(end, ==, SMALL);
+    g_assert_cmpint(file_map_extents(fd, 2 * SMALL, 5 * SMALL, map, 8, &n,
+                                     &end), ==, 0);
+    g_assert_cmpuint(n, ==, 1);
+    g_assert_cmpint(map[0].start, ==, 2 * SMALL);
+    g_assert_cmpint(map[0].end, ==, 3 * SMALL);
+    g_assert_cmpint(end, ==, 5 * SMALL);
+    /* No more room than for the first: it ends where that does. */
+    g_assert_cmpint(file_map_extents(fd, 0, SMALL_BLOCKS * SMALL, map, 1, &n,
+                                     &end), ==, 0);
+    g_assert_cmpuint(n, ==, 1);
+    g_assert_cmpint(end, ==, map[0].end);
+    /* Preallocated blocks read as zeroes. */
+    if (fallocate(fd, 0, 50 * SMALL, 4 * SMALL) == 0) {
+        g_assert_cmpint(file_map_extents(fd, 50 * SMALL, 54 * SMALL, map, 8, &n,
+                                         &end), ==, 0);
+        g_assert_cmpuint(n, ==, 0);
+    }
+    close(fd);
+}
+
 /* Somebody looks for holes all the time while they are filled. */
-static void test_race(void)
+static void check_race(BlockdevFileExtents mode)
 {
     g_autofree char *path = file_test_make("race", 256 * BLOCK);
     FileExtents x;
@@ -276,7 +435,7 @@ static void test_race(void)
     g_autofree uint8_t *buf = g_malloc0(4096);
     QemuThread thread;
 
-    file_extents_init(&x);
+    file_extents_init(&x, mode);
     file_extents_keep_holes(&x, true);
     qemu_thread_create(&thread, "finder", race_finder, &r,
                        QEMU_THREAD_JOINABLE);
@@ -291,7 +450,7 @@ static void test_race(void)
 
             g_assert_cmpint(pwrite(r.fd, buf, 4096, offset), ==, 4096);
             file_extents_written(&x, offset, 4096);
-            file_extents_find(&x, r.fd, offset, &hole, &end);
+            file_extents_find(&x, r.fd, offset, INT64_MAX, &hole, &end);
             g_assert_false(hole);
         }
     }
@@ -393,6 +552,16 @@ static void test_random(void)
     bdrv_unref(bs);
 }
 
+static void test_race(void)
+{
+    check_race(BLOCKDEV_FILE_EXTENTS_SEEK);
+}
+
+static void test_race_fiemap(void)
+{
+    check_race(BLOCKDEV_FILE_EXTENTS_FIEMAP);
+}
+
 int main(int argc, char **argv)
 {
     file_test_init(&argc, &argv);
@@ -405,6 +574,11 @@ int main(int argc, char **argv)
     g_test_add_func("/file-extents/no-seek", test_no_seek);
     g_test_add_func("/file-extents/cut-ranges", test_cut_ranges);
     g_test_add_func("/file-extents/race", test_race);
+    g_test_add_func("/file-extents/race-fiemap", test_race_fiemap);
+    g_test_add_func("/file-extents/modes", test_modes);
+    g_test_add_func("/file-extents/modes-tmpfs", test_modes_tmpfs);
+    g_test_add_func("/file-extents/auto", test_auto);
+    g_test_add_func("/file-extents/map", test_map);
     g_test_add_func("/file-extents/random", test_random);
     return file_test_run();
 }
