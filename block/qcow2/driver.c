@@ -118,6 +118,7 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .bdrv_co_pdiscard = qcow2_co_pdiscard,
     .bdrv_co_make_empty = qcow2_co_make_empty,
+    .bdrv_co_copy_range_from = qcow2_co_copy_range_from,
     .bdrv_co_block_status = qcow2_co_block_status,
     .bdrv_co_flush_to_os = qcow2_co_flush_to_os,
 

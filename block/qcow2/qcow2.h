@@ -724,6 +724,11 @@ void coroutine_fn qcow2_request_end(Qcow2Inflight *in, Qcow2Request *req);
 int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset,
                                  int64_t bytes, QEMUIOVector *qiov,
                                  size_t qiov_offset, BdrvRequestFlags flags);
+/* copy-range.c; -ENOTSUP also for compressed clusters. */
+int coroutine_fn qcow2_co_copy_range_from(
+    BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
+    int64_t dst_offset, int64_t bytes, BdrvRequestFlags read_flags,
+    BdrvRequestFlags write_flags);
 /* The same for a caller that holds a request over the range. */
 int coroutine_fn qcow2_read_guest(BlockDriverState *bs, uint64_t offset,
                                   uint64_t bytes, QEMUIOVector *qiov,
