@@ -9,6 +9,7 @@
 #include "block/block_int.h"
 #include "block/copy.h"
 #include "block/damage.h"
+#include "img/convert-digest.h"
 #include "img/convert-salvage.h"
 #include "util/cutils.h"
 
@@ -25,6 +26,7 @@ typedef struct Convert {
     BlockBackend *out;
     int64_t length;         /* bytes to copy, whole sectors */
     ImgSalvage *salvage;    /* NULL: an error is an error */
+    ImgDigest *digest;      /* NULL: none */
     ImgCreated created;
     bool zeroed;            /* the target reads as zeroes */
 } Convert;
@@ -250,6 +252,14 @@ static int coroutine_fn on_unreadable(void *opaque, BlockCopyPhase phase,
     return 0;
 }
 
+static void coroutine_fn on_seen(void *opaque, int64_t offset, int64_t bytes,
+                                 const void *buf)
+{
+    Convert *c = opaque;
+
+    img_digest_add(c->digest, offset, bytes, buf);
+}
+
 static void report_failure(Convert *c, BlockCopyFailure f)
 {
     const Source *s = source_at(c, f.offset);
@@ -323,6 +333,7 @@ static bool copy(Convert *c)
         .rate_limit = a->rate_limit,
         .salvage_unit = c->salvage ? salvage_unit(c) : 0,
         .salvage_retries = a->salvage_retries,
+        .seen = c->digest ? on_seen : NULL,
         .progress = img_copy_progress,
         .on_error = a->salvage ? on_unreadable : NULL,
         .opaque = c,
@@ -358,8 +369,21 @@ static bool report_salvage(Convert *c)
                               c->a->salvage_report, c->a->quiet);
 }
 
+static void print_digest(Convert *c)
+{
+    if (c->digest) {
+        img_digest_print(c->digest, c->length, c->a->target);
+    }
+}
+
 static bool convert(Convert *c)
 {
+    if (c->a->digest) {
+        c->digest = img_digest_new(c->a->digest_name);
+        if (!c->digest) {
+            return false;
+        }
+    }
     if (!prepare_sources(c) || (!c->a->no_create && !create_target(c)) ||
         !open_target(c)) {
         return false;
@@ -391,6 +415,10 @@ int img_convert(const ConvertArgs *a)
     img_progress_end();
     whole = !c.salvage || img_salvage_is_whole(c.salvage);
     img_salvage_free(c.salvage);
+    if (ok) {
+        print_digest(&c);
+    }
+    img_digest_free(c.digest);
 
     blk_unref(c.out);
     blk_unref(c.concat);

@@ -18,6 +18,7 @@ enum {
     OPTION_SALVAGE,
     OPTION_SALVAGE_REPORT,
     OPTION_SALVAGE_RETRIES,
+    OPTION_DIGEST,
     OPTION_BITMAPS,
     OPTION_SKIP_BROKEN_BITMAPS,
 };
@@ -44,6 +45,7 @@ static const struct option longopts[] = {
     { "snapshot", required_argument, NULL, 'l' },
     { "bitmaps", no_argument, NULL, OPTION_BITMAPS },
     { "skip-broken-bitmaps", no_argument, NULL, OPTION_SKIP_BROKEN_BITMAPS },
+    { "digest", optional_argument, NULL, OPTION_DIGEST },
     { "salvage", no_argument, NULL, OPTION_SALVAGE },
     { "salvage-report", required_argument, NULL, OPTION_SALVAGE_REPORT },
     { "salvage-retries", required_argument, NULL, OPTION_SALVAGE_RETRIES },
@@ -130,6 +132,10 @@ static bool parse_value(Parse *p, int c, const char *text)
     case 'l':
         a->snapshot = text;
         break;
+    case OPTION_DIGEST:
+        a->digest = true;
+        a->digest_name = text;
+        break;
     case OPTION_SALVAGE_REPORT:
         a->salvage_report = text;
         break;
@@ -179,6 +185,9 @@ static void parse_switch(Parse *p, int c)
     case OPTION_TARGET_IS_ZERO:
         a->target_is_zero = true;
         break;
+    case OPTION_DIGEST:
+        a->digest = true;
+        break;
     case OPTION_SALVAGE:
         a->salvage = true;
         break;
@@ -223,6 +232,9 @@ static const char *conflict(const Parse *p)
     }
     if (a->copy_range && a->salvage) {
         return "Cannot use copy offloading in salvaging mode";
+    }
+    if (a->digest && (a->copy_range || a->out_of_order)) {
+        return "--digest does not go with -C and -W";
     }
     if ((a->salvage_report || p->retries_given) && !a->salvage) {
         return "--salvage-report and --salvage-retries require --salvage";
@@ -284,6 +296,11 @@ static bool merge_options(Parse *p)
     if (a->backing && !a->no_create &&
         !qdict_haskey(a->options, "backing_fmt")) {
         error_report("Use of backing file requires explicit backing format");
+        return false;
+    }
+    if (a->backing && a->digest) {
+        error_report("--digest does not go with a backing file of the target: "
+                     "not everything is read");
         return false;
     }
     if (a->backing && a->target_is_zero) {
@@ -416,7 +433,8 @@ const ImgCmd img_cmd_convert = {
         "[-t TGT_CACHE]\n"
         "        [-b BACKING [-F BACKING_FMT]] [-S SPARSE_SIZE]\n"
         "        [-n] [--target-is-zero] [-c] [-U] [-r RATE] [-m N] [-W] [-C]\n"
-        "        [-p] [-q] [--object OBJDEF] SRC_FILE... TGT_FILE",
+        "        [--digest[=sha256]]"
+        " [-p] [-q] [--object OBJDEF] SRC_FILE... TGT_FILE",
     .help =
         "  -f, --source-format SRC_FMT\n"
         "     format of every SRC_FILE (default: guess)\n"
@@ -469,6 +487,9 @@ const ImgCmd img_cmd_convert = {
         "     allow writing to the target in any order\n"
         "  -C, --copy-range-offloading\n"
         "     let the kernel copy where it can\n"
+        "  --digest[=sha256]\n"
+        "     print a hash of the disk that was read: of TGT_FILE, if that is\n"
+        "     raw and as long\n"
         "  -p, --progress[=line|bar|json]\n"
         "     show progress: a bar on a terminal, lines elsewhere; json: one\n"
         "     object a line\n"

@@ -150,6 +150,8 @@ typedef struct ConvertArgs {
     bool salvage;
     const char *salvage_report;
     int salvage_retries;    /* 1 */
+    bool digest;
+    const char *digest_name;    /* NULL: the usual one */
     bool bitmaps;
     bool skip_broken_bitmaps;
     ImgProgress progress;

@@ -402,8 +402,20 @@ static void coroutine_fn copy_data(CopyWorker *w, const CopyExtent *e)
         copy_pass_turn(w);
         return;
     }
+    if (s->opt.seen) {
+        s->opt.seen(s->opt.opaque, e->offset, bytes, w->buf);
+    }
     copy_write_data(w, e->offset, bytes, w->buf,
                     s->opt.same_as ? w->same_buf : NULL, true);
+}
+
+static void coroutine_fn tell_zeroes(CopyWorker *w, const CopyExtent *e)
+{
+    BlockCopyState *s = w->s;
+
+    if (s->opt.seen) {
+        s->opt.seen(s->opt.opaque, e->offset, e->end - e->offset, NULL);
+    }
 }
 
 static void coroutine_fn copy_zeroes(CopyWorker *w, const CopyExtent *e)
@@ -414,6 +426,7 @@ static void coroutine_fn copy_zeroes(CopyWorker *w, const CopyExtent *e)
 
     if (s->opt.min_sparse) {
         if (copy_wait_turn(w)) {
+            tell_zeroes(w, e);
             copy_write_zeroes(w, e->offset, bytes);
         }
         return;
@@ -426,6 +439,7 @@ static void coroutine_fn copy_zeroes(CopyWorker *w, const CopyExtent *e)
         memset(s->zero_buf, 0, s->opt.chunk);
     }
     if (copy_wait_turn(w)) {
+        tell_zeroes(w, e);
         copy_write_data(w, e->offset, bytes, s->zero_buf, NULL, false);
     }
 }
@@ -587,6 +601,11 @@ static bool check_options(BlockCopyOptions *opt, Error **errp)
         (opt->salvage_unit && (opt->salvage_unit < BDRV_SECTOR_SIZE ||
                                !is_pow2(opt->salvage_unit)))) {
         error_setg(errp, "Negative or too small size in the options of a copy");
+        return false;
+    }
+    if (opt->seen && (!opt->in_order || opt->copy_range)) {
+        error_setg(errp, "Data can only be seen in order, and not by the "
+                   "kernel's copying");
         return false;
     }
     if (opt->compressed && opt->copy_range) {

@@ -96,6 +96,13 @@ typedef struct BlockCopyOptions {
     int64_t salvage_unit;
     unsigned salvage_retries;
     /*
+     * With in_order: is told the data of the source in ascending order, before
+     * it is written; @buf NULL: zeroes. Skipped ranges are not told, nor is
+     * what the kernel copies. May yield. NULL: none.
+     */
+    void coroutine_fn (*seen)(void *opaque, int64_t offset, int64_t bytes,
+                              const void *buf);
+    /*
      * The range is in the target (for punching and discarding). NULL: none.
      * Skipped ranges are not told. 0, or -errno, which ends the run.
      */
