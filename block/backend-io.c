@@ -308,6 +308,20 @@ int coroutine_fn blk_co_flush(BlockBackend *blk)
     return run(&kind_flush, &r);
 }
 
+int coroutine_fn blk_co_writeback(BlockBackend *blk)
+{
+    int ret;
+
+    blk_inc_in_flight(blk);
+    ret = enter(blk);
+    if (ret >= 0) {
+        ret = bdrv_co_writeback(blk_bs(blk));
+        leave(blk);
+    }
+    blk_dec_in_flight(blk);
+    return ret;
+}
+
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact,
                                  PreallocMode prealloc, BdrvRequestFlags flags,
                                  Error **errp)

@@ -10,6 +10,7 @@
 #include "block/copy.h"
 #include "block/damage.h"
 #include "img/convert-digest.h"
+#include "img/convert-memory.h"
 #include "img/convert-salvage.h"
 #include "util/cutils.h"
 
@@ -27,6 +28,7 @@ typedef struct Convert {
     int64_t length;         /* bytes to copy, whole sectors */
     ImgSalvage *salvage;    /* NULL: an error is an error */
     ImgDigest *digest;      /* NULL: none */
+    ImgMemory *memory;      /* NULL: no limit */
     ImgCreated created;
     bool zeroed;            /* the target reads as zeroes */
 } Convert;
@@ -260,6 +262,13 @@ static void coroutine_fn on_seen(void *opaque, int64_t offset, int64_t bytes,
     img_digest_add(c->digest, offset, bytes, buf);
 }
 
+static int coroutine_fn on_landed(void *opaque, int64_t offset, int64_t bytes)
+{
+    Convert *c = opaque;
+
+    return img_memory_landed(c->memory, bytes);
+}
+
 static void report_failure(Convert *c, BlockCopyFailure f)
 {
     const Source *s = source_at(c, f.offset);
@@ -343,6 +352,13 @@ static bool copy(Convert *c)
     if (!set_alignment(c, &opt) || !set_backing(c, &opt)) {
         return false;
     }
+    if (a->max_memory) {
+        if (!img_memory_fit(a->max_memory, opt.align, &opt)) {
+            return false;
+        }
+        c->memory = img_memory_new(c->in, c->out, a->max_memory);
+        opt.landed = on_landed;
+    }
     if (img_copy(c->in, c->out, &opt, &failure) < 0) {
         if (failure.error) {
             report_failure(c, failure);
@@ -419,6 +435,7 @@ int img_convert(const ConvertArgs *a)
         print_digest(&c);
     }
     img_digest_free(c.digest);
+    img_memory_free(c.memory);
 
     blk_unref(c.out);
     blk_unref(c.concat);

@@ -2,7 +2,7 @@
 /* qemu-img convert: the command line. The work is in convert-run.c. */
 #include "util/osdep.h"
 #include "block/block_int.h"
-#include "img/img.h"
+#include "img/convert-memory.h"
 #include "qobject/keyval.h"
 
 #define DEFAULT_MIN_SPARSE 4096
@@ -19,6 +19,7 @@ enum {
     OPTION_SALVAGE_REPORT,
     OPTION_SALVAGE_RETRIES,
     OPTION_DIGEST,
+    OPTION_MAX_MEMORY,
     OPTION_BITMAPS,
     OPTION_SKIP_BROKEN_BITMAPS,
 };
@@ -45,6 +46,7 @@ static const struct option longopts[] = {
     { "snapshot", required_argument, NULL, 'l' },
     { "bitmaps", no_argument, NULL, OPTION_BITMAPS },
     { "skip-broken-bitmaps", no_argument, NULL, OPTION_SKIP_BROKEN_BITMAPS },
+    { "max-memory", required_argument, NULL, OPTION_MAX_MEMORY },
     { "digest", optional_argument, NULL, OPTION_DIGEST },
     { "salvage", no_argument, NULL, OPTION_SALVAGE },
     { "salvage-report", required_argument, NULL, OPTION_SALVAGE_REPORT },
@@ -136,6 +138,10 @@ static bool parse_value(Parse *p, int c, const char *text)
         a->digest = true;
         a->digest_name = text;
         break;
+    case OPTION_MAX_MEMORY:
+        a->max_memory = img_parse_size("memory limit", text, IMG_MEMORY_MIN,
+                                       INT64_MAX);
+        return a->max_memory >= 0;
     case OPTION_SALVAGE_REPORT:
         a->salvage_report = text;
         break;
@@ -433,7 +439,7 @@ const ImgCmd img_cmd_convert = {
         "[-t TGT_CACHE]\n"
         "        [-b BACKING [-F BACKING_FMT]] [-S SPARSE_SIZE]\n"
         "        [-n] [--target-is-zero] [-c] [-U] [-r RATE] [-m N] [-W] [-C]\n"
-        "        [--digest[=sha256]]"
+        "        [--digest[=sha256]] [--max-memory SIZE]"
         " [-p] [-q] [--object OBJDEF] SRC_FILE... TGT_FILE",
     .help =
         "  -f, --source-format SRC_FMT\n"
@@ -490,6 +496,9 @@ const ImgCmd img_cmd_convert = {
         "  --digest[=sha256]\n"
         "     print a hash of the disk that was read: of TGT_FILE, if that is\n"
         "     raw and as long\n"
+        "  --max-memory SIZE\n"
+        "     buffers, and what the system caches of the disks for this copy, take\n"
+        "     no more than that, 1M at least; metadata is not counted\n"
         "  -p, --progress[=line|bar|json]\n"
         "     show progress: a bar on a terminal, lines elsewhere; json: one\n"
         "     object a line\n"

@@ -150,6 +150,7 @@ typedef struct ConvertArgs {
     bool salvage;
     const char *salvage_report;
     int salvage_retries;    /* 1 */
+    int64_t max_memory;     /* 0: no limit */
     bool digest;
     const char *digest_name;    /* NULL: the usual one */
     bool bitmaps;

@@ -237,6 +237,7 @@ int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
                                        int64_t bytes, BdrvRequestFlags flags);
 int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset,
                                   int64_t bytes);
+int coroutine_fn file_co_writeback(BlockDriverState *bs);
 int coroutine_fn file_co_copy_range_from(
     BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
     int64_t dst_offset, int64_t bytes, BdrvRequestFlags read_flags,

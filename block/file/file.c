@@ -364,6 +364,7 @@ BlockDriver bdrv_file = {
     .bdrv_co_copy_range_to = file_co_copy_range_to,
     .bdrv_co_block_status = file_co_block_status,
     .bdrv_co_flush_to_disk = file_co_flush_to_disk,
+    .bdrv_co_writeback = file_co_writeback,
     .bdrv_co_truncate = file_co_truncate,
     .bdrv_co_getlength = file_co_getlength,
     .bdrv_co_get_allocated_file_size = file_co_get_allocated_file_size,

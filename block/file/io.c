@@ -279,3 +279,39 @@ int coroutine_fn file_co_flush_to_disk(BlockDriverState *bs)
     }
     return ret;
 }
+
+static int write_back(void *opaque)
+{
+    BDRVFileState *s = opaque;
+    bool writes = (s->fd_flags & O_ACCMODE) != O_RDONLY;
+    int ret = 0;
+
+    if (writes &&
+        sync_file_range(s->fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE |
+                                     SYNC_FILE_RANGE_WRITE |
+                                     SYNC_FILE_RANGE_WAIT_AFTER) < 0) {
+        ret = -errno;
+    }
+    if (ret == -ENOSYS || ret == -EINVAL || ret == -ESPIPE) {
+        ret = RETRY_ON_EINTR(fdatasync(s->fd)) < 0 ? -errno : 0;
+    }
+    /* Only clean pages go. */
+    (void)posix_fadvise(s->fd, 0, 0, POSIX_FADV_DONTNEED);
+    return ret;
+}
+
+int coroutine_fn file_co_writeback(BlockDriverState *bs)
+{
+    BDRVFileState *s = bs->opaque;
+    int ret;
+
+    if ((s->fd_flags & O_DIRECT) || s->in_memory ||
+        (s->is_device && !s->is_block_device)) {
+        return 0;
+    }
+    ret = thread_pool_submit_co(write_back, s);
+    if (ret < 0) {
+        note_lost_pages(s, ret);
+    }
+    return ret;
+}

@@ -226,6 +226,8 @@ struct BlockDriver {
     int coroutine_fn (*bdrv_co_check)(BlockDriverState *bs,
                                       BdrvCheckResult *result,
                                       BdrvCheckMode fix);
+    /* Of what the node itself stores; see bdrv_co_writeback(). */
+    int coroutine_fn (*bdrv_co_writeback)(BlockDriverState *bs);
     /*
      * Looks through the metadata of a node that was opened with BDRV_O_SALVAGE
      * and notes the damage (block/damage.h). -errno if that cannot be done.

@@ -97,6 +97,13 @@ bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *bdi);
 int coroutine_fn GRAPH_RDLOCK
 bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
 
+/*
+ * What is cached of the files below @bs is written, and then dropped, so that
+ * it takes no memory. Not a flush: nothing is durable after it. 0, or -errno if
+ * cached data was lost.
+ */
+int coroutine_fn GRAPH_RDLOCK bdrv_co_writeback(BlockDriverState *bs);
+
 /* --- status: BDRV_BLOCK_* bits or -errno, see block-common.h --- */
 /* Of @bs itself, following RAW. *@map, *@file, *@pnum may be NULL. */
 int coroutine_fn GRAPH_RDLOCK
