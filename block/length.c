@@ -373,23 +373,36 @@ int coroutine_fn bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *bdi)
     return MIN(ret, 0);
 }
 
+static int coroutine_fn driver_check(BlockDriverState *bs,
+                                     BdrvCheckResult *res,
+                                     const BdrvCheckOptions *opts)
+{
+    if (bs->drv->bdrv_co_check_opts) {
+        return bs->drv->bdrv_co_check_opts(bs, res, opts);
+    }
+    if (!bs->drv->bdrv_co_check || opts->nb_places) {
+        return -ENOTSUP;
+    }
+    return bs->drv->bdrv_co_check(bs, res, opts->fix);
+}
+
 int coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res,
-                               BdrvCheckMode fix)
+                               const BdrvCheckOptions *opts)
 {
     int ret;
 
     if (!bs->drv) {
         return -ENOMEDIUM;
     }
-    if (!bs->drv->bdrv_co_check) {
+    if (!bs->drv->bdrv_co_check && !bs->drv->bdrv_co_check_opts) {
         return -ENOTSUP;
     }
-    if (fix && !bdrv_is_writable(bs)) {
+    if (opts->fix && !bdrv_is_writable(bs)) {
         return -EACCES;
     }
     memset(res, 0, sizeof(*res));
     bdrv_inc_in_flight(bs);
-    ret = bs->drv->bdrv_co_check(bs, res, fix);
+    ret = driver_check(bs, res, opts);
     bdrv_dec_in_flight(bs);
     return ret;
 }

@@ -276,21 +276,29 @@ int bdrv_get_info(BlockDriverState *bs, BlockDriverInfo *bdi)
 typedef struct CheckRequest {
     BlockDriverState *bs;
     BdrvCheckResult *res;
-    BdrvCheckMode fix;
+    const BdrvCheckOptions *opts;
 } CheckRequest;
 
 static int coroutine_fn check_entry(void *opaque)
 {
     CheckRequest *r = opaque;
 
-    return bdrv_co_check(r->bs, r->res, r->fix);
+    return bdrv_co_check(r->bs, r->res, r->opts);
+}
+
+int bdrv_check_opts(BlockDriverState *bs, BdrvCheckResult *res,
+                    const BdrvCheckOptions *opts)
+{
+    CheckRequest r = { bs, res, opts };
+
+    return bdrv_run_co(check_entry, &r);
 }
 
 int bdrv_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix)
 {
-    CheckRequest r = { bs, res, fix };
+    const BdrvCheckOptions opts = { .fix = fix };
 
-    return bdrv_run_co(check_entry, &r);
+    return bdrv_check_opts(bs, res, &opts);
 }
 
 /* ---------------------------------------------------------------- status */

@@ -197,6 +197,7 @@ void coroutine_fn qcow2_check_count_structure(Qcow2Check *c)
 
 typedef struct L1Read {
     Qcow2CheckRead read;
+    size_t first;           /* entry of the table */
 } L1Read;
 
 static void coroutine_fn load_l1_piece(Qcow2Check *c, void *element,
@@ -215,19 +216,23 @@ static void coroutine_fn load_l1_piece(Qcow2Check *c, void *element,
     for (i = 0; i < n; i++) {
         be64_to_cpus(&entries[i]);
     }
-    qcow2_check_l1_entries(c, entries, n, false);
+    qcow2_check_l1_entries(c, entries, l1->first, n, false);
 }
 
 static void note_l1(GArray *reads, uint64_t offset, uint64_t bytes)
 {
+    size_t first = 0;
+
     while (bytes) {
         L1Read l1 = {
             .read = { .offset = offset, .bytes = MIN(bytes, PIECE_BYTES) },
+            .first = first,
         };
 
         g_array_append_val(reads, l1);
         offset += l1.read.bytes;
         bytes -= l1.read.bytes;
+        first += l1.read.bytes / L1E_SIZE;
     }
 }
 

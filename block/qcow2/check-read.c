@@ -89,6 +89,16 @@ static char *get_buffer(ReadMany *rm, RunBuffer *b, size_t bytes)
     return b->data;
 }
 
+/* Another piece of work is done. */
+static void coroutine_fn report(Qcow2Check *c, size_t bytes)
+{
+    c->work_done += bytes;
+    if (c->opts->progress) {
+        c->opts->progress(c->opts->progress_opaque, c->work_done,
+                          c->work_total);
+    }
+}
+
 static void coroutine_fn read_run(ReadMany *rm, RunBuffer *b)
 {
     size_t first = rm->next;
@@ -121,6 +131,7 @@ static void coroutine_fn read_run(ReadMany *rm, RunBuffer *b)
         p += buf ? r->bytes : 0;
     }
     rm->turn++;
+    report(rm->c, bytes);
     qemu_co_queue_restart_all(&rm->waiting);
 }
 
@@ -146,6 +157,9 @@ void coroutine_fn qcow2_check_read_many(Qcow2Check *c, void *elements,
     size_t nb_workers = MIN(n, MAX_WORKERS);
     size_t i;
 
+    for (i = 0; i < n; i++) {
+        c->work_total += element_at(&rm, i)->bytes;
+    }
     qemu_co_queue_init(&rm.waiting);
     qemu_co_wait_group_init(&rm.workers);
     qemu_co_wait_group_add(&rm.workers, nb_workers);

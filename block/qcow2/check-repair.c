@@ -107,7 +107,8 @@ static int coroutine_fn fix_cluster(OpenBlock *b, uint64_t cluster)
     uint64_t index = cluster >> c->s->refcount_block_bits;
     int ret;
 
-    if (b->raise ? stored >= found : stored <= found) {
+    if (b->raise ? stored >= found
+                 : stored <= found || qcow2_check_is_kept(c, cluster)) {
         return 0;
     }
     if (!block_is_usable(c, index)) {
@@ -185,7 +186,7 @@ static bool block_is_missing(Qcow2Check *c)
 
 static int coroutine_fn rebuild(Qcow2Check *c)
 {
-    int64_t leaks = c->res->leaks;
+    int64_t leaks = c->res->leaks - qcow2_check_count_kept(c);
     int64_t corruptions = c->res->corruptions;
     int ret;
 
@@ -282,6 +283,22 @@ int coroutine_fn qcow2_check_apply_fixups(Qcow2Check *c, int64_t *nb_fixed)
         }
     }
     return ret;
+}
+
+int coroutine_fn qcow2_check_write_l1(Qcow2Check *c, int64_t nb)
+{
+    int ret = qcow2_l1_write(c->bs);
+
+    if (ret == 0) {
+        ret = bdrv_co_flush(c->bs->file->bs);
+    }
+    if (ret < 0) {
+        qcow2_check_io_error(c, ret, "Could not write L1 table");
+        return ret;
+    }
+    qcow2_cache_empty(c->s->l2_table_cache);
+    c->res->tables_restored += nb;
+    return 0;
 }
 
 int coroutine_fn qcow2_check_repair(Qcow2Check *c)

@@ -16,7 +16,7 @@
  * keeps it in proportion to the number of different tables. */
 #define MIN_TABLES_TO_COMPACT 4096
 
-static int compare_l2(const void *a, const void *b)
+int qcow2_check_compare_l2(const void *a, const void *b)
 {
     const Qcow2CheckL2 *x = a;
     const Qcow2CheckL2 *y = b;
@@ -41,7 +41,7 @@ static void compact_l2(Qcow2Check *c)
     GArray *list = c->l2_tables;
     guint in, out = 0;
 
-    g_array_sort(list, compare_l2);
+    g_array_sort(list, qcow2_check_compare_l2);
     for (in = 0; in < list->len; in++) {
         Qcow2CheckL2 *from = &g_array_index(list, Qcow2CheckL2, in);
         Qcow2CheckL2 *to;
@@ -51,6 +51,8 @@ static void compact_l2(Qcow2Check *c)
             if (to->read.offset == from->read.offset) {
                 to->refs = add_saturated(c, to->refs, from->refs);
                 to->active = add_saturated(c, to->active, from->active);
+                to->one_index = to->one_index && from->one_index &&
+                                to->index == from->index;
                 continue;
             }
         }
@@ -61,11 +63,11 @@ static void compact_l2(Qcow2Check *c)
     c->l2_sorted = out;
 }
 
-static void note_l2(Qcow2Check *c, uint64_t offset, bool active)
+static void note_l2(Qcow2Check *c, uint64_t offset, size_t index, bool active)
 {
     Qcow2CheckL2 table = {
         .read = { .offset = offset, .bytes = c->s->cluster_size },
-        .refs = 1, .active = active,
+        .refs = 1, .active = active, .index = index, .one_index = true,
     };
 
     g_array_append_val(c->l2_tables, table);
@@ -142,44 +144,56 @@ static const char l1_copied_fmt[] =
 static const char l2_copied_fmt[] =
     "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64;
 
-void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
-                                         const uint64_t *entries, size_t n,
-                                         bool active)
+static void coroutine_fn l1_entry(Qcow2Check *c, uint64_t entry, size_t i,
+                                  bool active)
 {
-    uint64_t offset, refcount;
+    uint64_t offset = entry & L1E_OFFSET_MASK;
+    uint64_t refcount;
+
+    if (entry & L1E_RESERVED_MASK) {
+        qcow2_check_bad_reference(
+            c, 1, "ERROR found L1 entry with reserved bits set: %" PRIx64,
+            entry);
+    }
+    if (!offset) {
+        if (entry & QCOW_OFLAG_COPIED) {
+            qcow2_check_bad_reference(
+                c, 1, "ERROR L1 entry with COPIED flag but without L2 table: %"
+                PRIx64, entry);
+        }
+        return;
+    }
+    qcow2_check_count(c, offset, c->s->cluster_size, 1);
+    if (offset_into_cluster(c->s, offset)) {
+        qcow2_check_bad_reference(
+            c, 1, "ERROR l2_offset=%" PRIx64 ": Table is not cluster "
+            "aligned; L1 entry corrupted", offset);
+    }
+    if (qcow2_check_in_file(c, offset)) {
+        note_l2(c, offset, i, active);
+    }
+    if (active && !c->fix &&
+        copied_is_wrong(c, entry, offset, c->disk, &refcount)) {
+        qcow2_check_corruption(c, 1, l1_copied_fmt, "ERROR", i, entry,
+                               refcount);
+    }
+}
+
+void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
+                                         const uint64_t *entries, size_t first,
+                                         size_t n, bool active)
+{
     size_t i;
 
     for (i = 0; i < n; i++) {
+        int64_t faults = c->bad_references;
+
         if (!entries[i]) {
             continue;
         }
-        if (entries[i] & L1E_RESERVED_MASK) {
-            qcow2_check_bad_reference(
-                c, 1, "ERROR found L1 entry with reserved bits set: %" PRIx64,
-                entries[i]);
-        }
-        offset = entries[i] & L1E_OFFSET_MASK;
-        if (!offset) {
-            if (entries[i] & QCOW_OFLAG_COPIED) {
-                qcow2_check_bad_reference(
-                    c, 1, "ERROR L1 entry with COPIED flag but without L2 "
-                    "table: %" PRIx64, entries[i]);
-            }
-            continue;
-        }
-        qcow2_check_count(c, offset, c->s->cluster_size, 1);
-        if (offset_into_cluster(c->s, offset)) {
-            qcow2_check_bad_reference(
-                c, 1, "ERROR l2_offset=%" PRIx64 ": Table is not cluster "
-                "aligned; L1 entry corrupted", offset);
-        }
-        if (qcow2_check_in_file(c, offset)) {
-            note_l2(c, offset, active);
-        }
-        if (active && !c->fix &&
-            copied_is_wrong(c, entries[i], offset, c->disk, &refcount)) {
-            qcow2_check_corruption(c, 1, l1_copied_fmt, "ERROR", i,
-                                   entries[i], refcount);
+        l1_entry(c, entries[i], first + i, active);
+        if (active && qcow2_check_l1_entry_is_void(c, entries[i])) {
+            c->void_faults += c->bad_references - faults;
         }
     }
 }
@@ -339,7 +353,7 @@ static void coroutine_fn one_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
 static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
                                     int ret)
 {
-    const Qcow2CheckL2 *table = element;
+    Qcow2CheckL2 *table = element;
     const uint64_t *l2 = buf;
     uint64_t next_contiguous = 0;
     int i = 0;
@@ -349,6 +363,7 @@ static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
                              PRIx64, table->read.offset);
         return;
     }
+    table->empty = true;
     while (i < c->s->l2_size) {
         uint64_t entry = get_l2_entry(l2, i);
         int end = i + 1;
@@ -356,6 +371,7 @@ static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
         if (entry) {
             int run = plain_run(c, l2, i, entry);
 
+            table->empty = false;
             end = i + MAX(run, 1);
             i += count_plain(c, table, entry, run, &next_contiguous);
         }
@@ -478,22 +494,11 @@ static void coroutine_fn copied_table(Qcow2Check *c, void *element, void *buf,
 static int coroutine_fn copied_l1(Qcow2Check *c, Qcow2CheckCounts *refcounts)
 {
     BDRVQcow2State *s = c->s;
-    uint64_t cluster, last;
-    bool proven = true;
+    bool proven = qcow2_check_l1_is_proven(c);
     int64_t nb_changed = 0;
     uint64_t refcount;
     size_t i;
     int ret;
-
-    if (s->l1.size == 0) {
-        return 0;
-    }
-    last = (s->l1.offset + (uint64_t)s->l1.size * L1E_SIZE - 1) >>
-           s->cluster_bits;
-    for (cluster = s->l1.offset >> s->cluster_bits; cluster <= last;
-         cluster++) {
-        proven = proven && qcow2_check_counts_get(c->refs, cluster) == 1;
-    }
 
     for (i = 0; i < s->l1.size; i++) {
         uint64_t entry = s->l1.entries[i];

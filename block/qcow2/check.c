@@ -213,25 +213,30 @@ static int coroutine_fn scan(Qcow2Check *c)
     /* The header takes one cluster. */
     qcow2_check_count(c, 0, s->cluster_size, 1);
     qcow2_check_count(c, s->l1.offset, (uint64_t)s->l1.size * L1E_SIZE, 1);
-    qcow2_check_l1_entries(c, s->l1.entries, s->l1.size, true);
+    qcow2_check_l1_entries(c, s->l1.entries, 0, s->l1.size, true);
     qcow2_check_count_metadata(c);
     qcow2_check_walk_l2(c);
     qcow2_check_count_structure(c);
     qcow2_check_count_void_bitmaps(c);
     compare(c);
+    qcow2_check_find_orphans(c, c->opts->free_orphans);
     return 0;
 }
 
 static void check_init(Qcow2Check *c, BlockDriverState *bs,
-                       BdrvCheckResult *result, BdrvCheckMode fix,
+                       BdrvCheckResult *result, const BdrvCheckOptions *opts,
                        uint64_t file_size)
 {
+    int64_t restored = result->tables_restored;
+
     memset(c, 0, sizeof(*c));
     memset(result, 0, sizeof(*result));
+    result->tables_restored = restored;
     c->bs = bs;
     c->s = bs->opaque;
     c->res = result;
-    c->fix = fix;
+    c->fix = opts->fix;
+    c->opts = opts;
     c->file_size = file_size;
     c->nb_clusters = size_to_clusters(c->s, file_size);
     c->refs = qcow2_check_counts_new();
@@ -239,10 +244,15 @@ static void check_init(Qcow2Check *c, BlockDriverState *bs,
     c->l2_tables = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckL2));
     c->fixups = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckFixup));
     c->structure = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckExtent));
+    c->orphans = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckOrphan));
+    g_array_set_clear_func(c->orphans, qcow2_check_orphan_clear);
+    c->kept = qcow2_check_counts_new();
 }
 
 static void check_destroy(Qcow2Check *c)
 {
+    qcow2_check_counts_free(c->kept);
+    g_array_unref(c->orphans);
     g_array_unref(c->structure);
     g_array_unref(c->fixups);
     g_array_unref(c->l2_tables);
@@ -252,26 +262,54 @@ static void check_destroy(Qcow2Check *c)
 }
 
 /*
- * One pass over the image. Sets *@nb_fixups to how many entries were repaired
- * that hid references: then nothing else was repaired, and it takes another
- * pass to know what is true.
+ * Puts L2 tables back that lost their L1 entry. Sets *@nb to how many. The
+ * tables and what they name are on disk, with the refcounts that they need.
+ */
+static int coroutine_fn put_tables_back(Qcow2Check *c, bool place, int64_t *nb)
+{
+    int ret;
+
+    *nb = 0;
+    if (place && c->opts->nb_places) {
+        ret = qcow2_check_place(c, c->opts);
+        if (ret < 0) {
+            return ret;
+        }
+        *nb = c->opts->nb_places;
+    } else if (c->fix & BDRV_FIX_ERRORS) {
+        *nb = qcow2_check_return_orphans(c);
+    }
+    return *nb ? qcow2_check_write_l1(c, *nb) : 0;
+}
+
+/*
+ * One pass over the image. Sets *@again if something was repaired that hid
+ * references: then nothing else was repaired, and it takes another pass to know
+ * what is true. @place: tables where the user wants them.
  */
 static int coroutine_fn check_pass(BlockDriverState *bs,
-                                   BdrvCheckResult *result, BdrvCheckMode fix,
-                                   uint64_t file_size, int64_t *nb_fixups)
+                                   BdrvCheckResult *result,
+                                   const BdrvCheckOptions *opts, bool place,
+                                   uint64_t file_size, int64_t *nb_fixups,
+                                   bool *again)
 {
+    int64_t nb_tables = 0;
     Qcow2Check c;
     int ret;
 
     *nb_fixups = 0;
-    check_init(&c, bs, result, fix, file_size);
+    check_init(&c, bs, result, opts, file_size);
     ret = scan(&c);
-    if (ret == 0 && fix) {
-        ret = qcow2_check_apply_fixups(&c, nb_fixups);
-        if (ret == 0 && *nb_fixups == 0) {
+    if (ret == 0 && opts->fix) {
+        ret = put_tables_back(&c, place, &nb_tables);
+        if (ret == 0 && !nb_tables) {
+            ret = qcow2_check_apply_fixups(&c, nb_fixups);
+        }
+        if (ret == 0 && !nb_tables && *nb_fixups == 0) {
             ret = qcow2_check_repair(&c);
         }
     }
+    *again = nb_tables || *nb_fixups;
     check_destroy(&c);
     return ret;
 }
@@ -285,10 +323,12 @@ static int coroutine_fn clear_marks(BlockDriverState *bs)
 }
 
 static int coroutine_fn check_all(BlockDriverState *bs,
-                                  BdrvCheckResult *result, BdrvCheckMode fix)
+                                  BdrvCheckResult *result,
+                                  const BdrvCheckOptions *opts)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t file_size, nb_fixups, fixed = 0;
+    bool again, place = true;
     int ret;
 
     if (s->writable) {
@@ -307,13 +347,16 @@ static int coroutine_fn check_all(BlockDriverState *bs,
     }
 
     /* Every pass but the last repairs something, each thing once. */
+    result->tables_restored = 0;
     do {
-        ret = check_pass(bs, result, fix, file_size, &nb_fixups);
+        ret = check_pass(bs, result, opts, place, file_size, &nb_fixups,
+                         &again);
         fixed += nb_fixups;
-    } while (ret == 0 && nb_fixups > 0);
+        place = false;
+    } while (ret == 0 && again);
 
-    result->corruptions_fixed += fixed;
-    if (ret == 0 && fix && result->check_errors == 0 &&
+    result->corruptions_fixed += fixed + result->tables_restored;
+    if (ret == 0 && opts->fix && result->check_errors == 0 &&
         result->corruptions == 0) {
         ret = clear_marks(bs);
     }
@@ -331,20 +374,25 @@ static bool may_repair_bitmaps(const BdrvCheckResult *result,
 
 int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
                                     BdrvCheckResult *result,
-                                    BdrvCheckMode fix)
+                                    const BdrvCheckOptions *opts)
 {
-    int ret = check_all(bs, result, fix);
+    int ret = check_all(bs, result, opts);
 
-    if (ret == 0 && may_repair_bitmaps(result, fix)) {
+    if (ret == 0 && may_repair_bitmaps(result, opts->fix)) {
+        BdrvCheckOptions rest = *opts;
         BdrvCheckResult before = *result;
         int64_t fixed;
 
-        ret = qcow2_bitmaps_repair(bs, fix & BDRV_FIX_BITMAPS_DIRTY, &fixed);
+        /* What was placed is in its place. */
+        rest.nb_places = 0;
+        ret = qcow2_bitmaps_repair(bs, opts->fix & BDRV_FIX_BITMAPS_DIRTY,
+                                   &fixed);
         if (ret == 0 && fixed) {
-            ret = check_all(bs, result, fix);
+            ret = check_all(bs, result, &rest);
             result->bitmaps_fixed = fixed;
             result->leaks_fixed += before.leaks_fixed;
             result->corruptions_fixed += before.corruptions_fixed;
+            result->tables_restored += before.tables_restored;
         }
     }
     return ret;

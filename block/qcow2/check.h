@@ -8,6 +8,7 @@
  *   check-meta.c       header, snapshots, the refcount structure
  *   check-bitmaps.c    stored bitmaps
  *   check-tables.c     L1 and L2 tables
+ *   check-orphans.c    leaks that may be the guest's data
  *   check-repair.c     changes in place
  *   check-rebuild.c    a new refcount structure
  *
@@ -39,7 +40,27 @@ typedef struct Qcow2CheckL2 {
     Qcow2CheckRead read;
     uint32_t refs;          /* L1 entries that name it, in all L1 tables */
     uint32_t active;        /* of these, in the active one */
+    uint32_t index;         /* in the first table that names it */
+    bool one_index;         /* and in all others */
+    bool empty;             /* has no entry; set by the walk */
 } Qcow2CheckL2;
+
+/* A leaked L2 table; see check-orphans.c. */
+typedef struct Qcow2CheckOrphan {
+    uint64_t offset;
+    int64_t index;          /* where snapshots have it; -1: in none, or in
+                             * several places */
+    GArray *clusters;       /* uint64_t: what it names, sorted, each as often */
+    int64_t last;           /* its last entry that is in use */
+    int64_t lost;           /* leaked clusters, itself included */
+    bool exact;             /* refcounts agree with its being in use */
+    bool fits;              /* or are higher */
+    bool zeroes_only;
+    bool can_return;        /* it is proven that it belongs to @slot */
+    uint32_t slot;
+    uint32_t nb_free;       /* L1 entries with room for it: none, one, more */
+    uint32_t nb_suspect;
+} Qcow2CheckOrphan;
 
 /* An L2 entry with a fault whose repair needs no other knowledge. */
 typedef struct Qcow2CheckFixup {
@@ -61,6 +82,7 @@ typedef struct Qcow2Check {
     BDRVQcow2State *s;
     BdrvCheckResult *res;
     BdrvCheckMode fix;
+    const BdrvCheckOptions *opts;
 
     uint64_t file_size;     /* bytes */
     uint64_t nb_clusters;   /* of the file, and one more if something that
@@ -75,6 +97,9 @@ typedef struct Qcow2Check {
     size_t l2_sorted;       /* elements in front that are sorted and unique */
     GArray *fixups;         /* Qcow2CheckFixup */
     GArray *structure;      /* Qcow2CheckExtent */
+    GArray *orphans;        /* Qcow2CheckOrphan */
+    Qcow2CheckCounts *kept; /* not 0: what may not be freed */
+    bool keep_all;
 
     /*
      * Faults in anything that refers to clusters: there may be references
@@ -82,9 +107,14 @@ typedef struct Qcow2Check {
      */
     int64_t bad_references;
     int64_t unread;         /* the same for tables that could not be read */
+    int64_t void_faults;    /* of @bad_references: active L1 entries that name
+                             * nothing in the file */
     int64_t unknown_refcounts;  /* clusters; counted in res->check_errors */
     int64_t structure_faults;   /* counted in res->corruptions */
     bool rebuild;           /* the refcount structure cannot be used */
+
+    int64_t work_done;      /* bytes of metadata read, for the progress */
+    int64_t work_total;
 } Qcow2Check;
 
 /* Fixups remembered in one run; the rest waits for the next one. */
@@ -119,6 +149,15 @@ static inline bool qcow2_check_is_proven(const Qcow2Check *c)
 static inline bool qcow2_check_in_file(const Qcow2Check *c, uint64_t offset)
 {
     return offset < c->file_size;
+}
+
+/* An L1 entry that names nothing in the file. */
+static inline bool qcow2_check_l1_entry_is_void(const Qcow2Check *c,
+                                                uint64_t entry)
+{
+    uint64_t offset = entry & L1E_OFFSET_MASK;
+
+    return !offset || !qcow2_check_in_file(c, offset);
 }
 
 /* --- check-read.c --- */
@@ -160,10 +199,12 @@ void coroutine_fn qcow2_check_count_void_bitmaps(Qcow2Check *c);
 
 /* --- check-tables.c --- */
 
-/* Notes the tables of @n entries (host order) of an L1 table. */
+/* Notes the tables of @n entries (host order) of an L1 table, from @first. */
 void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
-                                         const uint64_t *entries, size_t n,
-                                         bool active);
+                                         const uint64_t *entries, size_t first,
+                                         size_t n, bool active);
+/* Compares two Qcow2CheckL2 by their offset, for sorting. */
+int qcow2_check_compare_l2(const void *a, const void *b);
 /* Walks all noted L2 tables; checks COPIED flags unless repairing. */
 void coroutine_fn qcow2_check_walk_l2(Qcow2Check *c);
 /*
@@ -179,7 +220,35 @@ int coroutine_fn qcow2_check_copied(Qcow2Check *c,
  */
 bool qcow2_check_l2_is_proven(Qcow2Check *c, uint64_t offset, uint64_t refs);
 
+/* --- check-orphans.c --- */
+
+/*
+ * After the comparison: finds tables among the leaks, tells of them, and notes
+ * what may not be freed; with @is_free that is nothing.
+ */
+void coroutine_fn qcow2_check_find_orphans(Qcow2Check *c, bool is_free);
+/*
+ * Put tables into the active L1 table in memory: those that the user places, all
+ * or, with -EINVAL after a message, none; those that are proven, how many.
+ */
+int qcow2_check_place(Qcow2Check *c, const BdrvCheckOptions *opts);
+int64_t qcow2_check_return_orphans(Qcow2Check *c);
+/* Whether the cluster may not be freed. */
+bool qcow2_check_is_kept(Qcow2Check *c, uint64_t cluster);
+/*
+ * Gives all that is kept the references that are stored for it, or one. Returns
+ * how many of the leaks remain thereby.
+ */
+int64_t qcow2_check_count_kept(Qcow2Check *c);
+/* The clusters of the active L1 table are used for nothing else. */
+bool qcow2_check_l1_is_proven(Qcow2Check *c);
+/* Of elements of Qcow2Check.orphans. */
+void qcow2_check_orphan_clear(void *opaque);
+
 /* --- check-repair.c --- */
+
+/* Writes the L1 table, durably, after @nb entries were set. 0 or -errno. */
+int coroutine_fn qcow2_check_write_l1(Qcow2Check *c, int64_t nb);
 
 /* Repairs the noted entries; sets how many. 0 or -errno. */
 int coroutine_fn qcow2_check_apply_fixups(Qcow2Check *c, int64_t *nb_fixed);

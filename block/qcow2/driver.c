@@ -60,7 +60,7 @@ static int qcow2_has_zero_init(BlockDriverState *bs)
 
 static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
                                        BdrvCheckResult *result,
-                                       BdrvCheckMode fix)
+                                       const BdrvCheckOptions *opts)
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2Request req;
@@ -75,7 +75,7 @@ static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
      */
     qcow2_request_begin(&s->inflight, &req, 0, INT64_MAX, true);
     qemu_co_mutex_lock(&s->lock);
-    ret = qcow2_check_locked(bs, result, fix);
+    ret = qcow2_check_locked(bs, result, opts);
     qemu_co_mutex_unlock(&s->lock);
     qcow2_request_end(&s->inflight, &req);
     return ret;
@@ -132,8 +132,8 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_snapshot_goto = qcow2_snapshot_goto,
     .bdrv_snapshot_delete = qcow2_snapshot_delete,
     .bdrv_snapshot_load_tmp = qcow2_snapshot_load_tmp,
-    .bdrv_co_check = qcow2_co_check,
     .bdrv_co_survey = qcow2_co_survey,
+    .bdrv_co_check_opts = qcow2_co_check,
     .bdrv_can_store_bitmap = qcow2_can_store_bitmap,
     .bdrv_save_bitmaps = qcow2_save_bitmaps,
     .bdrv_change_backing_file = qcow2_change_backing_file,

@@ -77,13 +77,16 @@ typedef struct OpenArgs {
 static int coroutine_fn repair_dirty(BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
+    const BdrvCheckOptions opts = {
+        .fix = BDRV_FIX_ERRORS | BDRV_FIX_LEAKS,
+    };
     BdrvCheckResult result = { 0 };
     int ret;
 
     if (!(s->incompatible_features & QCOW2_INCOMPAT_DIRTY)) {
         return 0;
     }
-    ret = qcow2_check_locked(bs, &result, BDRV_FIX_ERRORS | BDRV_FIX_LEAKS);
+    ret = qcow2_check_locked(bs, &result, &opts);
     if (ret == 0 && (result.check_errors || result.corruptions)) {
         ret = -EIO;
     }

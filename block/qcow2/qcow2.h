@@ -859,7 +859,7 @@ int coroutine_fn qcow2_pre_write_overlap_check(BlockDriverState *bs,
 /* Counts, reports and repairs. [lock] */
 int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
                                     BdrvCheckResult *result,
-                                    BdrvCheckMode fix);
+                                    const BdrvCheckOptions *opts);
 
 /* --- create.c, measure ------------------------------------------------------- */
 

@@ -163,6 +163,26 @@ typedef enum {
     BDRV_FIX_BITMAPS_DIRTY = 8,
 } BdrvCheckMode;
 
+/* An L2 table (its host offset) that is to be put into an L1 entry. */
+typedef struct BdrvCheckPlace {
+    uint32_t index;
+    uint64_t offset;
+} BdrvCheckPlace;
+
+/* How to check; zero-initialise. */
+typedef struct BdrvCheckOptions {
+    BdrvCheckMode fix;
+    /* Free what may be data of the guest that lost its table, too. */
+    bool free_orphans;
+    /* With @fix: where lost tables belong. Bad ones fail with -EINVAL, after a
+     * message on stderr and before anything is written. */
+    const BdrvCheckPlace *places;
+    size_t nb_places;
+    /* Bytes of work done, and known so far; may be NULL. In the coroutine. */
+    void (*progress)(void *opaque, int64_t done, int64_t total);
+    void *progress_opaque;
+} BdrvCheckOptions;
+
 typedef struct BdrvCheckResult {
     int64_t corruptions;
     int64_t leaks;
@@ -174,6 +194,8 @@ typedef struct BdrvCheckResult {
     int64_t inconsistent_bitmaps;   /* stored ones that cannot be used */
     int64_t bitmaps_fixed;
     int64_t bitmap_corruptions;     /* those of @corruptions in bitmaps */
+    int64_t orphans;                /* leaked tables that may be the guest's */
+    int64_t tables_restored;        /* of @corruptions_fixed: those put back */
 } BdrvCheckResult;
 
 /*

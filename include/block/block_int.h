@@ -233,6 +233,10 @@ struct BlockDriver {
      * and notes the damage (block/damage.h). -errno if that cannot be done.
      */
     int coroutine_fn (*bdrv_co_survey)(BlockDriverState *bs);
+    /* The same for drivers that look at more than BdrvCheckOptions.fix. */
+    int coroutine_fn (*bdrv_co_check_opts)(BlockDriverState *bs,
+                                           BdrvCheckResult *result,
+                                           const BdrvCheckOptions *opts);
 
     /*
      * Persistent bitmaps; see block/persistent-bitmap.h. Main thread, save

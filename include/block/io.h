@@ -95,7 +95,8 @@ bdrv_co_get_allocated_file_size(BlockDriverState *bs);
 int coroutine_fn GRAPH_RDLOCK
 bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *bdi);
 int coroutine_fn GRAPH_RDLOCK
-bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
+bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res,
+              const BdrvCheckOptions *opts);
 
 /*
  * What is cached of the files below @bs is written, and then dropped, so that
@@ -151,6 +152,8 @@ int64_t bdrv_getlength(BlockDriverState *bs);
 int64_t bdrv_get_allocated_file_size(BlockDriverState *bs);
 int bdrv_get_info(BlockDriverState *bs, BlockDriverInfo *bdi);
 int bdrv_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
+int bdrv_check_opts(BlockDriverState *bs, BdrvCheckResult *res,
+                    const BdrvCheckOptions *opts);
 int bdrv_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
                       int64_t *pnum, int64_t *map, BlockDriverState **file);
 int bdrv_block_status_above(BlockDriverState *bs, BlockDriverState *base,

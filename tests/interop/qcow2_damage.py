@@ -161,8 +161,8 @@ DAMAGE = {
                           repairable=False),
     'l1-unaligned': Damage(lambda i: i.set_l1(0, i.l1(0) | 512),
                            repairable=False),
-    'l1-beyond-file': Damage(lambda i: i.set_l1(0, 1 << 30 | COPIED),
-                             repairable=False),
+    # The only table that is lost, and the only place for it.
+    'l1-beyond-file': Damage(lambda i: i.set_l1(0, 1 << 30 | COPIED)),
     'l1-table-outside': Damage(lambda i: i.set_u64(40, 1 << 30),
                                repairable=False),
 
