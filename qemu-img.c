@@ -22,6 +22,7 @@ static const ImgCmd *const commands[] = {
     &img_cmd_rebase,
     &img_cmd_resize,
     &img_cmd_snapshot,
+    &img_cmd_undo,
 };
 
 static void print_format(void *opaque, const char *name)

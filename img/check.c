@@ -2,13 +2,20 @@
 /* qemu-img check */
 #include "util/osdep.h"
 #include "block/block.h"
+#include "block/block_int.h"
 #include "block/info.h"
-#include "img/img.h"
+#include "img/check.h"
+#include "img/undo-file.h"
+#include "util/cutils.h"
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-output-visitor.h"
 
 enum {
     OPTION_BITMAPS = OPTION_CMD,
+    OPTION_L1_PLACE,
+    OPTION_ORPHANS,
+    OPTION_PLAN,
+    OPTION_UNDO,
 };
 
 /* Exit codes besides 0 (clean) and 1 (the check could not be completed). */
@@ -25,6 +32,12 @@ typedef struct CheckArgs {
     BdrvCheckMode fix;
     BdrvCheckMode bitmaps;  /* 0: keep */
     bool bitmaps_given;
+    bool free_orphans;
+    bool orphans_given;
+    GArray *places;         /* BdrvCheckPlace */
+    bool plan;              /* write nothing */
+    const char *undo;       /* undo file; NULL: none */
+    bool progress;
     bool live;              /* somebody else writes to the image */
     bool quiet;
 } CheckArgs;
@@ -62,18 +75,36 @@ static ImageCheck *make_report(BlockDriverState *bs, const char *filename,
         .has_inconsistent_bitmaps = r->inconsistent_bitmaps != 0,
         .bitmaps_fixed = r->bitmaps_fixed,
         .has_bitmaps_fixed = r->bitmaps_fixed != 0,
+        .orphaned_tables = r->orphans,
+        .has_orphaned_tables = r->orphans != 0,
+        .tables_restored = r->tables_restored,
+        .has_tables_restored = r->tables_restored != 0,
     };
     return check;
+}
+
+static void show_progress(void *opaque, int64_t done, int64_t total)
+{
+    img_progress_work(done);
+    img_progress_print(MIN(99.9, done * 100.0 / MAX(total, 1)));
 }
 
 /* 0 with *@report for the caller to free, or -errno. */
 static int check_once(BlockDriverState *bs, const CheckArgs *a,
                       BdrvCheckMode fix, ImageCheck **report)
 {
+    BdrvCheckOptions opts = {
+        .fix = fix, .free_orphans = a->free_orphans,
+        .progress = show_progress,
+    };
     BdrvCheckResult result = { 0 };
     int ret;
 
-    ret = bdrv_check(bs, &result, fix);
+    if (fix) {
+        opts.places = (const BdrvCheckPlace *)a->places->data;
+        opts.nb_places = a->places->len;
+    }
+    ret = bdrv_check_opts(bs, &result, &opts);
     if (ret < 0) {
         return ret;
     }
@@ -128,6 +159,17 @@ static void print_bitmaps(const CheckArgs *a, const ImageCheck *c)
            name, a->how.image_opts ? " --image-opts" : "", name);
 }
 
+static void print_writes(const ImageCheck *c)
+{
+    const ImageCheckWriteList *w;
+
+    printf("\nNothing was written. The repair would write to:\n");
+    for (w = c->planned_writes; w; w = w->next) {
+        printf("    0x%" PRIx64 ", %" PRId64 " bytes\n", w->value->offset,
+               w->value->bytes);
+    }
+}
+
 static void print_human(const CheckArgs *a, const ImageCheck *c)
 {
     if (a->quiet) {
@@ -145,6 +187,9 @@ static void print_human(const CheckArgs *a, const ImageCheck *c)
     }
     if (c->image_end_offset) {
         printf("Image end offset: %" PRId64 "\n", c->image_end_offset);
+    }
+    if (c->has_planned_writes) {
+        print_writes(c);
     }
 }
 
@@ -185,6 +230,22 @@ static int exit_code(const ImageCheck *c)
 
 /* --- the command --- */
 
+static void print_repaired(const CheckArgs *a, const ImageCheck *c)
+{
+    printf(a->plan ? "The following would be repaired:\n\n"
+                   : "The following inconsistencies were found and "
+                     "repaired:\n\n");
+    printf("    %" PRId64 " leaked clusters\n"
+           "    %" PRId64 " corruptions\n",
+           c->leaks_fixed, c->corruptions_fixed);
+    if (c->bitmaps_fixed) {
+        printf("    %" PRId64 " bitmaps\n", c->bitmaps_fixed);
+    }
+    printf(a->plan ? "\nWhat would be found then:\n"
+                   : "\nDouble checking the fixed image now...\n");
+    fflush(stdout);
+}
+
 /*
  * After a repair the image is checked again, and what that finds is reported,
  * together with what was repaired before.
@@ -195,18 +256,11 @@ static int recheck(BlockDriverState *bs, const CheckArgs *a,
     int64_t leaks_fixed = (*report)->leaks_fixed;
     int64_t corruptions_fixed = (*report)->corruptions_fixed;
     int64_t bitmaps_fixed = (*report)->bitmaps_fixed;
+    int64_t tables_restored = (*report)->tables_restored;
     int ret;
 
     if (a->output == IMG_OUTPUT_HUMAN && !a->quiet) {
-        printf("The following inconsistencies were found and repaired:\n\n"
-               "    %" PRId64 " leaked clusters\n"
-               "    %" PRId64 " corruptions\n",
-               leaks_fixed, corruptions_fixed);
-        if (bitmaps_fixed) {
-            printf("    %" PRId64 " bitmaps\n", bitmaps_fixed);
-        }
-        printf("\nDouble checking the fixed image now...\n");
-        fflush(stdout);
+        print_repaired(a, *report);
     }
     qapi_free_ImageCheck(*report);
     *report = NULL;
@@ -220,14 +274,40 @@ static int recheck(BlockDriverState *bs, const CheckArgs *a,
     (*report)->has_corruptions_fixed = corruptions_fixed != 0;
     (*report)->bitmaps_fixed = bitmaps_fixed;
     (*report)->has_bitmaps_fixed = bitmaps_fixed != 0;
+    (*report)->tables_restored = tables_restored;
+    (*report)->has_tables_restored = tables_restored != 0;
     return 0;
 }
 
-static int check(BlockBackend *blk, const CheckArgs *a)
+/* What a repair would write, or has written. */
+static void add_writes(BlockDriverState *record, ImageCheck *report)
+{
+    g_autoptr(GArray) extents = bdrv_record_extents(record);
+    ImageCheckWriteList **tail = &report->planned_writes;
+    guint i;
+
+    report->has_planned_writes = true;
+    for (i = 0; i < extents->len; i++) {
+        const BdrvRecordExtent *e = &g_array_index(extents, BdrvRecordExtent,
+                                                   i);
+        ImageCheckWrite *w = g_new0(ImageCheckWrite, 1);
+
+        w->offset = e->offset;
+        w->bytes = e->bytes;
+        QAPI_LIST_APPEND(tail, w);
+    }
+}
+
+/* @record: where a plan is recorded, else NULL. */
+static int check(BlockBackend *blk, const CheckArgs *a,
+                 BlockDriverState *record)
 {
     BlockDriverState *bs = blk_bs(blk);
     ImageCheck *report = NULL;
     int ret;
+
+    img_progress_init(a->progress ? IMG_PROGRESS_AUTO : IMG_PROGRESS_OFF, 1);
+    img_progress_print(0);
 
     ret = check_once(bs, a, a->fix, &report);
     if (ret == -ENOTSUP) {
@@ -239,14 +319,125 @@ static int check(BlockBackend *blk, const CheckArgs *a)
         ret = recheck(bs, a, &report);
     }
     if (ret) {
+        img_progress_end();
         error_report("Check failed: %s", g_strerror(-ret));
+        qapi_free_ImageCheck(report);
         return 1;
+    }
+    img_progress_print(100);
+    img_progress_end();
+    if (record) {
+        add_writes(record, report);
     }
     print_report(a, report);
     ret = exit_code(report);
     qapi_free_ImageCheck(report);
     return ret;
 }
+
+/* --- with an undo file --- */
+
+/* Repairs in memory, to know what will be written; 0 or -errno. */
+static int rehearse(BlockBackend *blk, const CheckArgs *a, bool mute)
+{
+    ImageCheck *report = NULL;
+    int saved = mute ? img_check_mute() : -1;
+    int ret = check_once(blk_bs(blk), a, a->fix, &report);
+
+    img_check_unmute(saved);
+    qapi_free_ImageCheck(report);
+    return ret;
+}
+
+/* Repairs with an undo file in place; the exit code. */
+static int repair(BlockBackend **blk, const CheckArgs *a,
+                  BlockDriverState *record, UndoFile *undo, int image)
+{
+    g_autofree char *format = g_strdup(bdrv_get_format_name(blk_bs(*blk)));
+    Error *err = NULL;
+    int ret;
+
+    blk_unref(*blk);
+    bdrv_record_pass(record);
+    *blk = img_check_open(record, format, a->filename, &a->how);
+    if (!*blk) {
+        return 1;
+    }
+    ret = check(*blk, a, NULL);
+    /* All is written when it is closed. */
+    blk_unref(*blk);
+    *blk = NULL;
+    if (bdrv_flush(record) < 0 || !undo_file_finish(undo, image, &err)) {
+        if (err) {
+            error_reportf_err(err, "Could not complete '%s': ", a->undo);
+        } else {
+            error_report("Could not flush '%s'", a->filename);
+        }
+        return 1;
+    }
+    return ret;
+}
+
+static int check_with_undo(BlockBackend **blk, const CheckArgs *a,
+                           BlockDriverState *record)
+{
+    g_autoptr(GArray) extents = NULL;
+    g_autoptr(UndoFile) undo = NULL;
+    Error *err = NULL;
+    int image = img_check_open_file(record);
+    int ret;
+
+    if (image < 0) {
+        return 1;
+    }
+    ret = rehearse(*blk, a, true);
+    extents = bdrv_record_extents(record);
+    if (ret < 0) {
+        /* Says why; still, nothing reaches the file. */
+        rehearse(*blk, a, false);
+        error_report("Check failed: %s", g_strerror(-ret));
+        ret = 1;
+    } else if (extents->len == 0) {
+        ret = check(*blk, a, NULL);
+    } else {
+        undo = undo_file_create(a->undo, image, extents,
+                                bdrv_record_length(record), &err);
+        if (undo) {
+            ret = repair(blk, a, record, undo, image);
+        } else {
+            error_report_err(err);
+            ret = 1;
+        }
+    }
+    close(image);
+    return ret;
+}
+
+static bool can_check(BlockDriverState *bs)
+{
+    return bs->drv->bdrv_co_check || bs->drv->bdrv_co_check_opts;
+}
+
+/* What --plan and --undo do; the exit code. */
+static int check_recorded(BlockBackend **blk, const CheckArgs *a)
+{
+    g_autoptr(BlockDriverState) record = NULL;
+    int ret;
+
+    if (!can_check(blk_bs(*blk))) {
+        return check(*blk, a, NULL);
+    }
+    record = img_check_record(blk, a->filename, &a->how);
+    if (!record) {
+        return 1;
+    }
+    ret = a->plan ? check(*blk, a, record) : check_with_undo(blk, a, record);
+    blk_unref(*blk);
+    *blk = NULL;
+    return ret;
+}
+
+/* --- the command line --- */
 
 static bool parse_repair(const ImgCmd *cmd, const char *text, CheckArgs *a)
 {
@@ -277,6 +468,33 @@ static void parse_bitmaps(const ImgCmd *cmd, const char *text, CheckArgs *a)
     }
 }
 
+static void parse_orphans(const ImgCmd *cmd, const char *text, CheckArgs *a)
+{
+    a->orphans_given = true;
+    if (!strcmp(text, "keep") || !strcmp(text, "free")) {
+        a->free_orphans = *text == 'f';
+    } else {
+        img_usage_error(cmd, "Unknown option value for --orphans (expecting "
+                        "'keep' or 'free'): %s", text);
+    }
+}
+
+/* INDEX=OFFSET */
+static void parse_place(const ImgCmd *cmd, const char *text, CheckArgs *a)
+{
+    g_auto(GStrv) parts = g_strsplit(text, "=", 2);
+    uint64_t index, offset;
+    BdrvCheckPlace place;
+
+    if (g_strv_length(parts) != 2 || parse_uint_full(parts[0], 0, &index) ||
+        parse_uint_full(parts[1], 0, &offset) || index > UINT32_MAX) {
+        img_usage_error(cmd, "Invalid value for --l1-place (expecting "
+                        "INDEX=OFFSET): %s", text);
+    }
+    place = (BdrvCheckPlace) { .index = index, .offset = offset };
+    g_array_append_val(a->places, place);
+}
+
 static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
                           CheckArgs *a)
 {
@@ -291,13 +509,17 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         { "output", required_argument, NULL, OPTION_OUTPUT },
         { "force-share", no_argument, NULL, 'U' },
         { "quiet", no_argument, NULL, 'q' },
+        { "l1-place", required_argument, NULL, OPTION_L1_PLACE },
+        { "orphans", required_argument, NULL, OPTION_ORPHANS },
+        { "plan", no_argument, NULL, OPTION_PLAN },
+        { "undo", required_argument, NULL, OPTION_UNDO },
         {}
     };
     const char *cache = "writeback";
     bool ok = true;
     int c;
 
-    while (ok && (c = img_getopt(cmd, argc, argv, ":hf:r:T:qU", longopts,
+    while (ok && (c = img_getopt(cmd, argc, argv, ":hf:r:T:pqU", longopts,
                                  1)) != -1) {
         switch (c) {
         case 'f':
@@ -315,6 +537,21 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         case 'U':
             a->how.force_share = true;
             break;
+        case 'p':
+            a->progress = true;
+            break;
+        case OPTION_L1_PLACE:
+            parse_place(cmd, optarg, a);
+            break;
+        case OPTION_ORPHANS:
+            parse_orphans(cmd, optarg, a);
+            break;
+        case OPTION_PLAN:
+            a->plan = true;
+            break;
+        case OPTION_UNDO:
+            a->undo = optarg;
+            break;
         case OPTION_BITMAPS:
             parse_bitmaps(cmd, optarg, a);
             break;
@@ -330,10 +567,41 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
                                  &a->how.writethrough);
 }
 
+/* Options that go together; false after a message. */
+static bool options_agree(const CheckArgs *a)
+{
+    const char *alone = a->bitmaps_given ? "--bitmaps"
+                        : a->orphans_given ? "--orphans"
+                        : a->places->len ? "--l1-place"
+                        : a->plan ? "--plan"
+                        : a->undo ? "--undo" : NULL;
+
+    if (alone && !a->fix) {
+        error_report("%s requires -r", alone);
+        return false;
+    }
+    if (a->places->len && !(a->fix & BDRV_FIX_ERRORS)) {
+        error_report("--l1-place requires -r all");
+        return false;
+    }
+    if (a->plan && a->undo) {
+        error_report("--plan and --undo cannot be used at the same time");
+        return false;
+    }
+    if (a->progress && (a->quiet || a->output == IMG_OUTPUT_JSON)) {
+        error_report("-p cannot be used with -q or --output=json");
+        return false;
+    }
+    return true;
+}
+
 static int run(const ImgCmd *cmd, int argc, char **argv)
 {
-    CheckArgs a = { .how.flags = BDRV_O_CHECK };
-    g_autoptr(BlockBackend) blk = NULL;
+    g_autoptr(GArray) places = g_array_new(FALSE, FALSE,
+                                           sizeof(BdrvCheckPlace));
+    CheckArgs a = { .how.flags = BDRV_O_CHECK, .places = places };
+    BlockBackend *blk;
+    int ret;
 
     if (!parse_options(cmd, argc, argv, &a)) {
         return 1;
@@ -341,9 +609,11 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
     if (optind != argc - 1) {
         img_usage_error(cmd, "Expecting one image file name");
     }
-    if (a.bitmaps_given && !a.fix) {
-        error_report("--bitmaps requires -r");
+    if (!options_agree(&a)) {
         return 1;
+    }
+    if (a.plan) {
+        a.how.flags &= ~BDRV_O_RDWR;
     }
     a.fix |= a.bitmaps;
     a.filename = argv[optind];
@@ -351,8 +621,14 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
     if (!blk) {
         return 1;
     }
-    a.live = !a.fix && bdrv_has_other_writer(blk_bs(blk));
-    return check(blk, &a);
+    if (a.plan || a.undo) {
+        ret = check_recorded(&blk, &a);
+    } else {
+        a.live = !a.fix && bdrv_has_other_writer(blk_bs(blk));
+        ret = check(blk, &a, NULL);
+    }
+    blk_unref(blk);
+    return ret;
 }
 
 const ImgCmd img_cmd_check = {
@@ -360,8 +636,10 @@ const ImgCmd img_cmd_check = {
     .handler = run,
     .description = "Check an image for consistency, and repair it",
     .usage = "[-f FMT | --image-opts] [-r leaks|all\n"
-             "        [--bitmaps keep|remove|dirty]] [-T CACHE]\n"
-             "        [--output human|json] [-q] [-U] [--object OBJDEF] FILE",
+             "        [--plan | --undo UNDOFILE] [--l1-place INDEX=OFFSET]...\n"
+             "        [--orphans keep|free] [--bitmaps keep|remove|dirty]]\n"
+             "        [-T CACHE] [--output human|json] [-p | -q] [-U]\n"
+             "        [--object OBJDEF] FILE",
     .help =
         "  -f, --format FMT\n"
         "     format of FILE (default: guess)\n"
@@ -369,6 +647,18 @@ const ImgCmd img_cmd_check = {
         "     FILE is an option string, NAME=VALUE,...\n"
         "  -r, --repair leaks|all\n"
         "     repair clusters that nothing uses, or every kind of error\n"
+        "  --plan\n"
+        "     print what the repair would do, and write nothing\n"
+        "  --undo UNDOFILE\n"
+        "     before the repair, save what it will change in a new file, for\n"
+        "     qemu-img undo\n"
+        "  --l1-place INDEX=OFFSET\n"
+        "     with -r all: the orphaned L2 table at this offset belongs to this\n"
+        "     L1 entry; can be given several times\n"
+        "  --orphans keep|free\n"
+        "     what to do about orphaned L2 tables that are not put back, and\n"
+        "     clusters that may be the data of lost ones: keep them (default),\n"
+        "     or free them like other leaks\n"
         "  --bitmaps keep|remove|dirty\n"
         "     what to do, with -r, about stored dirty bitmaps that are\n"
         "     inconsistent: keep them (default), remove them, or let them say\n"
@@ -378,6 +668,8 @@ const ImgCmd img_cmd_check = {
         "     unsafe\n"
         "  --output human|json\n"
         "     output format (default: human)\n"
+        "  -p\n"
+        "     print progress\n"
         "  -q, --quiet\n"
         "     print nothing but errors\n"
         "  -U, --force-share\n"

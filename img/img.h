@@ -33,6 +33,7 @@ extern const ImgCmd img_cmd_measure;
 extern const ImgCmd img_cmd_rebase;
 extern const ImgCmd img_cmd_resize;
 extern const ImgCmd img_cmd_snapshot;
+extern const ImgCmd img_cmd_undo;
 
 /* --- options (common.c) --- */
 
