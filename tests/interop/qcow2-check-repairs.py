@@ -20,6 +20,9 @@ class CheckRepairs(iotests.TestCase):
         damage = DAMAGE[name]
         image = damaged(self, damage)
         before = self.guest_data(image)
+        if damage.restores:
+            MAKE[damage.kind](self, 'good', damage.opts)
+            before = self.guest_data('good')
         # Theirs takes what belongs to void bitmaps for leaks; ours keeps it.
         more = ['--bitmaps=remove'] if name == 'bitmaps-void' else []
         result = self.img('check', '-f', 'qcow2', '-r', 'all', *more, image,

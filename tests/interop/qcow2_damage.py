@@ -20,6 +20,8 @@ class Damage:
     same: bool = True
     # Whether check -r all makes an image without errors of it.
     repairable: bool = True
+    # Whether check -r all brings data back that the damage has hidden.
+    restores: bool = False
 
 
 def make_plain(test, name, opts=''):
@@ -162,7 +164,8 @@ DAMAGE = {
     'l1-unaligned': Damage(lambda i: i.set_l1(0, i.l1(0) | 512),
                            repairable=False),
     # The only table that is lost, and the only place for it.
-    'l1-beyond-file': Damage(lambda i: i.set_l1(0, 1 << 30 | COPIED)),
+    'l1-beyond-file': Damage(lambda i: i.set_l1(0, 1 << 30 | COPIED),
+                             restores=True),
     'l1-table-outside': Damage(lambda i: i.set_u64(40, 1 << 30),
                                repairable=False),
 
