@@ -7,6 +7,7 @@
 #include <getopt.h>
 #include "daemon.h"
 #include "block/export.h"
+#include "block/nbd-server.h"
 #include "blockdev/blockdev.h"
 #include "chardev/char.h"
 #include "monitor/monitor.h"
@@ -21,6 +22,7 @@ enum {
     OPTION_DAEMONIZE,
     OPTION_EXPORT,
     OPTION_MONITOR,
+    OPTION_NBD_SERVER,
     OPTION_OBJECT,
     OPTION_PIDFILE,
 };
@@ -32,6 +34,7 @@ static const struct option longopts[] = {
     { "export", required_argument, NULL, OPTION_EXPORT },
     { "help", no_argument, NULL, 'h' },
     { "monitor", required_argument, NULL, OPTION_MONITOR },
+    { "nbd-server", required_argument, NULL, OPTION_NBD_SERVER },
     { "object", required_argument, NULL, OPTION_OBJECT },
     { "pidfile", required_argument, NULL, OPTION_PIDFILE },
     { "trace", required_argument, NULL, 'T' },
@@ -60,6 +63,10 @@ static void print_help(void)
            "                       export a node\n"
            "  --monitor [chardev=]ID[,mode=control][,pretty[=on|off]]\n"
            "                       serve QMP on a character device\n"
+           "  --nbd-server addr.type=TYPE,addr.OPTION=VALUE...\n"
+           "               [,max-connections=N][,handshake-max-seconds=N]\n"
+           "                       start the NBD server: on unix, inet, vsock\n"
+           "                       or fd\n"
            "  --object TYPE,id=ID[,PROPERTY=VALUE]...\n"
            "                       make an object; --object help lists types\n"
            "  --pidfile FILE       write the process id into FILE when\n"
@@ -168,6 +175,19 @@ static bool add_export(const char *text, Error **errp)
     return options && blk_exp_add(options, errp);
 }
 
+static bool start_nbd_server(const char *text, Error **errp)
+{
+    Visitor *v = qobject_input_visitor_new_str(text, NULL, errp);
+    g_autoptr(NbdServerOptions) options = NULL;
+
+    if (!v) {
+        return false;
+    }
+    visit_type_NbdServerOptions(v, NULL, &options, errp);
+    visit_free(v);
+    return options && nbd_server_start_options(options, errp);
+}
+
 static bool set_trace(const char *text, Error **errp)
 {
     if (trace_opt_is_help(text)) {
@@ -187,6 +207,7 @@ static const struct {
     { OPTION_CHARDEV, "--chardev", add_chardev },
     { OPTION_EXPORT, "--export", add_export },
     { OPTION_MONITOR, "--monitor", add_monitor },
+    { OPTION_NBD_SERVER, "--nbd-server", start_nbd_server },
     { OPTION_OBJECT, "--object", add_object },
 };
 

@@ -4,15 +4,16 @@
  * and exports come from the command line and over QMP.
  *
  * At the end things go in the order in which they depend on each other: exports
- * first, so that no client writes any more; then jobs, which are cancelled; then
- * nodes, which are flushed; then monitors, which tell of all that; then character
- * devices and objects.
+ * and servers first, so that no client writes any more; then jobs, which are
+ * cancelled; then nodes, which are flushed; then monitors, which tell of all that;
+ * then character devices and objects.
  */
 #include "util/osdep.h"
 #include "daemon.h"
 #include "block/block.h"
 #include "block/export.h"
 #include "block/job.h"
+#include "block/nbd-server.h"
 #include "blockdev/blockdev.h"
 #include "chardev/char.h"
 #include "monitor/monitor.h"
@@ -23,6 +24,7 @@
 static void shut_down(void)
 {
     blk_exp_close_all();
+    nbd_server_stop();
     job_cancel_sync_all();
     bdrv_drain_all();
     bdrv_close_all();

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Exports by id: making, ending, asking about them. */
+/* Exports by id: making and ending them. */
 #include "util/osdep.h"
 #include "block/export.h"
 #include "block/block_int.h"
 #include "objects/object.h"
-#include "qapi/qapi-commands.h"
 #include "qapi/qapi-events.h"
 #include "util/id.h"
 
@@ -13,6 +12,7 @@ static const BlockExportDriver *const block_export_drivers[] = {
 #ifdef CONFIG_EXPORT_VHOST_USER_BLK
     &blk_exp_vhost_user_blk,
 #endif
+    &blk_exp_nbd,
     NULL
 };
 
@@ -40,6 +40,11 @@ BlockExport *blk_exp_find(const char *id)
         }
     }
     return NULL;
+}
+
+BlockExport *blk_exp_next(BlockExport *exp)
+{
+    return exp ? QLIST_NEXT(exp, next) : QLIST_FIRST(&exports);
 }
 
 /* --- threads --- */
@@ -215,6 +220,29 @@ void blk_exp_request_shutdown(BlockExport *exp)
     blk_exp_unref(exp);
 }
 
+bool blk_exp_del(const char *id, BlockExportRemoveMode mode, Error **errp)
+{
+    BlockExport *exp = blk_exp_find(id);
+
+    if (!exp) {
+        error_setg(errp, "Export '%s' is not found", id);
+        return false;
+    }
+    if (!exp->user_owned) {
+        error_setg(errp, "Export '%s' is already shutting down", id);
+        return false;
+    }
+    if (mode != BLOCK_EXPORT_REMOVE_MODE_HARD &&
+        qatomic_read(&exp->refcount) > 1) {
+        error_setg(errp, "export '%s' still in use", id);
+        error_append_hint(errp, "Use mode='hard' to force client "
+                          "disconnect\n");
+        return false;
+    }
+    blk_exp_request_shutdown(exp);
+    return true;
+}
+
 bool blk_exp_any(int type)
 {
     BlockExport *exp;
@@ -242,53 +270,4 @@ void blk_exp_close_all_type(int type)
 void blk_exp_close_all(void)
 {
     blk_exp_close_all_type(-1);
-}
-
-/* --- commands --- */
-
-void qmp_block_export_add(BlockExportOptions *options, Error **errp)
-{
-    blk_exp_add(options, errp);
-}
-
-void qmp_block_export_del(const char *id, bool has_mode,
-                          BlockExportRemoveMode mode, Error **errp)
-{
-    BlockExport *exp = blk_exp_find(id);
-
-    if (!exp) {
-        error_setg(errp, "Export '%s' is not found", id);
-        return;
-    }
-    if (!exp->user_owned) {
-        error_setg(errp, "Export '%s' is already shutting down", id);
-        return;
-    }
-    if (!(has_mode && mode == BLOCK_EXPORT_REMOVE_MODE_HARD) &&
-        qatomic_read(&exp->refcount) > 1) {
-        error_setg(errp, "export '%s' still in use", id);
-        error_append_hint(errp, "Use mode='hard' to force client "
-                          "disconnect\n");
-        return;
-    }
-    blk_exp_request_shutdown(exp);
-}
-
-BlockExportInfoList *qmp_query_block_exports(Error **errp)
-{
-    BlockExportInfoList *list = NULL, **tail = &list;
-    BlockExport *exp;
-
-    QLIST_FOREACH(exp, &exports, next) {
-        BlockExportInfo *info = g_new0(BlockExportInfo, 1);
-
-        info->id = g_strdup(exp->id);
-        info->type = exp->drv->type;
-        info->node_name = g_strdup(blk_bs(exp->blk)
-                                   ? bdrv_get_node_name(blk_bs(exp->blk))
-                                   : "");
-        info->shutting_down = !exp->user_owned;
-        QAPI_LIST_APPEND(tail, info);
-    }
-    return list;
 }

@@ -73,6 +73,8 @@ struct BlockExport {
 /* As block-export-add; NULL with @errp. The export stays this module's. */
 BlockExport *blk_exp_add(BlockExportOptions *options, Error **errp);
 BlockExport *blk_exp_find(const char *id);
+/* NULL begins and ends. */
+BlockExport *blk_exp_next(BlockExport *exp);
 /* The loop of the @n-th thread (modulo their number), or of the main one. */
 AioContext *blk_exp_thread_ctx(const BlockExport *exp, unsigned n);
 
@@ -80,6 +82,8 @@ AioContext *blk_exp_thread_ctx(const BlockExport *exp, unsigned n);
 void blk_exp_ref(BlockExport *exp);
 void blk_exp_unref(BlockExport *exp);
 
+/* As block-export-del. */
+bool blk_exp_del(const char *id, BlockExportRemoveMode mode, Error **errp);
 /* Ends it as block-export-del with mode hard does; does not wait. */
 void blk_exp_request_shutdown(BlockExport *exp);
 /* Whether there is an export of this type (or of any, with @type -1). */
@@ -87,5 +91,8 @@ bool blk_exp_any(int type);
 /* Shuts down all of this type (-1: all) and polls until they are gone. */
 void blk_exp_close_all_type(int type);
 void blk_exp_close_all(void);
+
+/* The drivers. */
+extern const BlockExportDriver blk_exp_nbd;
 
 #endif

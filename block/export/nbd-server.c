@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The listening socket and the clients.
+ *
+ * With as many clients as are allowed, further ones wait in the socket's queue.
+ * The handshake has a time limit, so nobody occupies a place by saying nothing.
+ */
+#include "util/osdep.h"
+#include "nbd-int.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include "block/nbd-server.h"
+#include "qapi/clone-visitor.h"
+#include "qapi/qapi-visit.h"
+#include "sockets/sockets.h"
+#include "util/aio.h"
+
+#define BACKLOG 1024
+
+/* After an accept() for which there was no descriptor or no memory. */
+#define ACCEPT_PAUSE_NS (100 * SCALE_MS)
+
+typedef struct NBDServer {
+    SocketAddress *addr;
+    int listen_fd;
+    uint32_t max_connections;
+    uint32_t handshake_secs;
+    unsigned nr_clients;
+    QEMUTimer resume;           /* listening, after a pause */
+    QTAILQ_HEAD(, NBDClient) clients;
+} NBDServer;
+
+static NBDServer *server;       /* NULL: not running */
+
+static void (*gone_cb)(void *opaque);
+static void *gone_opaque;
+
+/* --- clients --- */
+
+void nbd_client_disconnect(NBDClient *client)
+{
+    /* Whoever waits for the socket, in whatever thread, sees its end. */
+    shutdown(client->stream.fd, SHUT_RDWR);
+}
+
+void nbd_server_disconnect(const NBDExport *exp)
+{
+    NBDClient *client;
+
+    if (server) {
+        QTAILQ_FOREACH(client, &server->clients, next) {
+            if (client->exp == exp) {
+                nbd_client_disconnect(client);
+            }
+        }
+    }
+}
+
+bool nbd_server_single_client(void)
+{
+    return server->max_connections == 1;
+}
+
+static void update_listening(void);
+
+static void client_end(NBDClient *client)
+{
+    bool had_export = client->exp;
+
+    QTAILQ_REMOVE(&server->clients, client, next);
+    server->nr_clients--;
+    close(client->stream.fd);
+    if (client->exp) {
+        blk_exp_unref(&client->exp->common);
+    }
+    nbd_meta_clear(&client->meta);
+    g_free(client);
+    update_listening();
+    aio_wait_kick();
+    if (had_export && gone_cb) {
+        gone_cb(gone_opaque);
+    }
+}
+
+static void handshake_too_long(void *opaque)
+{
+    nbd_client_disconnect(opaque);
+}
+
+static void coroutine_fn client_entry(void *opaque)
+{
+    NBDClient *client = opaque;
+    bool serve;
+
+    if (server->handshake_secs) {
+        timer_mod_ns(&client->timer, get_clock() + server->handshake_secs *
+                                     NANOSECONDS_PER_SECOND);
+    }
+    serve = nbd_handshake(client);
+    timer_del(&client->timer);
+    if (serve) {
+        aio_co_reschedule_self(client->ctx);
+        nbd_serve(client);
+        aio_co_reschedule_self(qemu_get_aio_context());
+    }
+    client_end(client);
+}
+
+static void client_begin(int fd)
+{
+    NBDClient *client = g_new0(NBDClient, 1);
+    int on = 1;
+
+    /* Those that are not for this kind of socket fail. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    nbd_stream_init(&client->stream, fd);
+    aio_timer_init(qemu_get_aio_context(), &client->timer, QEMU_CLOCK_REALTIME,
+                   SCALE_NS, handshake_too_long, client);
+    QTAILQ_INSERT_TAIL(&server->clients, client, next);
+    server->nr_clients++;
+    aio_co_enter(qemu_get_aio_context(),
+                 qemu_coroutine_create(client_entry, client));
+}
+
+/* --- listening --- */
+
+static bool is_full(void)
+{
+    return server->max_connections &&
+           server->nr_clients >= server->max_connections;
+}
+
+static void incoming(void *opaque)
+{
+    while (!is_full()) {
+        int fd = socket_accept(server->listen_fd);
+
+        if (fd < 0) {
+            if (errno != EAGAIN) {
+                aio_set_fd_handler(qemu_get_aio_context(), server->listen_fd,
+                                   NULL, NULL, NULL);
+                timer_mod_ns(&server->resume, get_clock() + ACCEPT_PAUSE_NS);
+            }
+            return;
+        }
+        client_begin(fd);
+    }
+    update_listening();
+}
+
+static void update_listening(void)
+{
+    if (server->listen_fd >= 0) {
+        aio_set_fd_handler(qemu_get_aio_context(), server->listen_fd,
+                           is_full() ? NULL : incoming, NULL, NULL);
+    }
+}
+
+static void resume(void *opaque)
+{
+    update_listening();
+}
+
+static void stop_listening(void)
+{
+    timer_del(&server->resume);
+    aio_set_fd_handler(qemu_get_aio_context(), server->listen_fd, NULL, NULL,
+                       NULL);
+    socket_listen_cleanup(server->listen_fd, server->addr);
+    close(server->listen_fd);
+    server->listen_fd = -1;
+}
+
+/* --- life --- */
+
+bool nbd_server_start(const NBDServerConfig *config, Error **errp)
+{
+    int fd;
+
+    if (server) {
+        error_setg(errp, "NBD server already running");
+        return false;
+    }
+    fd = socket_listen(config->addr, BACKLOG, errp);
+    if (fd < 0) {
+        return false;
+    }
+    socket_set_nonblock(fd, true);
+    server = g_new0(NBDServer, 1);
+    server->addr = QAPI_CLONE(SocketAddress, config->addr);
+    server->listen_fd = fd;
+    server->max_connections = config->max_connections;
+    server->handshake_secs = config->handshake_secs;
+    QTAILQ_INIT(&server->clients);
+    aio_timer_init(qemu_get_aio_context(), &server->resume,
+                   QEMU_CLOCK_REALTIME, SCALE_NS, resume, NULL);
+    update_listening();
+    return true;
+}
+
+static bool refuse_tls(const char *tls_creds, const char *tls_authz,
+                       Error **errp)
+{
+    if (tls_creds || tls_authz) {
+        error_setg(errp, "this build has no TLS: '%s' cannot be used",
+                   tls_creds ? "tls-creds" : "tls-authz");
+        return false;
+    }
+    return true;
+}
+
+bool nbd_server_start_options(const NbdServerOptions *o, Error **errp)
+{
+    NBDServerConfig config = {
+        .addr = o->addr,
+        .max_connections = o->has_max_connections
+                           ? o->max_connections : NBD_DEFAULT_MAX_CONNECTIONS,
+        .handshake_secs = o->has_handshake_max_seconds
+                          ? o->handshake_max_seconds
+                          : NBD_DEFAULT_HANDSHAKE_MAX_SECS,
+    };
+
+    return refuse_tls(o->tls_creds, o->tls_authz, errp) &&
+           nbd_server_start(&config, errp);
+}
+
+bool nbd_server_is_running(void)
+{
+    return server;
+}
+
+unsigned nbd_server_nr_clients(void)
+{
+    return server ? server->nr_clients : 0;
+}
+
+void nbd_server_set_gone_cb(void (*cb)(void *opaque), void *opaque)
+{
+    gone_cb = cb;
+    gone_opaque = opaque;
+}
+
+void nbd_server_stop(void)
+{
+    NBDClient *client;
+
+    if (!server) {
+        return;
+    }
+    stop_listening();
+    blk_exp_close_all_type(BLOCK_EXPORT_TYPE_NBD);
+    QTAILQ_FOREACH(client, &server->clients, next) {
+        nbd_client_disconnect(client);      /* those in their handshake */
+    }
+    AIO_WAIT_WHILE(NULL, server->nr_clients);
+    qapi_free_SocketAddress(server->addr);
+    g_free(server);
+    server = NULL;
+}

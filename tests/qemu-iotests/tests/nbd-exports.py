@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# group: quick
+# formats: any
+"""Exports of the storage daemon: the commands, the server's life, its limits."""
+import os
+import time
+
+import iotests
+from iotests import nbd
+from iotests.nbd import NBDClient
+
+
+class NbdExports(iotests.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.img('create', '-q', '-f', 'qcow2', 'a', '1M')
+        self.img('bitmap', '--add', 'a', 'bits')
+        self.socket = self.path('nbd.sock')
+
+    def start(self, *args, server=True, **options):
+        options = ''.join(f',{k.replace("_", "-")}={v}'
+                          for k, v in options.items())
+        nbd_server = ['--nbd-server', 'addr.type=unix,addr.path='
+                      f'{self.socket}{options}'] if server else []
+        daemon = self.daemon(
+            '--blockdev', 'file,filename=a,node-name=f', '--blockdev',
+            'qcow2,file=f,node-name=n', '--object', 'iothread,id=t0',
+            '--object', 'iothread,id=t1', *nbd_server, *args)
+        self.qmp = daemon.connect()
+        # The monitor speaks while later options are carried out.
+        nbd.wait_for(lambda: not server or os.path.exists(self.socket))
+        nbd.wait_for(lambda: len(self.qmp.cmd('query-block-exports')) ==
+                     args.count('--export'))
+        return daemon
+
+    def add(self, export='e', **options):
+        args = {'type': 'nbd', 'id': export, 'node-name': 'n'}
+        args.update({k.replace('_', '-'): v for k, v in options.items()})
+        self.qmp.cmd('block-export-add', args)
+
+    def add_fails(self, message, **options):
+        args = {'type': 'nbd', 'id': 'e', 'node-name': 'n'}
+        args.update({k.replace('_', '-'): v for k, v in options.items()})
+        self.qmp_fails(message, self.qmp, 'block-export-add', args)
+
+    def connect(self, name='n', **kwargs):
+        client = NBDClient(self.socket, **kwargs)
+        self.addCleanup(client.close)
+        if name is not None:
+            self.assertIsInstance(client.go(name), dict)
+        return client
+
+    def test_life(self):
+        daemon = self.start()
+        self.add()
+        self.assertEqual(self.qmp.cmd('query-block-exports'),
+                         [{'id': 'e', 'type': 'nbd', 'node-name': 'n',
+                           'shutting-down': False}])
+        client = self.connect()
+        self.qmp_fails("export 'e' still in use", self.qmp,
+                       'block-export-del', id='e')
+        self.qmp_fails('is in use', self.qmp, 'blockdev-del', node_name='n')
+        self.assertEqual(client.pread(0, 10), bytes(10))
+        self.qmp.cmd('block-export-del', id='e', mode='hard')
+        self.assertTrue(client.is_gone())
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+        self.assertEqual(self.qmp.cmd('query-block-exports'), [])
+        # The id and the name are free again; nobody uses it now.
+        self.add()
+        self.qmp.cmd('block-export-del', id='e')
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+        self.qmp.cmd('blockdev-del', node_name='n')
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_end_with_clients(self):
+        daemon = self.start('--export', 'nbd,id=e,node-name=n,writable=on')
+        serving, shaking = self.connect(), self.connect(None)
+        serving.pwrite(0, b'x' * 512)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertTrue(serving.is_gone() and shaking.is_gone())
+        self.io('a', 'read -P 120 0 512', fmt='qcow2')
+        self.img('check', 'a')
+
+    def test_refusals(self):
+        self.start(server=False)
+        self.add_fails('NBD server not running')
+        self.qmp_fails('NBD server not running', self.qmp, 'nbd-server-stop')
+        addr = {'type': 'unix', 'data': {'path': self.socket}}
+        self.qmp_fails("tls-creds", self.qmp, 'nbd-server-start',
+                       {'addr': addr, 'tls-creds': 'x'})
+        self.qmp.cmd('nbd-server-start', addr=addr)
+        self.qmp_fails('NBD server already running', self.qmp,
+                       'nbd-server-start', addr=addr)
+        self.add_fails('Cannot find', node_name='x')
+        self.add_fails('Invalid block export id', id='1 2')
+        self.add_fails('too long', name='x' * 4097)
+        self.add_fails('too long', description='x' * 4097)
+        self.add_fails("object 'x' not found|not found", iothread='x')
+        self.add_fails('must not be empty', iothread=[])
+        self.add_fails('not found', bitmaps=['x'])
+        self.add(name='x' * 4096, description='y' * 4096)
+        self.add_fails("id 'e' is already in use")
+        self.add_fails('already has export named', id='f', name='x' * 4096)
+        self.qmp_fails("'x' is not found", self.qmp, 'block-export-del',
+                       id='x')
+
+    def test_read_only_node(self):
+        self.start('--blockdev', 'null-co,node-name=ro,read-only=on')
+        self.add_fails('Cannot export read-only node as writable',
+                       node_name='ro', writable=True)
+        self.qmp.cmd('nbd-server-add', device='ro', writable=True)
+        client = self.connect('ro')
+        with self.assertRaises(nbd.NBDError) as caught:
+            client.pwrite(0, bytes(512))
+        self.assertEqual(caught.exception.errno, nbd.EPERM)
+
+    def test_old_commands(self):
+        self.start(server=False)
+        addr = {'type': 'unix', 'data': {'path': self.socket}}
+        self.qmp.cmd('nbd-server-start', addr=addr)
+        self.qmp.cmd('nbd-server-add', device='n', name='x', writable=True,
+                     bitmap='bits')
+        client = self.connect('x')
+        self.qmp_fails('still in use', self.qmp, 'nbd-server-remove',
+                       name='x')
+        self.qmp.cmd('nbd-server-remove', name='x', mode='hard')
+        self.assertTrue(client.is_gone())
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='x')
+        self.qmp.cmd('nbd-server-stop')
+        with self.assertRaises(OSError):
+            NBDClient(self.socket)
+        self.qmp.cmd('nbd-server-start', addr=addr)
+        self.assertEqual(self.connect(None).option(nbd.LIST),
+                         [(nbd.ACK, b'')])
+
+    def test_bitmap_is_busy(self):
+        self.start()
+        self.add(bitmaps=[{'node': 'n', 'name': 'bits'}], writable=True)
+        self.add_fails('bits.* is currently in use|in use', id='f', name='f',
+                       bitmaps=['bits'], writable=True)
+        self.qmp.cmd('block-export-del', id='e')
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+        self.add_fails("Enabled bitmap 'bits' incompatible with readonly",
+                       bitmaps=['bits'])
+
+    def test_iothreads(self):
+        self.start()
+        self.add(iothread=['t0', 't1'], writable=True)
+        self.qmp_fails('in use', self.qmp, 'object-del', id='t1')
+        clients = [self.connect() for _ in range(6)]
+        for n, client in enumerate(clients):
+            client.pwrite(n * 4096, bytes([n + 1]) * 4096)
+        for n, client in enumerate(reversed(clients)):
+            self.assertEqual(client.pread((5 - n) * 4096, 4096),
+                             bytes([6 - n]) * 4096)
+            self.assertEqual(client.pread(n * 4096, 4096),
+                             bytes([n + 1]) * 4096)
+        self.qmp.cmd('block-export-del', id='e', mode='hard')
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+        self.qmp.cmd('object-del', id='t1')
+
+    def test_max_connections(self):
+        self.start(max_connections=2)
+        self.add()
+        first, second = self.connect(), self.connect(None)
+        with self.assertRaises(TimeoutError):
+            self.connect(None, timeout=.3)      # waits in the queue
+        first.close()
+        second.close()
+        client = self.connect()
+        self.assertTrue(client.flags & 0x100)   # multi-conn
+
+    def test_thousand_clients(self):
+        self.start(max_connections=1000)
+        self.add()
+        clients = [self.connect() for _ in range(300)]
+        for client in clients:
+            cookie = client.send(nbd.READ, 0, 512)
+            client.cookie = cookie
+        for client in clients:
+            self.assertEqual(client.simple(client.cookie, 512), bytes(512))
+
+    def test_handshake_limit(self):
+        daemon = self.start(handshake_max_seconds=1)
+        self.add()
+        start = time.monotonic()
+        silent, slow = self.connect(None, flags=None), self.connect(None)
+        served = self.connect()
+        self.assertTrue(silent.is_gone())
+        self.assertTrue(slow.is_gone())
+        self.assertGreater(time.monotonic() - start, .5)
+        time.sleep(.5)
+        self.assertEqual(served.pread(0, 512), bytes(512))
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_slow_client(self):
+        """One that never fetches its replies stops nobody else."""
+        daemon = self.start()
+        self.add()
+        slow, other = self.connect(), self.connect()
+        slow.sock.settimeout(1)
+        try:
+            for _ in range(2000):
+                slow.send(nbd.READ, 0, 1 << 20)
+        except TimeoutError:
+            pass
+        for _ in range(20):
+            self.assertEqual(other.pread(0, 65536), bytes(65536))
+        with open(f'/proc/{daemon.process.pid}/statm', encoding='ascii') as f:
+            self.assertLess(int(f.read().split()[1]) * 4096, 200 << 20)
+        self.qmp.cmd('block-export-del', id='e', mode='hard')
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+
+    def test_resize(self):
+        self.start()
+        self.add(writable=True)
+        old = self.connect()
+        self.qmp.cmd('block_resize', node_name='n', size=2 << 20)
+        new = self.connect()
+        self.assertEqual((old.size, new.size), (1 << 20, 2 << 20))
+        new.pwrite((2 << 20) - 512, b'z' * 512)
+        self.assertEqual(old.pread((2 << 20) - 512, 512), b'z' * 512)
+        self.qmp.cmd('block_resize', node_name='n', size=1 << 20)
+        with self.assertRaises(nbd.NBDError) as caught:
+            new.pwrite((2 << 20) - 512, b'z' * 512)
+        self.assertEqual(caught.exception.errno, nbd.ENOSPC)
+
+    def test_option_errors(self):
+        for args in ('addr.type=unix', 'addr.type=unix,addr.path=x,y=z',
+                     'addr.type=unix,addr.path=x,tls-creds=c'):
+            daemon = self.daemon('--nbd-server', args, wait=False)
+            self.assertEqual(daemon.wait(), 1)
+            self.assertIn(f'--nbd-server {args}: ', daemon.output())
+
+
+if __name__ == '__main__':
+    iotests.main()
