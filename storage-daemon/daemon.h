@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The parts of qemu-storage-daemon. Main thread. */
+/* The parts of qemu-storage-daemon; process.c serves qemu-nbd too. Main thread. */
 #ifndef STORAGE_DAEMON_DAEMON_H
 #define STORAGE_DAEMON_DAEMON_H
 

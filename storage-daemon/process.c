@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The daemon as a process: background, pid file, signals, its end. */
+/* A daemon as a process: background, pid file, signals, its end. */
 #include "util/osdep.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include "daemon.h"
-#include "qapi/qapi-commands.h"
+#include "storage-daemon/daemon.h"
 #include "util/aio.h"
 #include "util/fd.h"
 #include "util/filelock.h"
@@ -164,11 +163,6 @@ void daemon_request_exit(void)
 {
     exit_requested = true;
     aio_notify(qemu_get_aio_context());
-}
-
-void qmp_quit(Error **errp)
-{
-    daemon_request_exit();
 }
 
 static void signal_arrived(void *opaque)

@@ -21,6 +21,11 @@
 #include "qapi/qapi-commands.h"
 #include "util/aio.h"
 
+void qmp_quit(Error **errp)
+{
+    daemon_request_exit();
+}
+
 static void shut_down(void)
 {
     blk_exp_close_all();

@@ -16,4 +16,5 @@ from .case import TestCase, main            # noqa: F401
 from .process import QemuIoProcess, Result  # noqa: F401
 from .qmp import Daemon, QMPClient, QMPError            # noqa: F401
 from .tools import (BUILD, LONG, SEED, TOP, fmt, rng,   # noqa: F401
-                    qemu_img, qemu_io, qsd, ref_img, ref_io, ref_qsd)
+                    qemu_img, qemu_io, qemu_nbd, qsd, ref_img, ref_io,
+                    ref_nbd, ref_qsd)

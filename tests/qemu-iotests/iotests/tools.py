@@ -3,9 +3,9 @@
 
     BUILD_DIR             where our programs are (default: build/ of this tree)
     QEMU_IMG, QEMU_IO     instead of those there
-    QSD                   the same for qemu-storage-daemon
-    REF_QEMU_IMG, REF_QEMU_IO, REF_QSD   the distribution's (default: in
-                          /usr/bin)
+    QSD, QEMU_NBD         the same for qemu-storage-daemon, qemu-nbd
+    REF_QEMU_IMG, REF_QEMU_IO, REF_QSD, REF_QEMU_NBD   the distribution's
+                          (default: in /usr/bin)
     SEED, LONG            for random tests
     IMGFMT                the image format a test runs with
 """
@@ -68,3 +68,11 @@ def qsd():
 
 def ref_qsd():
     return _reference('qemu-storage-daemon', 'REF_QSD')
+
+
+def qemu_nbd():
+    return _ours('qemu-nbd', 'QEMU_NBD')
+
+
+def ref_nbd():
+    return _reference('qemu-nbd', 'REF_QEMU_NBD')
