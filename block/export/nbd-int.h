@@ -9,6 +9,7 @@
  *
  *   nbd-server.c      the listening socket, the list of clients
  *   nbd-export.c      what is exported: names, bitmaps, life
+ *   nbd-buffers.c     memory for data
  *   nbd-stream.c      bytes from and to a socket
  *   nbd-handshake.c   greeting, the loop over options
  *   nbd-options.c     each option
@@ -34,9 +35,10 @@
 /* Longest data of an option; longer ones are read over, up to the limit of a
  * request, and refused. */
 #define NBD_MAX_OPTION_SIZE (128 * 1024)
-/* What a client may have under way, answered but not sent yet included. */
+/* What a client may have under way, answered but not sent yet included: a longer
+ * request is alone. More would not stay in the processor's cache. */
 #define NBD_MAX_REQUESTS 128
-#define NBD_MAX_CLIENT_MEMORY (2 * (size_t)NBD_MAX_BUFFER_SIZE)
+#define NBD_MAX_CLIENT_MEMORY ((size_t)4 * 1024 * 1024)
 /* Extents in an answer for one context. */
 #define NBD_MAX_EXTENTS 8192
 
@@ -56,6 +58,27 @@ int coroutine_fn nbd_stream_skip(NBDStream *s, uint64_t len);
 /* All of it; changes the array. 0 or -errno. */
 int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
                                   unsigned niov);
+
+/* --- nbd-buffers.c --- */
+
+/* Also their alignment: good for direct I/O to all that is usual. */
+#define NBD_MIN_BUFFER 4096
+/* Up to more than NBD_MAX_BUFFER_SIZE. */
+#define NBD_BUFFER_CLASSES 16
+/* Bytes that a client keeps for later. */
+#define NBD_MAX_KEPT NBD_MAX_CLIENT_MEMORY
+
+typedef struct NBDFreeBuffer NBDFreeBuffer;
+typedef struct NBDBuffers {
+    NBDFreeBuffer *free[NBD_BUFFER_CLASSES];
+    size_t kept;
+} NBDBuffers;
+
+/* At least @len bytes, which is at most NBD_MIN_BUFFER << (classes - 1). */
+void *nbd_buffer_get(NBDBuffers *b, size_t len);
+/* @len is what was asked for. NULL is fine. */
+void nbd_buffer_put(NBDBuffers *b, void *buf, size_t len);
+void nbd_buffers_clear(NBDBuffers *b);
 
 /* --- nbd-export.c --- */
 
@@ -129,6 +152,7 @@ struct NBDClient {
     /* Only in the thread of @ctx, while it serves. */
     unsigned nr_requests;
     size_t memory;
+    NBDBuffers buffers;
     Coroutine *waiting;         /* the client's, for room or for the end */
     QSIMPLEQ_HEAD(, NBDRequest) replies;
     Coroutine *sender;
@@ -210,6 +234,7 @@ struct NBDRequest {
     NBDClient *client;
     NBDRequestHead head;
     uint8_t *data;      /* payload, or what the reply carries */
+    size_t data_len;    /* that @data was made for */
     size_t memory;      /* taken from the client's share */
     int ret;
 
@@ -250,6 +275,8 @@ uint32_t nbd_errno(int ret);
 /* Lays the header of a chunk out at @p; returns its size. */
 size_t nbd_put_chunk(uint8_t *p, NBDStyle style, const NBDRequestHead *head,
                      uint16_t flags, uint16_t type, uint64_t len);
+/* Gives it @len bytes of data. */
+void nbd_request_alloc(NBDRequest *req, size_t len);
 /* The reply to @req, whose result is in req->ret, goes on its way. @bytes of
  * req->data belong to it. Takes @req over. */
 void nbd_reply(NBDRequest *req, size_t bytes);

@@ -4,17 +4,14 @@
  * own, answered in whatever order they end.
  *
  * A client has at most NBD_MAX_REQUESTS under way, with NBD_MAX_CLIENT_MEMORY of
- * data, which counts until the reply is with the kernel. Beyond that nothing is
- * read from it: one that does not fetch its replies stops itself alone.
+ * data or a single longer one; data counts until the reply is with the kernel.
+ * Beyond that nothing is read from it: one that does not fetch its replies stops
+ * itself alone.
  */
 #include "util/osdep.h"
 #include "nbd-int.h"
 #include "util/aio.h"
 #include "util/bswap.h"
-#include "util/memalign.h"
-
-/* Good for direct I/O to all that is usual. */
-#define DATA_ALIGNMENT 4096
 
 /* --- what is on the wire --- */
 
@@ -209,13 +206,19 @@ static void coroutine_fn wait_for_change(NBDClient *client)
     qemu_coroutine_yield();
 }
 
+void nbd_request_alloc(NBDRequest *req, size_t len)
+{
+    req->data = nbd_buffer_get(&req->client->buffers, len);
+    req->data_len = len;
+}
+
 void nbd_request_free(NBDRequest *req)
 {
     NBDClient *client = req->client;
 
     client->memory -= req->memory;
     client->nr_requests--;
-    qemu_vfree(req->data);
+    nbd_buffer_put(&client->buffers, req->data, req->data_len);
     g_free(req);
     nbd_client_wake(client);
 }
@@ -241,7 +244,8 @@ static NBDRequest *coroutine_fn request_new(NBDClient *client,
     NBDRequest *req;
 
     while (client->nr_requests >= NBD_MAX_REQUESTS ||
-           memory > NBD_MAX_CLIENT_MEMORY - client->memory) {
+           (client->memory &&
+            memory + client->memory > NBD_MAX_CLIENT_MEMORY)) {
         wait_for_change(client);
     }
     req = g_new(NBDRequest, 1);
@@ -249,6 +253,7 @@ static NBDRequest *coroutine_fn request_new(NBDClient *client,
     req->head = *head;
     req->memory = memory;
     req->data = NULL;
+    req->data_len = 0;
     client->memory += memory;
     client->nr_requests++;
     return req;
@@ -263,7 +268,7 @@ static int coroutine_fn receive_payload(NBDRequest *req)
     if (req->head.type != NBD_CMD_WRITE) {
         return nbd_stream_skip(s, req->head.len);
     }
-    req->data = qemu_memalign(DATA_ALIGNMENT, MAX(req->head.len, 1));
+    nbd_request_alloc(req, req->head.len);
     return nbd_stream_read(s, req->data, req->head.len);
 }
 
@@ -285,7 +290,7 @@ static void coroutine_fn start(NBDRequest *req)
         return;
     }
     if (req->head.type == NBD_CMD_READ && req->head.len) {
-        req->data = qemu_memalign(DATA_ALIGNMENT, req->head.len);
+        nbd_request_alloc(req, req->head.len);
     }
     qemu_coroutine_enter(qemu_coroutine_create(request_entry, req));
 }
@@ -329,4 +334,5 @@ void coroutine_fn nbd_serve(NBDClient *client)
     while (client->sender) {
         wait_for_change(client);
     }
+    nbd_buffers_clear(&client->buffers);
 }

@@ -3,7 +3,6 @@
 #include "util/osdep.h"
 #include "nbd-int.h"
 #include "util/bswap.h"
-#include "util/memalign.h"
 
 /* Neighbours are unlike each other. */
 typedef struct Extents {
@@ -140,11 +139,18 @@ static size_t chunk_max(unsigned extents)
     return NBD_EXTENDED_REPLY_SIZE + 8 + 16 * (size_t)extents;
 }
 
+/* All contexts together are not longer than other replies. */
+static unsigned max_extents(const NBDMeta *meta)
+{
+    return MAX(1, MIN(NBD_MAX_EXTENTS,
+                      NBD_MAX_BUFFER_SIZE / 2 / 16 / meta->count));
+}
+
 ssize_t coroutine_fn nbd_status_chunks(NBDRequest *req)
 {
     const NBDMeta *meta = &req->client->meta;
     bool one = req->head.flags & NBD_CMD_FLAG_REQ_ONE;
-    unsigned max = one ? 1 : NBD_MAX_EXTENTS;
+    unsigned max = one ? 1 : max_extents(meta);
     g_autofree Extents *x = g_malloc(sizeof(*x) + max * sizeof(x->e[0]));
     g_autoptr(GByteArray) chunks = g_byte_array_new();
     unsigned left = meta->count;
@@ -167,7 +173,7 @@ ssize_t coroutine_fn nbd_status_chunks(NBDRequest *req)
         g_byte_array_set_size(chunks, old + put_extents(chunks->data + old,
                                                         req, id, !left, x));
     }
-    req->data = qemu_memalign(16, chunks->len);
+    nbd_request_alloc(req, chunks->len);
     memcpy(req->data, chunks->data, chunks->len);
     return chunks->len;
 }
