@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is measured: a Row runs one thing by several sides in turn, and each of
 its Lines compares one of our sides with the best of some others."""
+import shutil
 from dataclasses import dataclass, field
+
+from iotests import tools
 
 DEPTH = 64
 BLOCK = 4096
@@ -125,6 +128,22 @@ def small_requests(mode, place, size, requests, have_fio):
     return Row(name, place, images, sides, lines, requests)
 
 
+def nbd(name, client, key):
+    """A client beside either server, whose processor time is in it."""
+    sides = {label: f'serve {program} noise.raw {client}'
+             for label, program in ((OURS, tools.qemu_nbd()),
+                                    ('qemu-nbd', tools.ref_nbd()))}
+    return Row(name, 'memory', ('noise.raw',), sides, [Line(name, key=key)])
+
+
+def nbd_rows():
+    """Of the clients there are."""
+    if not tools.ref_nbd():
+        return
+    if shutil.which('nbdcopy'):
+        yield nbd('nbdcopy from qemu-nbd', 'nbdcopy URI null:', 'time')
+
+
 def all_rows(small, have_fio, quick):
     """@small: bytes of the disk for 4 KiB requests."""
     rows = [
@@ -150,6 +169,7 @@ def all_rows(small, have_fio, quick):
         both('map, 4k clusters', 'map --output=json small.qcow2', repeat=5,
              images=('small.qcow2',)),
     ]
+    rows += nbd_rows()
     for place, requests in (('disk', 100000), ('memory', 500000)):
         for mode in ('randread', 'read', 'randwrite', 'write'):
             rows.append(small_requests(mode, place, small,
