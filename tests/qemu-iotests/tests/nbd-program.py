@@ -20,9 +20,14 @@ SIZE = 1 << 20
 class NbdProgram(iotests.TestCase):
     def setUp(self):
         super().setUp()
+        self.make_image(self.fmt)
+        self.socket = self.path('nbd.sock')
+
+    def make_image(self, fmt):
+        """Some tests are about what only qcow2 has."""
+        self.fmt = fmt
         self.create('a', str(SIZE))
         self.io('a', 'write -q -P 1 0 64k', 'write -q -P 2 512k 64k')
-        self.socket = self.path('nbd.sock')
 
     def start(self, *args, image='a', wait=True, **kwargs):
         log = open(self.path('nbd.log'), 'w+b')
@@ -139,8 +144,7 @@ class NbdProgram(iotests.TestCase):
         self.ends(process, 1)
 
     def test_load_snapshot(self):
-        if self.fmt != 'qcow2':
-            self.skipTest('raw has no snapshots')
+        self.make_image('qcow2')
         self.img('snapshot', '-c', 'snap', 'a')
         self.io('a', 'write -q -P 9 0 64k')
         for name in 'snap', 'snapshot.name=snap':
@@ -152,8 +156,7 @@ class NbdProgram(iotests.TestCase):
         self.ends(self.start('-l', 'no'), 1)
 
     def test_contexts(self):
-        if self.fmt != 'qcow2':
-            self.skipTest('raw has no bitmaps')
+        self.make_image('qcow2')
         self.img('bitmap', '--add', '-g', '64k', 'a', 'b')
         self.io('a', 'write -q -P 3 128k 64k')
         process = self.start('-A', '-B', 'b')
