@@ -57,7 +57,7 @@ class Progress(iotests.TestCase):
 
     def test_bar(self):
         ours, theirs = pty.openpty()
-        with subprocess.Popen([iotests.qemu_img(), 'convert', '-p', '-r', '16M',
+        with subprocess.Popen([iotests.qemu_img(), 'convert', '-p', '-r', '8M',
                                '-O', 'qcow2', 'a', 'out'], cwd=self.dir,
                               stdout=theirs) as process:
             os.close(theirs)
@@ -72,7 +72,8 @@ class Progress(iotests.TestCase):
         bars = seen.decode().split('\r')
         bars = [b for b in bars if b.startswith('[')]
         self.assertRegex(bars[-1], r'^\[=+\] 100\.0%')
-        self.assertGreater(len(bars), 5)
+        # First, last, and on a busy machine not many in between.
+        self.assertGreater(len(bars), 2)
         middle = bars[len(bars) // 2]
         self.assertRegex(middle, r'^\[=+> *\] +[\d.]+%  [\d.]+ [KMG]iB/s  '
                          r'\d+:\d\d left')
