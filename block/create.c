@@ -41,10 +41,10 @@ static const char *plain_path(const char *filename)
 }
 
 /*
- * The new file of the bdrv_create() that is running, NULL if it made none: what
- * was there before is never removed. Main thread.
+ * The new files (char *) of the bdrv_create() that is running: what was there
+ * before is never removed. Main thread.
  */
-static char *new_file;
+static GPtrArray *new_files;
 
 int bdrv_create_file(const char *filename, QDict *options, Error **errp)
 {
@@ -60,9 +60,8 @@ int bdrv_create_file(const char *filename, QDict *options, Error **errp)
     /* A link that leads nowhere is there too. */
     is_new = path && lstat(path, &st) < 0 && errno == ENOENT;
     ret = drv->bdrv_create(filename, options, errp);
-    if (ret == 0 && is_new) {
-        g_free(new_file);
-        new_file = g_strdup(path);
+    if (ret == 0 && is_new && new_files) {
+        g_ptr_array_add(new_files, g_strdup(path));
     }
     return ret;
 }
@@ -77,12 +76,12 @@ int bdrv_create(BlockDriver *drv, const char *filename, QDict *options,
                    drv->format_name);
         return -ENOTSUP;
     }
-    g_clear_pointer(&new_file, g_free);
+    new_files = g_ptr_array_new_with_free_func(g_free);
     ret = drv->bdrv_create(filename, options, errp);
-    if (ret < 0 && new_file) {
-        (void)unlink(new_file);
+    for (guint i = 0; ret < 0 && i < new_files->len; i++) {
+        (void)unlink(new_files->pdata[i]);
     }
-    g_clear_pointer(&new_file, g_free);
+    g_clear_pointer(&new_files, g_ptr_array_unref);
     return ret;
 }
 
