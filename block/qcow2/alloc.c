@@ -216,12 +216,15 @@ int64_t coroutine_fn qcow2_alloc_clusters_at(BlockDriverState *bs,
 }
 
 int64_t coroutine_fn qcow2_alloc_data_clusters(BlockDriverState *bs,
-                                               uint64_t hint,
+                                               uint64_t offset, uint64_t hint,
                                                uint64_t *nb_clusters)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t ret;
 
+    if (s->has_data_file) {
+        return offset;
+    }
     if (hint) {
         ret = qcow2_alloc_clusters_at(bs, hint, *nb_clusters);
         if (ret < 0) {

@@ -175,6 +175,40 @@ static bool entry_is_plausible(Qcow2Check *c, uint64_t entry, GArray *clusters)
                   : entry == QCOW_OFLAG_ZERO;
 }
 
+/*
+ * The same for entry @i of an image with a data file. Nothing is named in the
+ * image then, but data lie where the guest has them: that tells the L1 index.
+ */
+static bool data_file_entry_is_plausible(Qcow2Check *c, uint64_t entry, int i,
+                                         int64_t *l1_index)
+{
+    uint64_t offset = entry & L2E_OFFSET_MASK;
+    uint64_t cluster = offset >> c->s->cluster_bits;
+    int64_t index = cluster >> c->s->l2_bits;
+
+    if (entry & QCOW_OFLAG_COMPRESSED || entry & L2E_STD_RESERVED_MASK ||
+        offset_into_cluster(c->s, offset)) {
+        return false;
+    }
+    if (!offset && !(entry & QCOW_OFLAG_COPIED)) {
+        return entry == QCOW_OFLAG_ZERO;
+    }
+    if ((cluster & (c->s->l2_size - 1)) != i ||
+        (*l1_index >= 0 && *l1_index != index)) {
+        return false;
+    }
+    *l1_index = index;
+    return true;
+}
+
+static bool is_plausible(Qcow2Check *c, Qcow2CheckOrphan *o, uint64_t entry,
+                         int i, GArray *clusters)
+{
+    return c->s->has_data_file
+           ? data_file_entry_is_plausible(c, entry, i, &o->index)
+           : entry_is_plausible(c, entry, clusters);
+}
+
 /* Compares refcounts with what they are with the table in use. */
 static void weigh(Qcow2Check *c, Qcow2CheckOrphan *o, uint64_t cluster,
                   uint64_t own)
@@ -228,7 +262,7 @@ static void coroutine_fn judge_candidate(Qcow2Check *c, void *element,
     for (i = 0; i < c->s->l2_size; i++) {
         if (l2[i]) {
             o.last = i;
-            if (!entry_is_plausible(c, get_l2_entry(l2, i), clusters)) {
+            if (!is_plausible(c, &o, get_l2_entry(l2, i), i, clusters)) {
                 return;
             }
         }
@@ -238,9 +272,10 @@ static void coroutine_fn judge_candidate(Qcow2Check *c, void *element,
     }
     o.clusters = clusters;
     weigh_all(c, &o);
-    o.zeroes_only = clusters->len == 0;
+    o.zeroes_only = c->s->has_data_file ? o.index < 0 : clusters->len == 0;
     /* What has no data matters only where a backing file would show. */
-    if (o.lost || (o.zeroes_only && c->s->image_backing_file)) {
+    if (o.lost || (c->s->has_data_file && !o.zeroes_only) ||
+        (o.zeroes_only && c->s->image_backing_file)) {
         weigh(c, &o, o.offset >> c->s->cluster_bits, 1);
         g_array_append_val(c->orphans, o);
         g_steal_pointer(&clusters);
@@ -375,6 +410,9 @@ static bool is_only_root(Qcow2Check *c, const Qcow2CheckOrphan *o)
 /* Why @o is not put back; NULL: it is. */
 static const char *objection(Qcow2Check *c, const Qcow2CheckOrphan *o)
 {
+    if (c->s->has_data_file) {
+        return "the data file does not tell whether its data are in use";
+    }
     if (o->nb_free + o->nb_suspect != 1) {
         return "more than one L1 entry has room for it";
     }
@@ -710,7 +748,8 @@ void coroutine_fn qcow2_check_find_orphans(Qcow2Check *c, bool is_free)
         }
     }
     c->res->orphans = c->orphans->len;
-    if (!is_free) {
+    /* What a table in use has named is not here if there is a data file. */
+    if (!is_free && !c->s->has_data_file) {
         find_lost_entries(c);
     }
 }

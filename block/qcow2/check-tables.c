@@ -214,12 +214,55 @@ static void note_fixup(Qcow2Check *c, const Qcow2CheckL2 *table,
     }
 }
 
+/*
+ * The COPIED flag of an entry with data at @offset. A data file has no
+ * refcounts: what is in it has one owner.
+ */
+static bool coroutine_fn data_copied_is_wrong(Qcow2Check *c, uint64_t entry,
+                                              uint64_t offset,
+                                              Qcow2CheckCounts *refcounts,
+                                              uint64_t *refcount)
+{
+    if (c->s->has_data_file) {
+        *refcount = 1;
+        return !(entry & QCOW_OFLAG_COPIED);
+    }
+    return copied_is_wrong(c, entry, offset, refcounts, refcount);
+}
+
+/* Whether the data of the entry are where a data file has them. */
+static void check_data_file_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
+                                  uint32_t index, uint64_t offset)
+{
+    uint64_t guest = (((uint64_t)table->index << c->s->l2_bits) + index)
+                     << c->s->cluster_bits;
+
+    if (!table->active || offset_into_cluster(c->s, offset)) {
+        return;
+    }
+    if (offset != guest) {
+        qcow2_check_corruption(c, table->active, "ERROR offset=%" PRIx64
+                               ": Data cluster is not at guest offset %"
+                               PRIx64 " of the data file", offset, guest);
+    } else if (offset >= c->data_size) {
+        qcow2_check_corruption(c, table->active, "ERROR offset=%" PRIx64
+                               ": Data cluster is beyond the end of the data "
+                               "file", offset);
+    }
+}
+
 static void compressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
                              uint32_t index, uint64_t entry)
 {
     uint64_t offset;
     int size;
 
+    if (c->s->has_data_file) {
+        qcow2_check_bad_reference(
+            c, table->refs, "ERROR compressed cluster %" PRIu32 " with data "
+            "file, entry=0x%" PRIx64, index, entry);
+        return;
+    }
     qcow2_parse_compressed_l2_entry(c->s, entry, &offset, &size);
     if (entry & QCOW_OFLAG_COPIED) {
         qcow2_check_bad_reference(
@@ -262,9 +305,13 @@ static void coroutine_fn uncompressed_entry(Qcow2Check *c,
     }
     *next_contiguous = offset + c->s->cluster_size;
 
-    qcow2_check_count(c, offset, c->s->cluster_size, table->refs);
+    if (c->s->has_data_file) {
+        check_data_file_entry(c, table, index, offset);
+    } else {
+        qcow2_check_count(c, offset, c->s->cluster_size, table->refs);
+    }
     if (table->active && !c->fix &&
-        copied_is_wrong(c, entry, offset, c->disk, &refcount)) {
+        data_copied_is_wrong(c, entry, offset, c->disk, &refcount)) {
         qcow2_check_corruption(c, table->active, l2_copied_fmt, "ERROR",
                                entry, refcount);
     }
@@ -282,7 +329,7 @@ static int plain_run(Qcow2Check *c, const uint64_t *l2, int i, uint64_t entry)
     int max = c->s->l2_size - i;
     int n = 1;
 
-    if (entry != (host | QCOW_OFLAG_COPIED) || !host ||
+    if (entry != (host | QCOW_OFLAG_COPIED) || !host || c->s->has_data_file ||
         offset_into_cluster(c->s, host) || host + step > c->file_size) {
         return 0;
     }
@@ -464,8 +511,8 @@ static void coroutine_fn copied_table(Qcow2Check *c, void *element, void *buf,
 
         if ((type != QCOW2_CLUSTER_NORMAL &&
              type != QCOW2_CLUSTER_ZERO_ALLOC) ||
-            !copied_is_wrong(c, entry, entry & L2E_OFFSET_MASK,
-                             run->refcounts, &refcount)) {
+            !data_copied_is_wrong(c, entry, entry & L2E_OFFSET_MASK,
+                                  run->refcounts, &refcount)) {
             continue;
         }
         if (!proven || !may_change_copied(c, entry)) {

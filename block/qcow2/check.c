@@ -290,8 +290,8 @@ static int coroutine_fn put_tables_back(Qcow2Check *c, bool place, int64_t *nb)
 static int coroutine_fn check_pass(BlockDriverState *bs,
                                    BdrvCheckResult *result,
                                    const BdrvCheckOptions *opts, bool place,
-                                   uint64_t file_size, int64_t *nb_fixups,
-                                   bool *again)
+                                   uint64_t file_size, uint64_t data_size,
+                                   int64_t *nb_fixups, bool *again)
 {
     int64_t nb_tables = 0;
     Qcow2Check c;
@@ -299,6 +299,7 @@ static int coroutine_fn check_pass(BlockDriverState *bs,
 
     *nb_fixups = 0;
     check_init(&c, bs, result, opts, file_size);
+    c.data_size = data_size;
     ret = scan(&c);
     if (ret == 0 && opts->fix) {
         ret = put_tables_back(&c, place, &nb_tables);
@@ -327,7 +328,7 @@ static int coroutine_fn check_all(BlockDriverState *bs,
                                   const BdrvCheckOptions *opts)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t file_size, nb_fixups, fixed = 0;
+    int64_t file_size, data_size, nb_fixups, fixed = 0;
     bool again, place = true;
     int ret;
 
@@ -345,12 +346,16 @@ static int coroutine_fn check_all(BlockDriverState *bs,
     if (file_size < 0) {
         return file_size;
     }
+    data_size = s->data_file ? bdrv_co_getlength(s->data_file->bs) : 0;
+    if (data_size < 0) {
+        return data_size;
+    }
 
     /* Every pass but the last repairs something, each thing once. */
     result->tables_restored = 0;
     do {
-        ret = check_pass(bs, result, opts, place, file_size, &nb_fixups,
-                         &again);
+        ret = check_pass(bs, result, opts, place, file_size, data_size,
+                         &nb_fixups, &again);
         fixed += nb_fixups;
         place = false;
     } while (ret == 0 && again);

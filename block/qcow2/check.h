@@ -85,6 +85,7 @@ typedef struct Qcow2Check {
     const BdrvCheckOptions *opts;
 
     uint64_t file_size;     /* bytes */
+    uint64_t data_size;     /* bytes of the data file, if there is one */
     uint64_t nb_clusters;   /* of the file, and one more if something that
                              * starts in the last partial one reaches there */
 

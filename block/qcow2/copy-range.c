@@ -47,6 +47,7 @@ static int coroutine_fn copy_run(BlockDriverState *bs, uint64_t offset,
                                  uint64_t bytes, uint64_t host,
                                  QCow2ClusterType type, const CopyTarget *t)
 {
+    BdrvChild *child = qcow2_data_child(bs);
     int64_t length;
 
     switch (type) {
@@ -61,11 +62,11 @@ static int coroutine_fn copy_run(BlockDriverState *bs, uint64_t offset,
         break;
     }
     /* The kernel would stop where the file ends; reading gives zeroes. */
-    length = bdrv_co_getlength(bs->file->bs);
+    length = bdrv_co_getlength(child->bs);
     if (length < 0 || host + bytes > (uint64_t)length) {
         return length < 0 ? length : -ENOTSUP;
     }
-    return bdrv_co_copy_range_from(bs->file, host, t->child, t->offset, bytes,
+    return bdrv_co_copy_range_from(child, host, t->child, t->offset, bytes,
                                    t->read_flags, t->write_flags);
 }
 

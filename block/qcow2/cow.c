@@ -62,7 +62,7 @@ static int coroutine_fn fill_rest(BlockDriverState *bs, CowPlan *p,
     uint64_t size = head_bytes(p) + tail_bytes(p) + (merge ? gap : 0);
     int ret = 0;
 
-    p->buf = qemu_try_blockalign(bs->file->bs, size);
+    p->buf = qemu_try_blockalign(qcow2_data_child(bs)->bs, size);
     if (!p->buf) {
         return -ENOMEM;
     }
@@ -87,7 +87,8 @@ static int coroutine_fn fill_rest(BlockDriverState *bs, CowPlan *p,
 static int coroutine_fn write_buf(BlockDriverState *bs, uint64_t host,
                                   uint64_t bytes, void *buf)
 {
-    return bytes ? bdrv_co_pwrite(bs->file, host, bytes, buf, 0) : 0;
+    return bytes ? bdrv_co_pwrite(qcow2_data_child(bs), host, bytes, buf, 0)
+                 : 0;
 }
 
 /* One request for all, unless the vector would get too long. */
@@ -107,13 +108,14 @@ static int coroutine_fn write_merged(BlockDriverState *bs, CowPlan *p,
                             tail_bytes(p), p->tail);
         }
         return ret < 0 ? ret
-                       : bdrv_co_pwritev_part(bs->file,
+                       : bdrv_co_pwritev_part(qcow2_data_child(bs),
                                               p->host + head_bytes(p), bytes,
                                               qiov, qiov_offset, 0);
     }
     qemu_iovec_init_extended(&all, p->head, head_bytes(p), qiov, qiov_offset,
                              bytes, p->tail, tail_bytes(p));
-    ret = bdrv_co_pwritev(bs->file, p->host, p->end - p->start, &all, 0);
+    ret = bdrv_co_pwritev(qcow2_data_child(bs), p->host, p->end - p->start,
+                          &all, 0);
     qemu_iovec_destroy(&all);
     return ret;
 }
@@ -126,13 +128,13 @@ static int coroutine_fn write_in_zeroes(BlockDriverState *bs, CowPlan *p,
     int ret;
 
     BLKDBG_EVENT(bs->file, BLKDBG_CLUSTER_ALLOC_SPACE);
-    ret = bdrv_co_pwrite_zeroes(bs->file, p->host, p->end - p->start,
+    ret = bdrv_co_pwrite_zeroes(qcow2_data_child(bs), p->host, p->end - p->start,
                                 BDRV_REQ_NO_FALLBACK);
     if (ret < 0) {
         return ret;
     }
     BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
-    return bdrv_co_pwritev_part(bs->file, p->host + head_bytes(p),
+    return bdrv_co_pwritev_part(qcow2_data_child(bs), p->host + head_bytes(p),
                                 p->data_end - p->data, qiov, qiov_offset, 0);
 }
 
@@ -149,13 +151,20 @@ int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
         .end = ROUND_UP(offset + bytes, (uint64_t)s->cluster_size),
         .host = host_offset,
     };
-    uint64_t rest = head_bytes(&p) + tail_bytes(&p);
+    uint64_t rest;
     int ret;
 
+    if (unlikely(s->has_data_file)) {
+        /* It is as long as the disk, not as the last cluster. */
+        p.end = MIN(p.end, MAX(p.data_end, ROUND_UP(s->disk_size,
+                                                    BDRV_SECTOR_SIZE)));
+    }
+    rest = head_bytes(&p) + tail_bytes(&p);
     if (!rest || kind == QCOW2_REST_VIRGIN) {
         BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
-        return bdrv_co_pwritev_part(bs->file, host_offset + head_bytes(&p),
-                                    bytes, qiov, qiov_offset, 0);
+        return bdrv_co_pwritev_part(qcow2_data_child(bs),
+                                    host_offset + head_bytes(&p), bytes, qiov,
+                                    qiov_offset, 0);
     }
     if (kind == QCOW2_REST_ZERO && rest > BUFFERED_ZEROES_MAX) {
         ret = write_in_zeroes(bs, &p, qiov, qiov_offset);

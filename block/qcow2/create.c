@@ -147,6 +147,7 @@ static int build_header(NewImage *img, void *buf)
         },
         .backing_file = o->backing_file,
         .backing_format = o->backing_fmt,
+        .data_file = o->data_file,
     };
 
     if (o->lazy_refcounts) {
@@ -154,6 +155,12 @@ static int build_header(NewImage *img, void *buf)
     }
     if (o->compression_type != QCOW2_COMPRESSION_TYPE_ZLIB) {
         layout.fields.incompatible_features |= QCOW2_INCOMPAT_COMPRESSION;
+    }
+    if (o->data_file) {
+        layout.fields.incompatible_features |= QCOW2_INCOMPAT_DATA_FILE;
+    }
+    if (o->data_file_raw) {
+        layout.fields.autoclear_features |= QCOW2_AUTOCLEAR_DATA_FILE_RAW;
     }
     return qcow2_header_build(&layout, buf, img->cluster_size);
 }
@@ -193,7 +200,7 @@ static int coroutine_fn preallocate_entry(void *opaque)
     Prealloc *p = opaque;
 
     return qcow2_co_preallocate(p->bs, 0, p->o->size, p->o->prealloc,
-                                p->errp);
+                                p->o->data_file != NULL, p->errp);
 }
 
 /* @options: what is to be opened; taken over. */
@@ -265,15 +272,16 @@ static int fill_file(const char *filename, NewImage *img, Error **errp)
 /* Everything about the image but where it goes. @img->header is allocated. */
 static int prepare_image(NewImage *img, Error **errp)
 {
-    const char *backing = img->o->backing_file ?: "";
+    const Qcow2CreateOptions *o = img->o;
     int ret;
 
     plan_image(img);
     img->header = g_malloc(img->cluster_size);
     ret = build_header(img, img->header);
     if (ret < 0) {
-        error_setg(errp, "Backing file name '%s' does not fit into the first "
-                   "cluster", backing);
+        error_setg(errp, "%s file name '%s' does not fit into the first "
+                   "cluster", o->backing_file ? "Backing" : "Data",
+                   o->backing_file ?: o->data_file ?: "");
         return ret;
     }
     return 0;
@@ -282,6 +290,52 @@ static int prepare_image(NewImage *img, Error **errp)
 static bool wants_preallocation(const Qcow2CreateOptions *o)
 {
     return o->prealloc != PREALLOC_MODE_OFF && o->size > 0;
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+
+    return !strcmp(a, b) ||
+           (stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+            sa.st_ino == sb.st_ino);
+}
+
+/* The backing file is found as it is by whoever opens the image. */
+static bool is_backing_file(const char *filename, const Qcow2CreateOptions *o)
+{
+    g_autofree char *full = NULL;
+
+    if (!o->backing_file) {
+        return false;
+    }
+    full = bdrv_get_full_backing_filename_from_filename(filename,
+                                                        o->backing_file, NULL);
+    return full && is_same_file(o->data_file, full);
+}
+
+/* With the space that is wanted. What the file has had in it is lost. */
+static int create_data_file(const char *filename, const Qcow2CreateOptions *o,
+                            Error **errp)
+{
+    g_autoptr(QDict) options = qdict_new();
+    g_autofree char *size = NULL;
+
+    if (!o->data_file) {
+        return 0;
+    }
+    if (is_same_file(o->data_file, filename) || is_backing_file(filename, o)) {
+        error_setg(errp, "Data file '%s' is the image itself or its backing "
+                   "file", o->data_file);
+        return -EINVAL;
+    }
+    size = g_strdup_printf("%" PRIu64, o->size);
+    qdict_put_str(options, "size", size);
+    if (o->prealloc > PREALLOC_MODE_METADATA) {
+        qdict_put_str(options, "preallocation",
+                      PreallocMode_str(o->prealloc));
+    }
+    return bdrv_create_file(o->data_file, options, errp);
 }
 
 int qcow2_create(const char *filename, QDict *options, Error **errp)
@@ -297,6 +351,9 @@ int qcow2_create(const char *filename, QDict *options, Error **errp)
     }
     if (ret == 0) {
         ret = bdrv_create_file(filename, file_options, errp);
+    }
+    if (ret == 0) {
+        ret = create_data_file(filename, &o, errp);
     }
     if (ret == 0) {
         ret = fill_file(filename, &img, errp);

@@ -80,7 +80,9 @@ static int coroutine_fn discard_in_slice(BlockDriverState *bs,
         bool kept;
         uint64_t new = discarded_entry(bs, old, a, &kept);
 
-        if (kept && (old & QCOW_OFLAG_COPIED)) {
+        if (s->has_data_file) {
+            note_kept(a, offset + (i << s->cluster_bits), s->cluster_size);
+        } else if (kept && (old & QCOW_OFLAG_COPIED)) {
             note_kept(a, old & L2E_OFFSET_MASK, s->cluster_size);
         }
         if (new == old) {
@@ -130,11 +132,32 @@ static int coroutine_fn discard_some(BlockDriverState *bs, uint64_t offset,
 /* Failures do not matter: the clusters read as zeroes anyway. */
 static void coroutine_fn discard_kept(BlockDriverState *bs, GArray *kept)
 {
+    BDRVQcow2State *s = bs->opaque;
+
     for (guint i = 0; i < kept->len; i++) {
         const Qcow2PendingFree *r = &g_array_index(kept, Qcow2PendingFree, i);
 
-        bdrv_co_pdiscard(bs->file, r->offset, r->bytes);
+        if (s->has_data_file) {
+            qcow2_data_file_release(bs, r->offset, r->bytes, false);
+        } else {
+            bdrv_co_pdiscard(bs->file, r->offset, r->bytes);
+        }
     }
+}
+
+/*
+ * Of a data file, what is told to it must not be mapped after a power cut
+ * either, if something else shows where it was. Whether it is not.
+ */
+static bool coroutine_fn may_discard(BlockDriverState *bs, bool full)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (!s->has_data_file || !full) {
+        return true;
+    }
+    QEMU_LOCK_GUARD(&s->lock);
+    return qcow2_flush_metadata(bs) == 0 && bdrv_co_flush(bs->file->bs) == 0;
 }
 
 int coroutine_fn qcow2_cluster_discard(BlockDriverState *bs, uint64_t offset,
@@ -160,7 +183,8 @@ int coroutine_fn qcow2_cluster_discard(BlockDriverState *bs, uint64_t offset,
         offset += done;
         bytes -= done;
     }
-    if (s->discard_passthrough[type]) {
+    if (s->discard_passthrough[type] && a.kept->len &&
+        may_discard(bs, full)) {
         discard_kept(bs, a.kept);
     }
     g_array_free(a.kept, true);
@@ -190,8 +214,12 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset,
         end = ROUND_UP(end, (uint64_t)s->cluster_size);
     }
     if (!offset_into_cluster(s, offset) && !offset_into_cluster(s, end)) {
-        ret = qcow2_cluster_discard(bs, offset, end - offset,
-                                    QCOW2_DISCARD_REQUEST, false);
+        ret = qcow2_data_file_is_raw(bs)
+                  ? qcow2_data_file_zero(
+                        bs, offset, end - offset,
+                        s->discard_passthrough[QCOW2_DISCARD_REQUEST])
+                  : qcow2_cluster_discard(bs, offset, end - offset,
+                                          QCOW2_DISCARD_REQUEST, false);
     }
     qcow2_request_end(&s->inflight, &req);
     return ret;

@@ -53,7 +53,7 @@ static int qcow2_has_zero_init(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
 
     if (s->l1.size && s->l1.entries[0]) {
-        return bdrv_has_zero_init(bs->file->bs);
+        return bdrv_has_zero_init(qcow2_data_child(bs)->bs);
     }
     return 1;
 }
@@ -85,7 +85,7 @@ static const char *const qcow2_weak_options[] = {
     "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
     "pass-discard-other", "discard-no-unref", "overlap-check", "cache-size",
     "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
-    "cache-clean-interval", NULL
+    "cache-clean-interval", "data-file", NULL
 };
 
 static const char *const qcow2_reopen_options[] = {

@@ -41,6 +41,10 @@ static int coroutine_fn make_empty(BlockDriverState *bs)
     uint64_t end = ROUND_UP(s->disk_size, (uint64_t)s->cluster_size);
     int ret;
 
+    if (qcow2_data_file_is_raw(bs)) {
+        /* Nothing lies below, and the L2 tables stay as they are. */
+        return qcow2_data_file_zero(bs, 0, end, true);
+    }
     ret = qcow2_cluster_discard(bs, 0, end, QCOW2_DISCARD_ALWAYS, true);
     if (ret < 0) {
         return ret;

@@ -56,6 +56,24 @@ static int parse_backing_format(BlockDriverState *bs, const uint8_t *data,
     return 0;
 }
 
+static int parse_data_file(BDRVQcow2State *s, uint32_t magic,
+                           const uint8_t *data, uint32_t len, Error **errp)
+{
+    if (!s->has_data_file) {
+        return keep_extension(s, magic, data, len);
+    }
+    if (!len || len > QCOW2_MAX_DATA_FILE_NAME || memchr(data, 0, len)) {
+        error_setg(errp, !len ? "Data file name is empty"
+                   : len > QCOW2_MAX_DATA_FILE_NAME
+                   ? "Data file name too long"
+                   : "Data file name contains a zero byte");
+        return -EINVAL;
+    }
+    g_free(s->image_data_file);
+    s->image_data_file = g_strndup((const char *)data, len);
+    return 0;
+}
+
 static int parse_features(BDRVQcow2State *s, uint32_t magic,
                           const uint8_t *data, uint32_t len)
 {
@@ -132,6 +150,8 @@ static int parse_one(BlockDriverState *bs, uint32_t magic,
     switch (magic) {
     case QCOW2_EXT_MAGIC_BACKING_FORMAT:
         return parse_backing_format(bs, data, len, errp);
+    case QCOW2_EXT_MAGIC_DATA_FILE:
+        return parse_data_file(s, magic, data, len, errp);
     case QCOW2_EXT_MAGIC_FEATURE_TABLE:
         return parse_features(s, magic, data, len);
     case QCOW2_EXT_MAGIC_BITMAPS:

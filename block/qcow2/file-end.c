@@ -18,10 +18,10 @@
  * total_bytes right, and nobody else writes while we may; of an image that is
  * only read the file may have grown.
  */
-static uint64_t coroutine_fn file_length(BlockDriverState *bs, uint64_t end)
+static uint64_t coroutine_fn file_length(BlockDriverState *bs,
+                                         BlockDriverState *file, uint64_t end)
 {
     BDRVQcow2State *s = bs->opaque;
-    BlockDriverState *file = bs->file->bs;
     int64_t length = qatomic_read(&file->total_bytes);
 
     if (unlikely(end > (uint64_t)MAX(length, 0)) && !s->writable) {
@@ -34,7 +34,7 @@ static uint64_t coroutine_fn file_length(BlockDriverState *bs, uint64_t end)
 bool coroutine_fn qcow2_table_is_in_file(BlockDriverState *bs, uint64_t offset,
                                          uint64_t bytes)
 {
-    uint64_t length = file_length(bs, offset + bytes);
+    uint64_t length = file_length(bs, bs->file->bs, offset + bytes);
 
     return offset <= length && bytes <= length - offset;
 }
@@ -44,7 +44,7 @@ uint64_t coroutine_fn qcow2_clusters_in_file(BlockDriverState *bs,
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t last = offset + ((n - 1) << s->cluster_bits);
-    uint64_t length = file_length(bs, last + 1);
+    uint64_t length = file_length(bs, qcow2_data_child(bs)->bs, last + 1);
 
     if (likely(last < length)) {
         return n;

@@ -42,6 +42,14 @@ static bool refcounts_are_lazy(const BDRVQcow2State *s)
            (s->incompatible_features & QCOW2_INCOMPAT_DIRTY);
 }
 
+int coroutine_fn qcow2_flush_files(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = s->data_file ? bdrv_co_flush(s->data_file->bs) : 0;
+
+    return ret < 0 ? ret : bdrv_co_flush(bs->file->bs);
+}
+
 static int coroutine_fn flush_file(BlockDriverState *bs, FlushRule rule)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -50,7 +58,7 @@ static int coroutine_fn flush_file(BlockDriverState *bs, FlushRule rule)
     if (!s->unflushed || IS_BROKEN(rule)) {
         return 0;
     }
-    ret = bdrv_co_flush(bs->file->bs);
+    ret = qcow2_flush_files(bs);
     if (ret == 0) {
         s->unflushed = false;
     }

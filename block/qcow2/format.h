@@ -28,6 +28,7 @@
 #define QCOW_MAX_SNAPSHOTS        65536
 #define QCOW_MAX_SNAPSHOT_EXTRA_DATA 1024
 #define QCOW_MAX_BACKING_NAME     1023
+#define QCOW2_MAX_DATA_FILE_NAME  1023
 /* Host offsets are below this. */
 #define QCOW_MAX_HOST_OFFSET      (1ULL << 56)
 
@@ -180,7 +181,8 @@ typedef struct QEMU_PACKED QCowSnapshotExtraData {
  * L1 entry: bits 9..55 offset of the L2 table (0: none), bit 63 COPIED.
  * L2 entry: bit 62 set: compressed, see qcow2_parse_compressed_l2_entry();
  *   else bits 9..55 host offset (0: none), bit 0 reads as zeroes (v3),
- *   bit 63 COPIED: the refcount is exactly 1, may be written in place.
+ *   bit 63 COPIED: the refcount is exactly 1, may be written in place. In a
+ *   data file the host offset is the guest's, and COPIED makes 0 one.
  * Refcount table entry: bits 9..63 offset of the refcount block (0: none).
  */
 #define QCOW_OFLAG_COPIED     (1ULL << 63)

@@ -27,6 +27,16 @@ void coroutine_fn qcow2_unalloc_clusters(BlockDriverState *bs,
     }
 }
 
+void coroutine_fn qcow2_unalloc_data_clusters(BlockDriverState *bs,
+                                              uint64_t offset, uint64_t bytes)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (!s->has_data_file) {
+        qcow2_unalloc_clusters(bs, offset, bytes);
+    }
+}
+
 void qcow2_free_clusters(BlockDriverState *bs, uint64_t offset,
                          uint64_t bytes, Qcow2DiscardType type)
 {
@@ -56,6 +66,9 @@ void qcow2_free_any_cluster(BlockDriverState *bs, uint64_t l2_entry,
     uint64_t offset = l2_entry & L2E_OFFSET_MASK;
     int csize;
 
+    if (s->has_data_file) {
+        return;
+    }
     switch (qcow2_get_cluster_type(s, l2_entry)) {
     case QCOW2_CLUSTER_COMPRESSED:
         qcow2_parse_compressed_l2_entry(s, l2_entry, &offset, &csize);

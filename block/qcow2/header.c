@@ -96,6 +96,7 @@ static void set_geometry(BDRVQcow2State *s, const QCowHeader *h)
     s->incompatible_features = h->incompatible_features;
     s->compatible_features = h->compatible_features;
     s->autoclear_features = h->autoclear_features;
+    s->has_data_file = h->incompatible_features & QCOW2_INCOMPAT_DATA_FILE;
     s->nb_snapshots = h->nb_snapshots;
     s->snapshots_offset = h->snapshots_offset;
 }
@@ -111,11 +112,6 @@ static int check_supported(BDRVQcow2State *s, const QCowHeader *h, int flags,
             qcow2_feature_names(s, QCOW2_FEAT_TYPE_INCOMPATIBLE, unknown);
 
         error_setg(errp, "Unsupported qcow2 feature(s): %s", names);
-        return -ENOTSUP;
-    }
-    if (h->incompatible_features & QCOW2_INCOMPAT_DATA_FILE) {
-        error_setg(errp, "qcow2 feature 'external data file' is not "
-                   "supported");
         return -ENOTSUP;
     }
     if (h->incompatible_features & QCOW2_INCOMPAT_EXTL2) {
@@ -781,6 +777,10 @@ int qcow2_change_backing_file(BlockDriverState *bs, const char *backing_file,
         c.format = backing_fmt && *backing_fmt ? backing_fmt : NULL;
     }
 
+    if (c.file && qcow2_data_file_is_raw(bs)) {
+        /* The data file would no longer show what the guest sees. */
+        return -EINVAL;
+    }
     if ((c.file && strlen(c.file) > QCOW_MAX_BACKING_NAME) ||
         (c.format && strlen(c.format) >= sizeof(bs->backing_format))) {
         return -EINVAL;

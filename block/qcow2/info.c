@@ -129,6 +129,10 @@ ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
                                QCOW2_COMPAT_LAZY_REFCOUNTS;
         info->has_corrupt = true;
         info->corrupt = s->incompatible_features & QCOW2_INCOMPAT_CORRUPT;
+        info->data_file = g_strdup(s->image_data_file);
+        info->has_data_file_raw = s->has_data_file;
+        info->data_file_raw = s->autoclear_features &
+                              QCOW2_AUTOCLEAR_DATA_FILE_RAW;
         info->has_extended_l2 = true;
         info->extended_l2 = s->incompatible_features & QCOW2_INCOMPAT_EXTL2;
         add_bitmaps(bs, info);

@@ -77,6 +77,47 @@ static int coroutine_fn find_table(BlockDriverState *bs, uint64_t offset,
     return 0;
 }
 
+/* In a data file everything lies where the guest has it. */
+static int coroutine_fn check_data_file_entry(BlockDriverState *bs,
+                                              uint64_t entry, uint64_t offset,
+                                              uint64_t l2_offset)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t host = entry & L2E_OFFSET_MASK;
+    int index = offset_to_l2_index(s, offset);
+
+    if (!s->data_file) {
+        return -ENOMEDIUM;
+    }
+    if (entry & QCOW_OFLAG_COMPRESSED) {
+        qcow2_signal_corruption(bs, true, -1, -1,
+                                "Compressed cluster entry found in image with "
+                                "external data file (L2 offset: %#" PRIx64
+                                ", L2 index: %#x)", l2_offset, index);
+        return -EIO;
+    }
+    if (host && !offset_into_cluster(s, host) &&
+        host != start_of_cluster(s, offset)) {
+        qcow2_signal_corruption(bs, true, -1, -1,
+                                "External data file host cluster offset "
+                                "%#" PRIx64 " does not match guest cluster "
+                                "offset: %#" PRIx64 ", L2 index: %#x)",
+                                host, start_of_cluster(s, offset), index);
+        return -EIO;
+    }
+    /* At 0 lies the first cluster, and no other. */
+    if (!host && start_of_cluster(s, offset) &&
+        qcow2_get_cluster_type(s, entry) == QCOW2_CLUSTER_NORMAL) {
+        qcow2_signal_corruption(bs, true, -1, -1,
+                                "External data file host cluster offset 0 "
+                                "does not match guest cluster offset: "
+                                "%#" PRIx64 ", L2 index: %#x)",
+                                start_of_cluster(s, offset), index);
+        return -EIO;
+    }
+    return 0;
+}
+
 /* Whether @entry can be; signals if not. */
 static int coroutine_fn check_entry(BlockDriverState *bs, uint64_t entry,
                                     uint64_t offset, uint64_t l2_offset)
@@ -85,9 +126,14 @@ static int coroutine_fn check_entry(BlockDriverState *bs, uint64_t entry,
     uint64_t host = entry & L2E_OFFSET_MASK;
 
     if (s->salvage) {
-        return qcow2_salvage_judge_l2(s, entry,
-                                      qatomic_read(&bs->file->bs->total_bytes))
-                   .lost ? -EIO : 0;
+        return qcow2_salvage_judge_data(bs, entry, offset).lost ? -EIO : 0;
+    }
+    if (unlikely(s->has_data_file)) {
+        int ret = check_data_file_entry(bs, entry, offset, l2_offset);
+
+        if (ret < 0) {
+            return ret;
+        }
     }
     if (entry & QCOW_OFLAG_COMPRESSED) {
         return 0;

@@ -2,6 +2,7 @@
 /* Creation options and the sizes that follow from them; see layout.h. */
 #include "util/osdep.h"
 #include "block/qcow2/layout.h"
+#include "util/cutils.h"
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-input-visitor.h"
 
@@ -12,6 +13,7 @@ void qcow2_create_options_clear(Qcow2CreateOptions *o)
 {
     g_clear_pointer(&o->backing_file, g_free);
     g_clear_pointer(&o->backing_fmt, g_free);
+    g_clear_pointer(&o->data_file, g_free);
 }
 
 /* log2 of a power of two, or -1. */
@@ -150,6 +152,51 @@ static int check_backing(const CreateOptionsQcow2 *opts,
     return 0;
 }
 
+static int check_data_file(const CreateOptionsQcow2 *opts,
+                           Qcow2CreateOptions *o, Error **errp)
+{
+    const char *name = opts->data_file;
+    bool raw = opts->has_data_file_raw && opts->data_file_raw;
+
+    if (raw && opts->backing_file) {
+        error_setg(errp, "Backing file and data-file-raw cannot be used at "
+                   "the same time");
+        return -EINVAL;
+    }
+    if (raw && !name) {
+        error_setg(errp, "data-file-raw requires data-file");
+        return -EINVAL;
+    }
+    if (!name) {
+        return 0;
+    }
+    if (o->version < 3) {
+        error_setg(errp, "External data files are only supported with "
+                   "compatibility level 1.1 and above (use version=v3 or "
+                   "greater)");
+        return -EINVAL;
+    }
+    if (!*name || strlen(name) > QCOW2_MAX_DATA_FILE_NAME) {
+        error_setg(errp, *name ? "Data file name is longer than %d bytes"
+                               : "Data file name is empty",
+                   QCOW2_MAX_DATA_FILE_NAME);
+        return -EINVAL;
+    }
+    /* In the header it is a path, whatever it looks like. */
+    if (path_has_protocol(name)) {
+        error_setg(errp, "Data file name '%s' must not have a protocol prefix",
+                   name);
+        return -EINVAL;
+    }
+    o->data_file = g_strdup(name);
+    o->data_file_raw = raw;
+    /* The guest's view must not depend on clusters that are not there. */
+    if (raw && o->prealloc == PREALLOC_MODE_OFF) {
+        o->prealloc = PREALLOC_MODE_METADATA;
+    }
+    return 0;
+}
+
 int qcow2_create_options_check(const CreateOptionsQcow2 *opts,
                                Qcow2CreateOptions *o, Error **errp)
 {
@@ -160,7 +207,10 @@ int qcow2_create_options_check(const CreateOptionsQcow2 *opts,
     if (ret == 0) {
         ret = check_features(opts, o, errp);
     }
-    return ret == 0 ? check_backing(opts, o, errp) : ret;
+    if (ret == 0) {
+        ret = check_backing(opts, o, errp);
+    }
+    return ret == 0 ? check_data_file(opts, o, errp) : ret;
 }
 
 int qcow2_create_options_parse(QDict *options, QDict *rest,

@@ -19,6 +19,8 @@ typedef struct Qcow2CreateOptions {
     Qcow2CompressionType compression_type;
     char *backing_file;         /* NULL: none */
     char *backing_fmt;
+    char *data_file;            /* NULL: none */
+    bool data_file_raw;
 } Qcow2CreateOptions;
 
 void qcow2_create_options_clear(Qcow2CreateOptions *o);

@@ -70,6 +70,7 @@ typedef struct OpenArgs {
     BlockDriverState *bs;
     BlockdevOptionsQcow2 *options;
     int flags;
+    QCowHeader header;
     Error **errp;
 } OpenArgs;
 
@@ -166,24 +167,28 @@ static int coroutine_fn read_snapshots(BlockDriverState *bs, Error **errp)
     return ret;
 }
 
+static int coroutine_fn read_header_entry(void *opaque)
+{
+    OpenArgs *a = opaque;
+    BDRVQcow2State *s = a->bs->opaque;
+    int ret;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    ret = qcow2_header_read(a->bs, a->flags, &a->header, a->errp);
+    return ret < 0 ? ret : check_file_end(a->bs, &a->header, a->flags,
+                                          a->errp);
+}
+
 static int coroutine_fn open_entry(void *opaque)
 {
     OpenArgs *a = opaque;
     BlockDriverState *bs = a->bs;
     BDRVQcow2State *s = bs->opaque;
+    const QCowHeader *h = &a->header;
     Qcow2ReopenState *r;
-    QCowHeader h;
     int ret;
 
     QEMU_LOCK_GUARD(&s->lock);
-    ret = qcow2_header_read(bs, a->flags, &h, a->errp);
-    if (ret < 0) {
-        return ret;
-    }
-    ret = check_file_end(bs, &h, a->flags, a->errp);
-    if (ret < 0) {
-        return ret;
-    }
     s->inflight.cluster_bits = s->cluster_bits;
     r = qcow2_options_prepare(bs, a->options, a->flags, a->errp);
     if (!r) {
@@ -191,10 +196,10 @@ static int coroutine_fn open_entry(void *opaque)
     }
     qcow2_options_commit(bs, r);
 
-    ret = qcow2_l1_read(bs, h.l1_table_offset, h.l1_size, a->errp);
+    ret = qcow2_l1_read(bs, h->l1_table_offset, h->l1_size, a->errp);
     if (ret == 0) {
-        ret = qcow2_refcount_init(bs, h.refcount_table_offset,
-                                  h.refcount_table_clusters, a->errp);
+        ret = qcow2_refcount_init(bs, h->refcount_table_offset,
+                                  h->refcount_table_clusters, a->errp);
     }
     if (ret == 0) {
         ret = read_snapshots(bs, a->errp);
@@ -244,16 +249,13 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
                Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    OpenArgs a = { bs, &options->u.qcow2, flags, errp };
+    OpenArgs a = {
+        .bs = bs, .options = &options->u.qcow2, .flags = flags, .errp = errp,
+    };
     int ret;
 
     if (!bdrv_open_child(bs, a.options->file, "file", BDRV_CHILD_IMAGE, false,
                          errp)) {
-        return -EINVAL;
-    }
-    if (a.options->data_file) {
-        error_setg(errp, "'data-file' can only be set for images with an "
-                   "external data file");
         return -EINVAL;
     }
     s->salvage = flags & BDRV_O_SALVAGE;
@@ -262,7 +264,13 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
     QTAILQ_INIT(&s->unknown_header_ext);
     s->pending_frees = g_array_new(false, false, sizeof(Qcow2PendingFree));
 
-    ret = bdrv_run_co(open_entry, &a);
+    ret = bdrv_run_co(read_header_entry, &a);
+    if (ret == 0) {
+        ret = qcow2_open_data_file(bs, a.options->data_file, flags, errp);
+    }
+    if (ret == 0) {
+        ret = bdrv_run_co(open_entry, &a);
+    }
     if (ret == 0) {
         ret = load_bitmaps(bs, flags, errp);
     }
@@ -298,7 +306,7 @@ static int coroutine_fn store_all_entry(void *opaque)
     if (ret == 0 && s->use_lazy_refcounts) {
         ret = qcow2_mark_clean(bs);
     }
-    return ret == 0 ? bdrv_co_flush(bs->file->bs) : ret;
+    return ret == 0 ? qcow2_flush_files(bs) : ret;
 }
 
 void qcow2_close(BlockDriverState *bs)

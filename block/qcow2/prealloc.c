@@ -6,7 +6,8 @@
  * Space behind the end of the file reads as zeroes by itself once the file is
  * made long enough; space inside it is zeroed. Either happens before an L2
  * entry names the space: if there is not enough of it, or the power goes, no
- * entry refers to what lies behind the end of the file.
+ * entry refers to what lies behind the end of the file. In a data file, too:
+ * where no cluster is allocated it may hold anything.
  */
 #include "util/osdep.h"
 #include "util/error.h"
@@ -16,7 +17,9 @@
 typedef struct Prealloc {
     BlockDriverState *bs;
     uint64_t file_end;      /* length of the file at the start */
+    uint64_t disk_end;      /* how long the disk will be */
     PreallocMode mode;      /* of the file */
+    bool zeroed;            /* the file is as it should be */
     /* Host clusters that are allocated, and have their space, but no entry
      * yet: [host, host + nb_clusters). */
     uint64_t host;
@@ -40,19 +43,29 @@ static uint64_t count_unallocated(const BDRVQcow2State *s,
 /* The file holds @bytes zeroes at @host, allocated as far as the mode says. */
 static int coroutine_fn make_space(Prealloc *p, uint64_t host, uint64_t bytes)
 {
-    BdrvChild *file = p->bs->file;
+    BDRVQcow2State *s = p->bs->opaque;
+    BdrvChild *file = qcow2_data_child(p->bs);
     int64_t length = bdrv_co_getlength(file->bs);
+    BdrvRequestFlags flags = 0;
     uint64_t zero_end;
     int ret = 0;
 
+    if (p->zeroed) {
+        return 0;
+    }
     if (length < 0) {
         return length;
+    }
+    if (s->has_data_file) {
+        /* It is as long as the disk, and nobody wants its space but us. */
+        bytes = MIN(bytes, p->disk_end - host);
+        flags = p->mode == PREALLOC_MODE_OFF ? BDRV_REQ_MAY_UNMAP : 0;
     }
     /* What a table that was written far behind left out is a hole. */
     zero_end = p->mode == PREALLOC_MODE_OFF ? p->file_end : (uint64_t)length;
     if (host < zero_end) {
         ret = bdrv_co_pwrite_zeroes(file, host, MIN(bytes, zero_end - host),
-                                    0);
+                                    flags);
     }
     if (ret == 0 && host + bytes > (uint64_t)length) {
         /* Data may be written behind it at any time, without the lock. */
@@ -67,17 +80,19 @@ static void coroutine_fn give_back(Prealloc *p)
     BDRVQcow2State *s = p->bs->opaque;
 
     if (p->nb_clusters) {
-        qcow2_unalloc_clusters(p->bs, p->host,
-                               p->nb_clusters << s->cluster_bits);
+        qcow2_unalloc_data_clusters(p->bs, p->host,
+                                    p->nb_clusters << s->cluster_bits);
         p->nb_clusters = 0;
     }
 }
 
 /*
- * Sees to it that there are host clusters: @n, or as many as the rest of the L2
- * table can name (@more in all) if space costs nothing. [lock]
+ * Sees to it that there are host clusters for guest @offset: @n, or as many as
+ * the rest of the L2 table can name (@more in all) if space costs nothing. In a
+ * data file those behind @n may be in use. [lock]
  */
-static int coroutine_fn reserve(Prealloc *p, uint64_t n, uint64_t more)
+static int coroutine_fn reserve(Prealloc *p, uint64_t offset, uint64_t n,
+                                uint64_t more)
 {
     BlockDriverState *bs = p->bs;
     BDRVQcow2State *s = bs->opaque;
@@ -89,17 +104,17 @@ static int coroutine_fn reserve(Prealloc *p, uint64_t n, uint64_t more)
         return 0;
     }
     /* Others wait for the lock while space is written or allocated. */
-    if (p->mode == PREALLOC_MODE_OFF) {
+    if (p->mode == PREALLOC_MODE_OFF && !s->has_data_file) {
         n = more;
     }
-    host = qcow2_alloc_data_clusters(bs, 0, &n);
+    host = qcow2_alloc_data_clusters(bs, offset, 0, &n);
     if (host < 0) {
         return host;
     }
     p->host = host;
     p->nb_clusters = n;
     bytes = n << s->cluster_bits;
-    ret = qcow2_pre_write_overlap_check(bs, 0, host, bytes);
+    ret = qcow2_data_overlap_check(bs, host, bytes);
     if (ret < 0) {
         /* These have an owner, who would lose them. */
         p->nb_clusters = 0;
@@ -135,7 +150,7 @@ static int coroutine_fn map_some(Prealloc *p, uint64_t offset, uint64_t n,
         return 0;
     }
 
-    ret = reserve(p, free_run, more);
+    ret = reserve(p, offset, free_run, more);
     if (ret == 0) {
         ret = qcow2_l2_get_writable(bs, offset, &slice, &idx);
     }
@@ -192,13 +207,15 @@ static int coroutine_fn map_range(Prealloc *p, uint64_t offset, uint64_t end)
 
 int coroutine_fn qcow2_co_preallocate(BlockDriverState *bs, uint64_t offset,
                                       uint64_t new_length, PreallocMode mode,
-                                      Error **errp)
+                                      bool zeroed, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t file_end = bdrv_co_getlength(bs->file->bs);
+    int64_t file_end = bdrv_co_getlength(qcow2_data_child(bs)->bs);
     Prealloc p = {
         .bs = bs,
         .file_end = MAX(file_end, 0),
+        .disk_end = new_length,
+        .zeroed = zeroed,
         .mode = mode == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF : mode,
     };
     Qcow2Request req;

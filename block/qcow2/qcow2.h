@@ -157,6 +157,9 @@ typedef struct BDRVQcow2State {
     /* Feature table as found, or NULL; kept. */
     Qcow2Feature *feature_table;
     uint32_t nb_features;
+    /* Guest data are in a file of their own: see data-file.c. */
+    bool has_data_file;
+    BdrvChild *data_file;       /* NULL: none, or opened without I/O */
 
     /* --- Set at open and reopen, while nothing is in flight. --- */
     bool writable;              /* metadata may be written */
@@ -305,8 +308,33 @@ static inline QCow2ClusterType qcow2_get_cluster_type(const BDRVQcow2State *s,
         return l2_entry & L2E_OFFSET_MASK ? QCOW2_CLUSTER_ZERO_ALLOC
                                           : QCOW2_CLUSTER_ZERO_PLAIN;
     }
-    return l2_entry & L2E_OFFSET_MASK ? QCOW2_CLUSTER_NORMAL
-                                      : QCOW2_CLUSTER_UNALLOCATED;
+    if (l2_entry & L2E_OFFSET_MASK) {
+        return QCOW2_CLUSTER_NORMAL;
+    }
+    /* The first cluster of a data file lies at 0. */
+    return (l2_entry & QCOW_OFLAG_COPIED) && s->has_data_file
+               ? QCOW2_CLUSTER_NORMAL : QCOW2_CLUSTER_UNALLOCATED;
+}
+
+/* The child with guest data. */
+static inline BdrvChild *qcow2_data_child(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return s->data_file ? s->data_file : bs->file;
+}
+
+/*
+ * Whether the data file alone shows what the guest sees, and has to go on
+ * doing so. A backing file that somebody put below makes the promise void.
+ */
+static inline bool qcow2_data_file_is_raw(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return s->has_data_file && !bs->backing &&
+           (qatomic_read(&s->autoclear_features) &
+            QCOW2_AUTOCLEAR_DATA_FILE_RAW);
 }
 
 /* Where compressed data lies; the last of its sectors may be short. */
@@ -540,6 +568,9 @@ int coroutine_fn qcow2_flush_before_l2(BlockDriverState *bs);
 int coroutine_fn qcow2_write_refcounts(BlockDriverState *bs);
 /* Makes everything written durable, before the header names it. [lock] */
 int coroutine_fn qcow2_flush_before_switch(BlockDriverState *bs);
+/* Makes durable what is written to the data file, if there is one, and then
+ * to bs->file. */
+int coroutine_fn qcow2_flush_files(BlockDriverState *bs);
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
 
 /* --- l1.c ----------------------------------------------------------------- */
@@ -654,11 +685,12 @@ int64_t coroutine_fn qcow2_alloc_clusters_at(BlockDriverState *bs,
                                              uint64_t offset,
                                              int64_t nb_clusters);
 /*
- * Up to *@nb_clusters contiguous ones, preferably at @hint (0: none); sets how
- * many. Host offset or -errno. [lock]
+ * For guest cluster @offset and those behind it: up to *@nb_clusters contiguous
+ * ones, preferably at @hint (0: none); sets how many. Host offset or -errno. In
+ * a data file the place is given, and there is nothing to take. [lock]
  */
 int64_t coroutine_fn qcow2_alloc_data_clusters(BlockDriverState *bs,
-                                               uint64_t hint,
+                                               uint64_t offset, uint64_t hint,
                                                uint64_t *nb_clusters);
 /* @size bytes (at most a cluster) of packed space for compressed data. [lock] */
 int64_t coroutine_fn qcow2_alloc_bytes(BlockDriverState *bs, int size);
@@ -671,13 +703,16 @@ int64_t coroutine_fn qcow2_alloc_bytes(BlockDriverState *bs, int size);
  */
 void coroutine_fn qcow2_unalloc_clusters(BlockDriverState *bs,
                                          uint64_t offset, uint64_t bytes);
+/* The same for those of qcow2_alloc_data_clusters(). [lock] */
+void coroutine_fn qcow2_unalloc_data_clusters(BlockDriverState *bs,
+                                              uint64_t offset, uint64_t bytes);
 /*
  * Gives back clusters whose reference was just removed in a cached table. They
  * are released by the next qcow2_flush_metadata(). [lock]
  */
 void qcow2_free_clusters(BlockDriverState *bs, uint64_t offset,
                          uint64_t bytes, Qcow2DiscardType type);
-/* What an L2 entry refers to, of any type. [lock] */
+/* What an L2 entry refers to, of any type; in a data file nothing. [lock] */
 void qcow2_free_any_cluster(BlockDriverState *bs, uint64_t l2_entry,
                             Qcow2DiscardType type);
 /* Releases all; the references are known to be gone durably. [lock] */
@@ -783,10 +818,37 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset,
                                    BdrvRequestFlags flags, Error **errp);
 /* Cuts free clusters off the end of the file; not doing so is no harm. */
 void coroutine_fn qcow2_trim_file(BlockDriverState *bs);
-/* Maps guest clusters [@offset, @new_length) to fresh host clusters. */
+/* Maps guest clusters [@offset, @new_length) to fresh host clusters. @zeroed:
+ * there is a data file, which is new and has its space. */
 int coroutine_fn qcow2_co_preallocate(BlockDriverState *bs, uint64_t offset,
                                       uint64_t new_length, PreallocMode mode,
-                                      Error **errp);
+                                      bool zeroed, Error **errp);
+
+/* --- data-file.c -------------------------------------------------------------- */
+
+/*
+ * Opens the data file that the header, or @ref (NULL: nobody), names and judges
+ * it. Main thread, after the header was read.
+ */
+int qcow2_open_data_file(BlockDriverState *bs, BlockdevRef *ref, int flags,
+                         Error **errp);
+/*
+ * A raw data file gets zeroes: all that writing zeroes and discarding means
+ * there. The caller holds the clusters exclusively; without the lock.
+ */
+int coroutine_fn qcow2_data_file_zero(BlockDriverState *bs, uint64_t offset,
+                                      uint64_t bytes, bool unmap);
+/*
+ * Nothing refers to [@offset, @offset + @bytes) any more: gives space back, if
+ * it can. @zero: to those who still have the old mapping it reads as it did or
+ * as zeroes. Not locked; as above.
+ */
+void coroutine_fn qcow2_data_file_release(BlockDriverState *bs,
+                                          uint64_t offset, uint64_t bytes,
+                                          bool zero);
+/* Makes the file @size bytes long, which may be a device that is longer. */
+int coroutine_fn qcow2_data_file_resize(BlockDriverState *bs, uint64_t size,
+                                        bool exact, Error **errp);
 
 /* --- open.c, options.c, driver.c -------------------------------------------- */
 
@@ -823,7 +885,8 @@ extern BlockDriver bdrv_qcow2;
 /* Whether the file has all of [@offset, @offset + @bytes). */
 bool coroutine_fn qcow2_table_is_in_file(BlockDriverState *bs, uint64_t offset,
                                          uint64_t bytes);
-/* How many of the @n (not 0) host clusters from @offset on begin in the file. */
+/* How many of the @n (not 0) clusters of data from host @offset on begin in
+ * their file. */
 uint64_t coroutine_fn qcow2_clusters_in_file(BlockDriverState *bs,
                                              uint64_t offset, uint64_t n);
 
@@ -853,6 +916,15 @@ int coroutine_fn qcow2_check_metadata_overlap(BlockDriverState *bs, int ignore,
 int coroutine_fn qcow2_pre_write_overlap_check(BlockDriverState *bs,
                                                int ignore, uint64_t offset,
                                                uint64_t bytes);
+/* The same for guest data: there is no metadata in a data file. [lock] */
+static inline int coroutine_fn
+qcow2_data_overlap_check(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return s->has_data_file
+               ? 0 : qcow2_pre_write_overlap_check(bs, 0, offset, bytes);
+}
 
 /* --- check*.c ---------------------------------------------------------------- */
 

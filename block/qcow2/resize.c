@@ -113,12 +113,56 @@ static int coroutine_fn prepare_l1(BlockDriverState *bs, uint64_t old_size,
                                                true);
 }
 
+/*
+ * What a raw data file has behind the old end becomes part of the disk, and
+ * must read as zeroes without any L2 entry that says so.
+ */
+static int coroutine_fn clear_raw_tail(BlockDriverState *bs, uint64_t old_size,
+                                       uint64_t new_size, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t length = bdrv_co_getlength(s->data_file->bs);
+    uint64_t end = MIN(MAX(length, 0), new_size);
+    int ret = 0;
+
+    if (length < 0) {
+        ret = length;
+    } else if (end > old_size) {
+        ret = bdrv_co_pwrite_zeroes(s->data_file, old_size, end - old_size,
+                                    BDRV_REQ_MAY_UNMAP);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to clear the end of the data "
+                         "file");
+    }
+    return ret;
+}
+
+/* The data file of a disk that grows; new clusters are mapped already. */
+static int coroutine_fn grow_data_file(BlockDriverState *bs, uint64_t new_size,
+                                       bool exact, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return s->has_data_file
+               ? qcow2_data_file_resize(bs, new_size, exact, errp) : 0;
+}
+
 static int coroutine_fn grow(BlockDriverState *bs, uint64_t old_size,
-                             uint64_t new_size, PreallocMode prealloc,
-                             BdrvRequestFlags flags, Error **errp)
+                             uint64_t new_size, bool exact,
+                             PreallocMode prealloc, BdrvRequestFlags flags,
+                             Error **errp)
 {
     bool zero = flags & BDRV_REQ_ZERO_WRITE;
     int ret;
+
+    if (qcow2_data_file_is_raw(bs)) {
+        ret = clear_raw_tail(bs, old_size, new_size, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        prealloc = MAX(prealloc, PREALLOC_MODE_METADATA);
+    }
 
     ret = prepare_l1(bs, old_size, new_size);
     if (ret < 0) {
@@ -133,9 +177,11 @@ static int coroutine_fn grow(BlockDriverState *bs, uint64_t old_size,
         error_setg_errno(errp, -ret, "Failed to zero out the new area");
         return ret;
     }
-    return prealloc == PREALLOC_MODE_OFF
-               ? 0 : qcow2_co_preallocate(bs, old_size, new_size, prealloc,
-                                          errp);
+    if (prealloc != PREALLOC_MODE_OFF) {
+        ret = qcow2_co_preallocate(bs, old_size, new_size, prealloc, false,
+                                   errp);
+    }
+    return ret < 0 ? ret : grow_data_file(bs, new_size, exact, errp);
 }
 
 static int coroutine_fn shrink(BlockDriverState *bs, uint64_t old_size,
@@ -240,7 +286,7 @@ static int coroutine_fn set_size(BlockDriverState *bs, uint64_t size,
     }
     if (ret == 0) {
         /* Zeroes that the new size shows must not come after it. */
-        ret = bdrv_co_flush(bs->file->bs);
+        ret = qcow2_flush_files(bs);
     }
     if (ret == 0) {
         ret = qcow2_header_write_size(bs, size);
@@ -282,7 +328,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset,
     }
     ret = new_size < old_size
               ? shrink(bs, old_size, new_size, prealloc, errp)
-              : grow(bs, old_size, new_size, prealloc, flags, errp);
+              : grow(bs, old_size, new_size, exact, prealloc, flags, errp);
     if (ret == 0) {
         ret = set_size(bs, new_size, errp);
     }
@@ -293,5 +339,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset,
         qcow2_trim_file(bs);
     }
     resize_caches(bs);
-    return 0;
+    /* Last: an image whose data file is too short could not be opened. */
+    return new_size < old_size && s->has_data_file
+               ? qcow2_data_file_resize(bs, new_size, false, errp) : 0;
 }

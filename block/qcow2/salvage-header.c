@@ -249,6 +249,8 @@ static bool coroutine_fn looks_like_l2(Search *f, uint64_t offset)
 {
     BDRVQcow2State *s = f->bs->opaque;
     int used = 0;
+    /* A data file is not open yet. */
+    uint64_t length = s->has_data_file ? BDRV_MAX_LENGTH : f->length;
 
     if (bdrv_co_pread(f->bs->file, offset, s->cluster_size, f->l2, 0) < 0) {
         return false;
@@ -256,7 +258,7 @@ static bool coroutine_fn looks_like_l2(Search *f, uint64_t offset)
     for (int i = 0; i < s->l2_size; i++) {
         uint64_t entry = get_l2_entry(f->l2, i);
 
-        if (qcow2_salvage_judge_l2(s, entry, f->length).cause) {
+        if (qcow2_salvage_judge_l2(s, entry, length).cause) {
             return false;
         }
         used += entry != 0;

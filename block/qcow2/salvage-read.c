@@ -112,6 +112,9 @@ Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
     if (entry == QCOW2_SALVAGE_POISON) {
         return LOST("L2 table cannot be read");
     }
+    if (entry & QCOW_OFLAG_COMPRESSED && s->has_data_file) {
+        return LOST("compressed cluster in an image with a data file");
+    }
     if (entry & QCOW_OFLAG_COMPRESSED) {
         return judge_compressed(s, entry, length);
     }
@@ -129,8 +132,27 @@ Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
     if (entry & L2E_STD_RESERVED_MASK) {
         return SUSPECT("L2 entry has reserved bits");
     }
-    if (!offset && (entry & ~QCOW_OFLAG_ZERO)) {
+    if (!offset && (entry & ~QCOW_OFLAG_ZERO) && !s->has_data_file) {
         return SUSPECT("L2 entry has flags but no cluster");
     }
     return GOOD;
+}
+
+Qcow2Verdict qcow2_salvage_judge_data(BlockDriverState *bs, uint64_t entry,
+                                      uint64_t guest)
+{
+    BDRVQcow2State *s = bs->opaque;
+    BdrvChild *child = qcow2_data_child(bs);
+    uint64_t length = qatomic_read(&child->bs->total_bytes);
+    Qcow2Verdict verdict = qcow2_salvage_judge_l2(s, entry, length);
+
+    if (!s->has_data_file || verdict.lost ||
+        qcow2_get_cluster_type(s, entry) != QCOW2_CLUSTER_NORMAL) {
+        return verdict;
+    }
+    if ((entry & L2E_OFFSET_MASK) != start_of_cluster(s, guest)) {
+        return LOST("data cluster is not where the data file has it");
+    }
+    return guest >= length ? LOST("data cluster is beyond the end of the file")
+                           : verdict;
 }

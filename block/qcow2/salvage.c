@@ -117,14 +117,14 @@ static void coroutine_fn count_entry(Survey *v, uint64_t guest, uint64_t entry,
         bdrv_damage_add(v->bs, verdict.lost ? BDRV_DAMAGE_LOST
                                             : BDRV_DAMAGE_SUSPECT,
                         guest, s->cluster_size, host, verdict.cause);
-        v->beyond += host >= v->length;
+        v->beyond += !s->has_data_file && host >= v->length;
     }
     if (verdict.lost) {
         return;
     }
     if (entry & QCOW_OFLAG_COMPRESSED) {
         count_packed(v, guest, entry);
-    } else if (host) {
+    } else if (host && !s->has_data_file) {
         count_range(v, host, s->cluster_size);
     }
 }
@@ -177,6 +177,21 @@ static const char *coroutine_fn count_fault(Survey *v, uint64_t host,
     return NULL;
 }
 
+/* Nothing in a data file is shared or counted; it may have been cut off. */
+static void suspect_data_file(Survey *v, uint64_t guest, uint64_t entry)
+{
+    BDRVQcow2State *s = v->bs->opaque;
+    uint64_t length = qatomic_read(&qcow2_data_child(v->bs)->bs->total_bytes);
+    uint64_t end = MIN(guest + s->cluster_size,
+                       ROUND_DOWN(s->disk_size, BDRV_SECTOR_SIZE));
+
+    if (qcow2_get_cluster_type(s, entry) == QCOW2_CLUSTER_NORMAL &&
+        end > length) {
+        suspect(v, guest, s->cluster_size, guest,
+                "its cluster reaches beyond the end of the file");
+    }
+}
+
 static void coroutine_fn suspect_entry(Survey *v, uint64_t guest,
                                        uint64_t entry, Qcow2Verdict verdict)
 {
@@ -187,6 +202,10 @@ static void coroutine_fn suspect_entry(Survey *v, uint64_t guest,
     int size;
 
     if (verdict.lost) {
+        return;
+    }
+    if (s->has_data_file) {
+        suspect_data_file(v, guest, entry);
         return;
     }
     if (packed) {
@@ -283,7 +302,8 @@ static void coroutine_fn walk_group(Survey *v, const uint64_t *slice,
     }
     for (uint64_t i = 0; i < n; i++) {
         uint64_t entry = get_l2_entry(slice, first + i);
-        Qcow2Verdict verdict = qcow2_salvage_judge_l2(s, entry, v->length);
+        Qcow2Verdict verdict = qcow2_salvage_judge_data(
+            v->bs, entry, guest + (i << s->cluster_bits));
 
         if (entry == QCOW2_SALVAGE_POISON) {
             if (fn == count_entry) {

@@ -30,11 +30,17 @@ typedef struct Qcow2Verdict {
 void coroutine_fn qcow2_salvage_read(BlockDriverState *bs, uint64_t offset,
                                      uint64_t bytes, void *buf);
 
-/* Entries in host byte order; @length is the file's. */
+/*
+ * Entries in host byte order; @length is the file's: for L2 entries that of the
+ * file with the data.
+ */
 Qcow2Verdict qcow2_salvage_judge_l1(const BDRVQcow2State *s, uint64_t entry,
                                     uint64_t length);
 Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
                                     uint64_t length);
+/* The L2 entry of the cluster that guest offset @guest is in. */
+Qcow2Verdict qcow2_salvage_judge_data(BlockDriverState *bs, uint64_t entry,
+                                      uint64_t guest);
 
 /*
  * Makes the fields of @h, as read, what the rest of the driver accepts, where

@@ -352,6 +352,11 @@ int coroutine_fn qcow2_switch_begin(BlockDriverState *bs, Qcow2Switch *sw,
     int ret;
 
     *sw = (Qcow2Switch) { .bs = bs, .disk_size = s->disk_size };
+    if (s->has_data_file) {
+        error_setg(errp, "Images with an external data file have no internal "
+                   "snapshots");
+        return -ENOTSUP;
+    }
     ret = qcow2_begin_change(bs);
     if (ret == 0) {
         ret = qcow2_flush_metadata(bs);

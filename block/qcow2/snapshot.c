@@ -358,6 +358,11 @@ static int coroutine_fn load_tmp_entry(void *opaque)
     int i, ret;
 
     QEMU_LOCK_GUARD(&s->lock);
+    if (s->has_data_file) {
+        error_setg(a->errp, "The data file does not keep what a snapshot "
+                   "needs");
+        return -ENOTSUP;
+    }
     if (s->writable) {
         error_setg(a->errp, "The image is not read-only");
         return -EINVAL;

@@ -98,7 +98,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
     ret = 0;
     if (type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_ZERO_ALLOC) {
         *map = host;
-        *file = bs->file->bs;
+        *file = qcow2_data_child(bs)->bs;
         ret |= BDRV_BLOCK_OFFSET_VALID;
     }
     switch (type) {
@@ -113,7 +113,9 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
     case QCOW2_CLUSTER_NORMAL:
         break;
     }
-    if (want_zero && !s->refcounts_void && ask_file(bs)) {
+    /* A raw data file has zeroes that no L2 entry knows. */
+    if (want_zero && (qcow2_data_file_is_raw(bs) ||
+                      (!s->refcounts_void && ask_file(bs)))) {
         ret |= BDRV_BLOCK_RECURSE;
     }
     return ret | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;

@@ -132,6 +132,9 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
 {
     BDRVQcow2State *s = bs->opaque;
 
+    if (s->has_data_file) {
+        return -ENOTSUP;
+    }
     if (!bytes) {
         /* The end of a stream: nothing is held back here. */
         return 0;

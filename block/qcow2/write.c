@@ -25,6 +25,9 @@ int coroutine_fn qcow2_begin_change(BlockDriverState *bs)
     if (s->bitmaps_kept) {
         void_features &= ~QCOW2_AUTOCLEAR_BITMAPS;
     }
+    if (unlikely(void_features) && qcow2_data_file_is_raw(bs)) {
+        void_features &= ~QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+    }
     /* Nobody here keeps it up to date. */
     if (void_features) {
         ret = qcow2_clear_autoclear(bs, void_features);
@@ -147,28 +150,29 @@ static int coroutine_fn allocate_run(BlockDriverState *bs, AllocRun *run)
     if (!run->fresh) {
         trim_run(bs, slice, idx, run);
         qcow2_cache_put(s->l2_table_cache, (void **)&slice);
-        return qcow2_pre_write_overlap_check(bs, 0, run->host,
-                                             run->nb_clusters <<
-                                             s->cluster_bits);
+        return qcow2_data_overlap_check(bs, run->host, run->nb_clusters <<
+                                                       s->cluster_bits);
     }
     qcow2_cache_put(s->l2_table_cache, (void **)&slice);
 
     /* Nothing pinned: it may flush. */
     virgin = s->virgin_offset;
-    host = qcow2_alloc_data_clusters(bs, hint, &run->nb_clusters);
+    host = qcow2_alloc_data_clusters(bs, start_of_cluster(s, run->offset), hint,
+                                     &run->nb_clusters);
     if (host < 0) {
         return host;
     }
     run->host = host;
-    run->virgin = (uint64_t)host >= virgin;
-    ret = qcow2_pre_write_overlap_check(bs, 0, host, run->nb_clusters <<
-                                                     s->cluster_bits);
+    run->virgin = (uint64_t)host >= virgin && !s->has_data_file;
+    ret = qcow2_data_overlap_check(bs, host, run->nb_clusters <<
+                                             s->cluster_bits);
     if (ret < 0) {
         return ret;
     }
     ret = qcow2_l2_get_writable(bs, run->offset, &slice, &idx);
     if (ret < 0) {
-        qcow2_unalloc_clusters(bs, host, run->nb_clusters << s->cluster_bits);
+        qcow2_unalloc_data_clusters(bs, host,
+                                    run->nb_clusters << s->cluster_bits);
         return ret;
     }
     trim_run(bs, slice, idx, run);
@@ -232,8 +236,8 @@ static int coroutine_fn write_allocating(BlockDriverState *bs,
     }
     if (ret < 0) {
         if (run.fresh) {
-            qcow2_unalloc_clusters(bs, run.host,
-                                   run.nb_clusters << s->cluster_bits);
+            qcow2_unalloc_data_clusters(bs, run.host,
+                                        run.nb_clusters << s->cluster_bits);
         }
         return ret;
     }
@@ -302,14 +306,15 @@ static int coroutine_fn write_some(BlockDriverState *bs, Qcow2Request *req,
         qemu_co_mutex_unlock(&s->lock);
         return ret;
     }
-    ret = qcow2_pre_write_overlap_check(bs, 0, host, run);
+    ret = qcow2_data_overlap_check(bs, host, run);
     qemu_co_mutex_unlock(&s->lock);
     if (ret < 0) {
         return ret;
     }
     BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
     *done = run;
-    return bdrv_co_pwritev_part(bs->file, host, run, qiov, qiov_offset, 0);
+    return bdrv_co_pwritev_part(qcow2_data_child(bs), host, run, qiov,
+                                qiov_offset, 0);
 }
 
 int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset,

@@ -49,7 +49,11 @@ static int coroutine_fn zero_clusters(BlockDriverState *bs, uint64_t offset,
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t span = (uint64_t)s->l2_slice_size << s->cluster_bits;
+    uint64_t all_offset = offset, all_bytes = bytes;
 
+    if (qcow2_data_file_is_raw(bs)) {
+        return qcow2_data_file_zero(bs, offset, bytes, unmap);
+    }
     if (s->qcow_version < 3) {
         return bs->backing ? -ENOTSUP
                            : qcow2_cluster_discard(bs, offset, bytes,
@@ -73,6 +77,9 @@ static int coroutine_fn zero_clusters(BlockDriverState *bs, uint64_t offset,
         }
         offset += n;
         bytes -= n;
+    }
+    if (s->has_data_file && unmap) {
+        qcow2_data_file_release(bs, all_offset, all_bytes, true);
     }
     return 0;
 }

@@ -7,8 +7,8 @@
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
 
-/* The disk that the next null-co node shall be. */
-static RamDisk *next_disk;
+/* The disks that the next null-co nodes shall be. */
+static RamDisk *next_disk, *next_data_file;
 
 /* --- the disk --- */
 
@@ -35,6 +35,9 @@ static void ram_write_free(void *opaque)
 
 void ram_disk_free(RamDisk *disk)
 {
+    if (disk->data_file) {
+        ram_disk_free(disk->data_file);
+    }
     g_queue_clear_full(&disk->log, ram_write_free);
     g_rand_free(disk->rand);
     g_free(disk->data);
@@ -70,6 +73,9 @@ RamDisk *ram_disk_after_crash(const RamDisk *disk, GRand *rand, int keep)
             pos += n;
         }
     }
+    if (disk->data_file) {
+        crashed->data_file = ram_disk_after_crash(disk->data_file, rand, keep);
+    }
     return crashed;
 }
 
@@ -84,6 +90,7 @@ static int ram_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
                     Error **errp)
 {
     *(RamDisk **)bs->opaque = next_disk;
+    next_disk = next_data_file;
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     return 0;
 }
@@ -288,6 +295,29 @@ BlockDriver *const bdrv_drivers[] = { &bdrv_null_co, &bdrv_qcow2, NULL };
 
 /* --- images --- */
 
+typedef struct MapAll {
+    BlockDriverState *bs;
+    uint64_t size;
+} MapAll;
+
+static int coroutine_fn map_all_entry(void *opaque)
+{
+    MapAll *m = opaque;
+
+    return qcow2_co_preallocate(m->bs, 0, m->size, PREALLOC_MODE_METADATA,
+                                true, &error_abort);
+}
+
+static void map_all(RamDisk *disk, uint64_t size)
+{
+    BlockBackend *blk = ram_disk_open(disk, BDRV_O_RDWR, NULL, NULL);
+    MapAll m = { blk_bs(blk), size };
+
+    g_assert_cmpint(bdrv_run_co(map_all_entry, &m), ==, 0);
+    blk_unref(blk);
+    memcpy(disk->durable, disk->data, disk->capacity);
+}
+
 void ram_disk_format(RamDisk *disk, const TestGeometry *g)
 {
     uint64_t cluster = 1ULL << g->cluster_bits;
@@ -311,6 +341,10 @@ void ram_disk_format(RamDisk *disk, const TestGeometry *g)
             .refcount_table_clusters = 1,
             .refcount_order = g->refcount_order,
             .compatible_features = g->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
+            .incompatible_features = g->data_file ? QCOW2_INCOMPAT_DATA_FILE
+                                                  : 0,
+            .autoclear_features = g->data_file_raw
+                                      ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0,
         },
     };
 
@@ -324,18 +358,27 @@ void ram_disk_format(RamDisk *disk, const TestGeometry *g)
     }
     disk->size = used * cluster;
     memcpy(disk->durable, disk->data, disk->capacity);
+    if (g->data_file) {
+        disk->data_file = ram_disk_new(g->size);
+        disk->data_file->size = g->size;
+    }
+    if (g->data_file_raw) {
+        map_all(disk, g->size);
+    }
 }
 
 BlockBackend *ram_disk_open(RamDisk *disk, int flags, const char *options,
                             Error **errp)
 {
     g_autofree char *json = g_strdup_printf(
-        "{'driver': 'qcow2', 'file': {'driver': 'null-co'}%s%s}",
+        "{'driver': 'qcow2', 'file': {'driver': 'null-co'}%s%s%s}",
+        disk->data_file ? ", 'data-file': {'driver': 'null-co'}" : "",
         options ? ", " : "", options ?: "");
     QDict *dict = qobject_to(QDict, qobject_from_json(json, &error_abort));
     BlockBackend *blk;
 
     next_disk = disk;
+    next_data_file = disk->data_file;
     qdict_flatten(dict);
     blk = blk_new_open(NULL, NULL, dict, flags, errp ?: &error_abort);
     if (blk && (flags & BDRV_O_RDWR)) {

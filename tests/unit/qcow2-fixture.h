@@ -21,7 +21,8 @@ typedef struct RamWrite {
     bool done;
 } RamWrite;
 
-typedef struct RamDisk {
+typedef struct RamDisk RamDisk;
+struct RamDisk {
     uint8_t *data;
     int64_t size;           /* bytes; grows by writes */
     int64_t capacity;       /* writes beyond it: -ENOSPC */
@@ -46,7 +47,10 @@ typedef struct RamDisk {
 
     /* Seen. */
     int reads, writes, flushes, discards, truncates;
-} RamDisk;
+
+    RamDisk *data_file;     /* of an image with one; owned; not cut shorter or
+                             * made longer than the guest's disk */
+};
 
 RamDisk *ram_disk_new(int64_t capacity);
 void ram_disk_free(RamDisk *disk);
@@ -62,6 +66,8 @@ typedef struct TestGeometry {
     int refcount_order;
     uint64_t size;
     bool lazy;
+    bool data_file;
+    bool data_file_raw;     /* with all clusters mapped */
 } TestGeometry;
 
 /* An empty image on an empty disk. */

@@ -79,7 +79,7 @@ static void coroutine_fn contiguous(BlockDriverState *bs)
 
     g_assert_cmpint(a, ==, 4 * CLUSTER);
     g_assert_cmpint(b, ==, a + 3 * CLUSTER);
-    c = qcow2_alloc_data_clusters(bs, b + CLUSTER, &n);
+    c = qcow2_alloc_data_clusters(bs, 0, b + CLUSTER, &n);
     g_assert_cmpint(c, ==, b + CLUSTER);
     g_assert_cmpint(n, ==, 5);
     for (int i = 0; i < 3; i++) {

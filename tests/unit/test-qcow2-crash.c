@@ -6,7 +6,8 @@
  * that reach the file, several things that a power cut might leave there are
  * made (any sectors of what no flush had covered). Each must be an image
  * without corruption, in which every sector reads as it did at the last flush
- * that had completed, or as something that was written to it since.
+ * that had completed, or as something that was written to it since. A raw data
+ * file shows the same as the image.
  */
 #include "util/osdep.h"
 #include "qcow2-fixture.h"
@@ -120,6 +121,9 @@ static void verify_content(CrashTest *t, Cut *cut, BlockBackend *blk)
     g_autofree uint32_t *buf = g_malloc(t->g.size);
 
     g_assert_cmpint(blk_pread(blk, 0, t->g.size, buf, 0), ==, 0);
+    if (t->g.data_file_raw) {
+        g_assert_true(!memcmp(buf, cut->disk->data_file->data, t->g.size));
+    }
     for (int i = 0; i < t->nb_sectors; i++) {
         const uint32_t *p = buf + i * (SECTOR / 4);
         bool found = false;
@@ -334,7 +338,24 @@ static const CrashCase cases[] = {
     { "v3-4k-lazy", { 3, 12, 4, 256 * 1024, true }, NULL, true },
     { "v3-512-lazy", { 3, 9, 4, 256 * 1024, true },
       "'l2-cache-size': 1024", false },
+    { "v3-4k-data-file", { 3, 12, 4, 256 * 1024, false, true }, NULL, false },
+    { "v3-512-data-file", { 3, 9, 4, 256 * 1024, true, true },
+      "'l2-cache-size': 1024", false },
+    { "v3-4k-data-file-keep", { 3, 12, 4, 250 * 1024, false, true },
+      "'discard-no-unref': true", false },
+    { "v3-4k-data-file-raw", { 3, 12, 4, 250 * 1024, false, true, true },
+      NULL, false },
+    { "v3-512-data-file-raw", { 3, 9, 4, 256 * 1024, false, true, true },
+      "'l2-cache-size': 1024", false },
 };
+
+static void record(CrashTest *t, RamDisk *disk)
+{
+    disk->record = true;
+    disk->delays = true;
+    disk->hook = change_hook;
+    disk->hook_opaque = t;
+}
 
 static void test_crash(const void *opaque)
 {
@@ -355,10 +376,10 @@ static void test_crash(const void *opaque)
 
     t.disk = ram_disk_new(2 * 1024 * 1024);
     ram_disk_format(t.disk, &t.g);
-    t.disk->record = true;
-    t.disk->delays = true;
-    t.disk->hook = change_hook;
-    t.disk->hook_opaque = &t;
+    record(&t, t.disk);
+    if (t.disk->data_file) {
+        record(&t, t.disk->data_file);
+    }
     t.blk = ram_disk_open(t.disk, BDRV_O_RDWR | BDRV_O_UNMAP, c->options,
                           NULL);
     for (int i = 0; i < batches && !g_test_failed(); i++) {

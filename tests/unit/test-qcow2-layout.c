@@ -67,6 +67,10 @@ static void test_measure_errors(void)
                         "cluster size)" },
         { "extended_l2", "on", "Extended L2 tables (option 'extended_l2') "
                                "are not supported" },
+        { "data_file_raw", "on", "data-file-raw requires data-file" },
+        { "data_file", "", "Data file name is empty" },
+        { "data_file", "nbd://localhost", "Data file name 'nbd://localhost' "
+                                          "must not have a protocol prefix" },
         { "backing_fmt", "raw", "Backing format cannot be used without "
                                 "backing file" },
     };

@@ -24,7 +24,6 @@ class ForeignFeatures(iotests.TestCase):
         secret = ['--object', 'secret,id=s,data=abc']
         for args, message in (
                 (['-o', 'extended_l2=on'], 'extended L2 entries'),
-                (['-o', 'data_file=data'], 'external data file'),
                 ([*secret, '-o', 'encrypt.format=luks,encrypt.key-secret=s,'
                   'encrypt.iter-time=TIME'], 'luks|encryption')):
             with self.subTest(args[-1]):
