@@ -25,14 +25,19 @@ void geometry_random(Geometry *g, Rng *rng)
 #ifdef CONFIG_ZSTD
         g->zstd = rng_chance(rng, 30);
 #endif
+        g->data_file = rng_chance(rng, 20);
+        g->data_file_raw = g->data_file && rng_chance(rng, 50);
     }
 }
 
 char *geometry_describe(const Geometry *g)
 {
-    return g_strdup_printf("v%d cluster %d refcount_bits %d%s%s", g->version,
+    return g_strdup_printf("v%d cluster %d refcount_bits %d%s%s%s%s",
+                           g->version,
                            1 << g->cluster_bits, 1 << g->refcount_order,
-                           g->lazy ? " lazy" : "", g->zstd ? " zstd" : "");
+                           g->lazy ? " lazy" : "", g->zstd ? " zstd" : "",
+                           g->data_file ? " data file" : "",
+                           g->data_file_raw ? " (raw)" : "");
 }
 
 void image_format(RamFile *f, const Geometry *g, int64_t size)
@@ -56,7 +61,11 @@ void image_format(RamFile *f, const Geometry *g, int64_t size)
             .refcount_table_clusters = 1,
             .refcount_order = g->refcount_order,
             .compatible_features = g->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
-            .incompatible_features = g->zstd ? QCOW2_INCOMPAT_COMPRESSION : 0,
+            .incompatible_features =
+                (g->zstd ? QCOW2_INCOMPAT_COMPRESSION : 0) |
+                (g->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0),
+            .autoclear_features = g->data_file_raw
+                                      ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0,
             .compression_type = g->zstd,
         },
     };
@@ -74,8 +83,9 @@ void image_format(RamFile *f, const Geometry *g, int64_t size)
 
 /* ----------------------------------------------------------------- layers */
 
-/* @ram is given up: kept, or written to a file. */
-static void layer_store(Chain *c, Layer *l, RamFile *ram)
+/* @ram is given up: kept in *@to, or written to a file at *@path. */
+static void file_store(Chain *c, RamFile *ram, const char *suffix,
+                       RamFile **to, char **path)
 {
     if (!c->dir) {
         ram->request_alignment = c->request_alignment;
@@ -84,15 +94,20 @@ static void layer_store(Chain *c, Layer *l, RamFile *ram)
         ram->fua = c->fua;
         ram->yield_before = c->yield_before;
         ram->yield_after = c->yield_after;
-        l->ram = ram;
+        *to = ram;
         return;
     }
-    l->path = g_strdup_printf("%s/layer%u", c->dir, c->nr_layers);
-    if (!g_file_set_contents(l->path, (char *)ram->data, ram->size, NULL)) {
-        fprintf(stderr, "cannot write %s\n", l->path);
+    *path = g_strdup_printf("%s/layer%u%s", c->dir, c->nr_layers, suffix);
+    if (!g_file_set_contents(*path, (char *)ram->data, ram->size, NULL)) {
+        fprintf(stderr, "cannot write %s\n", *path);
         exit(1);
     }
     ram_file_free(ram);
+}
+
+static void layer_store(Chain *c, Layer *l, RamFile *ram)
+{
+    file_store(c, ram, "", &l->ram, &l->path);
 }
 
 Layer *chain_add_layer(Chain *c, const Geometry *g, int64_t size)
@@ -104,6 +119,12 @@ Layer *chain_add_layer(Chain *c, const Geometry *g, int64_t size)
     *l = (Layer) { .g = *g };
     image_format(ram, g, size);
     layer_store(c, l, ram);
+    if (g->data_file) {
+        RamFile *data = ram_file_new();
+
+        ram_file_grow(data, size);
+        file_store(c, data, ".data", &l->data, &l->data_path);
+    }
     c->nr_layers++;
     return l;
 }
@@ -169,33 +190,50 @@ QDict *options_random(Rng *rng, const Geometry *g, int flags, bool reopen)
     return d;
 }
 
-/* The protocol node of a layer, under a name of its own: returned. */
-static char *open_protocol(Chain *c, Layer *l, int flags,
-                           BlockDriverState **bs, Error **errp)
-{
-    char *name = g_strdup_printf("file%u", c->node_serial++);
+/* References to nodes that a format node is going to have below it. */
+typedef struct Below {
+    BlockDriverState *file;
+    BlockDriverState *data;
+} Below;
 
-    *bs = ram_file_open(l->ram, name, flags, errp);
-    return name;
+static void below_release(Below *b)
+{
+    bdrv_unref(b->file);
+    bdrv_unref(b->data);
 }
 
-static void put_file(Chain *c, Layer *l, int flags, QDict *d,
-                     BlockDriverState **ref, Error **errp)
+/* Child @key: a node for @ram, under a name of its own, or a file at @path. */
+static void put_child(Chain *c, const char *key, RamFile *ram,
+                      const char *path, int flags, QDict *d,
+                      BlockDriverState **ref, Error **errp)
+{
+    g_autofree char *name = g_strdup_printf("file%u", c->node_serial++);
+    g_autofree char *driver = g_strdup_printf("%s.driver", key);
+    g_autofree char *filename = g_strdup_printf("%s.filename", key);
+    g_autofree char *locking = g_strdup_printf("%s.locking", key);
+
+    if (ram) {
+        *ref = ram_file_open(ram, name, flags & BDRV_O_RDWR, errp);
+        qdict_put_str(d, key, name);
+    } else {
+        qdict_put_str(d, driver, "file");
+        qdict_put_str(d, filename, path);
+        qdict_put_str(d, locking, "off");
+    }
+}
+
+static void put_files(Chain *c, Layer *l, int flags, QDict *d, Below *b,
+                      Error **errp)
 {
     /* Generated names differ from run to run. */
     g_autofree char *own = g_strdup_printf("disk%u", c->node_serial);
 
+    *b = (Below) { NULL };
     qdict_put_str(d, "node-name", own);
-    if (l->ram) {
-        g_autofree char *name = open_protocol(c, l, flags & BDRV_O_RDWR, ref,
-                                              errp);
-
-        qdict_put_str(d, "file", name);
-    } else {
-        c->node_serial++;
-        qdict_put_str(d, "file.driver", "file");
-        qdict_put_str(d, "file.filename", l->path);
-        qdict_put_str(d, "file.locking", "off");
+    put_child(c, "file", l->ram, l->path, flags, d, &b->file, errp);
+    if (l->data || l->data_path) {
+        put_child(c, "data-file", l->data, l->data_path, flags, d, &b->data,
+                  errp);
     }
 }
 
@@ -206,17 +244,18 @@ BlockDriverState *chain_open_layer(Chain *c, unsigned top_index, int flags,
 
     for (unsigned i = 0; i <= top_index; i++) {
         Layer *l = &c->layers[i];
-        BlockDriverState *file = NULL, *bs;
+        BlockDriverState *bs;
+        Below files;
         QDict *d = i == top_index && options ? options : qdict_new();
         int f = i == top_index ? flags : flags & ~BDRV_O_RDWR;
 
         qdict_put_str(d, "driver", l->raw ? "raw" : "qcow2");
-        put_file(c, l, f, d, &file, errp);
+        put_files(c, l, f, d, &files, errp);
         if (below) {
             qdict_put_str(d, "backing", bdrv_get_node_name(below));
         }
         bs = bdrv_open(NULL, NULL, d, f, errp);
-        bdrv_unref(file);
+        below_release(&files);
         bdrv_unref(below);
         if (!bs) {
             return NULL;
@@ -248,16 +287,17 @@ bool chain_open(Chain *c, int flags, QDict *options, Error **errp)
 bool chain_append(Chain *c, const Geometry *g, int flags, QDict *options,
                   Error **errp)
 {
-    BlockDriverState *old = blk_bs(c->blk), *bs, *file = NULL;
+    BlockDriverState *old = blk_bs(c->blk), *bs;
+    Below files;
     bool ok;
     Layer *l;
 
     bdrv_drained_begin(old);
     l = chain_add_layer(c, g, bdrv_getlength(old));
     qdict_put_str(options, "driver", "qcow2");
-    put_file(c, l, flags, options, &file, errp);
+    put_files(c, l, flags, options, &files, errp);
     bs = bdrv_open(NULL, NULL, options, flags, errp);
-    bdrv_unref(file);
+    below_release(&files);
     ok = bs && bdrv_append(bs, old, NULL, errp);
     bdrv_drained_end(old);
     bdrv_unref(bs);
@@ -270,15 +310,21 @@ void chain_close(Chain *c)
     c->blk = NULL;
 }
 
+static void file_free(RamFile *ram, char *path)
+{
+    ram_file_free(ram);
+    if (path) {
+        unlink(path);
+        g_free(path);
+    }
+}
+
 void chain_destroy(Chain *c)
 {
     chain_close(c);
     for (unsigned i = 0; i < c->nr_layers; i++) {
-        ram_file_free(c->layers[i].ram);
-        if (c->layers[i].path) {
-            unlink(c->layers[i].path);
-            g_free(c->layers[i].path);
-        }
+        file_free(c->layers[i].ram, c->layers[i].path);
+        file_free(c->layers[i].data, c->layers[i].data_path);
     }
     c->nr_layers = 0;
 }

@@ -18,6 +18,8 @@ typedef struct Geometry {
     int refcount_order;
     bool lazy;
     bool zstd;
+    bool data_file;         /* then nothing can be written compressed */
+    bool data_file_raw;
 } Geometry;
 
 /* Random, of small clusters mostly. */
@@ -33,6 +35,8 @@ typedef struct Layer {
     bool raw;
     RamFile *ram;           /* NULL: */
     char *path;
+    RamFile *data;          /* the same for the data file, if there is one */
+    char *data_path;
 } Layer;
 
 typedef struct Chain {

@@ -124,11 +124,25 @@ static int coroutine_fn io_do(Io *io)
     }
 }
 
+static bool has_data_file(const Chain *c)
+{
+    for (unsigned i = 0; i < c->nr_layers; i++) {
+        if (c->layers[i].g.data_file) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool failure_is_explained(Io *io, int ret)
 {
     Oracle *o = io->run->oracle;
 
     if (ret == -EIO && oracle_may_fail(o, &io->oracle)) {
+        return true;
+    }
+    if (ret == -ENOTSUP && io->op.type == OP_COMPRESSED &&
+        has_data_file(&io->run->chain)) {
         return true;
     }
     /* It was made for another end of the disk, or other clusters. */
