@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* User-made objects by id, and their types. */
 #include "util/osdep.h"
+#include "crypto/cipher.h"
 #include "objects/object.h"
+#include "objects/secret.h"
 #include "objects/throttle-group.h"
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-input-visitor.h"
@@ -39,6 +41,8 @@ static const UserObjectClass iothread_class = {
 
 static const UserObjectClass *const classes[OBJECT_TYPE__MAX] = {
     [OBJECT_TYPE_IOTHREAD] = &iothread_class,
+    [OBJECT_TYPE_SECRET] = &secret_class,
+    [OBJECT_TYPE_SECRET_KEYRING] = &secret_keyring_class,
     [OBJECT_TYPE_THROTTLE_GROUP] = &throttle_group_class,
 };
 
@@ -88,13 +92,21 @@ UserObject *user_object_add_from_option(const char *text, Error **errp)
 {
     Visitor *v = qobject_input_visitor_new_str(text, "qom-type", errp);
     g_autoptr(ObjectOptions) options = NULL;
+    UserObject *obj;
 
     if (!v) {
         return NULL;
     }
     visit_type_ObjectOptions(v, NULL, &options, errp);
     visit_free(v);
-    return options ? user_object_add(options, errp) : NULL;
+    if (!options) {
+        return NULL;
+    }
+    obj = user_object_add(options, errp);
+    if (options->qom_type == OBJECT_TYPE_SECRET && options->u.secret.data) {
+        crypto_wipe(options->u.secret.data, strlen(options->u.secret.data));
+    }
+    return obj;
 }
 
 /* --- help --- */
@@ -104,6 +116,10 @@ static const QapiMemberInfo *type_members(ObjectType type)
     switch (type) {
     case OBJECT_TYPE_IOTHREAD:
         return qapi_IothreadProperties_members;
+    case OBJECT_TYPE_SECRET:
+        return qapi_SecretProperties_members;
+    case OBJECT_TYPE_SECRET_KEYRING:
+        return qapi_SecretKeyringProperties_members;
     case OBJECT_TYPE_THROTTLE_GROUP:
         return qapi_ThrottleGroupProperties_members;
     default:
@@ -189,6 +205,17 @@ void user_object_del_all(void)
 }
 
 /* --- uses --- */
+
+const void *user_object_find_data(const char *id, ObjectType *type)
+{
+    const UserObject *obj = find_object(id);
+
+    if (!obj) {
+        return NULL;
+    }
+    *type = obj->klass->type;
+    return obj->data;
+}
 
 UserObject *user_object_use(const char *id, ObjectType type, Error **errp)
 {

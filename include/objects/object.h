@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Objects that users make with --object or object-add and name by id elsewhere:
- * IOThreads, throttle groups, later secrets, TLS credentials. One name space for
- * all types.
+ * IOThreads, throttle groups, secrets. One name space for all types.
  *
  * Whoever relies on an object holds a use of it, and object-del refuses while
  * there is one. Main thread, outside coroutines.
@@ -36,6 +35,9 @@ bool user_object_print_help(const char *text);
 bool user_object_del(const char *id, Error **errp);
 /* At the end: newest first; nobody uses any. */
 void user_object_del_all(void);
+
+/* What create() of object @id returned, and *@type; NULL: there is none. */
+const void *user_object_find_data(const char *id, ObjectType *type);
 
 /*
  * Takes a use of object @id of @type and returns it; the error names what is
