@@ -8,6 +8,7 @@
 #include "util/trace.h"
 
 static const ImgCmd *const commands[] = {
+    &img_cmd_amend,
     &img_cmd_bench,
     &img_cmd_bitmap,
     &img_cmd_check,

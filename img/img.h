@@ -19,6 +19,7 @@ typedef struct ImgCmd {
     const char *help;           /* lines about the options */
 } ImgCmd;
 
+extern const ImgCmd img_cmd_amend;
 extern const ImgCmd img_cmd_bench;
 extern const ImgCmd img_cmd_bitmap;
 extern const ImgCmd img_cmd_check;

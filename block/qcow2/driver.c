@@ -112,6 +112,9 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_child_perm = bdrv_default_perms,
     .bdrv_refresh_limits = qcow2_refresh_limits,
 
+    .bdrv_amend = qcow2_amend,
+    .amend_options = qapi_AmendOptionsQcow2_members,
+
     .bdrv_co_preadv = qcow2_co_preadv,
     .bdrv_co_pwritev = qcow2_co_pwritev,
     .bdrv_co_pwritev_compressed = qcow2_co_pwritev_compressed,

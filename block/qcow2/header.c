@@ -550,6 +550,52 @@ int coroutine_fn qcow2_header_write_reftable(BlockDriverState *bs,
                         &data, sizeof(data));
 }
 
+int coroutine_fn qcow2_header_write_refcounts(BlockDriverState *bs,
+                                              uint64_t offset,
+                                              uint32_t clusters, int order)
+{
+    BDRVQcow2State *s = bs->opaque;
+    struct QEMU_PACKED {
+        uint64_t offset;
+        uint32_t clusters;
+        uint32_t nb_snapshots;
+        uint64_t snapshots_offset;
+        uint64_t incompatible_features;
+        uint64_t compatible_features;
+        uint64_t autoclear_features;
+        uint32_t refcount_order;
+    } data = {
+        .offset = cpu_to_be64(offset),
+        .clusters = cpu_to_be32(clusters),
+        .nb_snapshots = cpu_to_be32(s->nb_snapshots),
+        .snapshots_offset = cpu_to_be64(s->snapshots_offset),
+        .incompatible_features = cpu_to_be64(s->incompatible_features),
+        .compatible_features = cpu_to_be64(s->compatible_features),
+        .autoclear_features = cpu_to_be64(s->autoclear_features),
+        .refcount_order = cpu_to_be32(order),
+    };
+
+    assert(s->qcow_version >= 3);
+    return patch_header(bs, offsetof(QCowHeader, refcount_table_offset),
+                        &data, sizeof(data));
+}
+
+int coroutine_fn qcow2_header_write_compatible(BlockDriverState *bs,
+                                               uint64_t features)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t data = cpu_to_be64(features);
+    int ret;
+
+    assert(s->qcow_version >= 3);
+    ret = patch_header(bs, offsetof(QCowHeader, compatible_features), &data,
+                       sizeof(data));
+    if (ret == 0) {
+        s->compatible_features = features;
+    }
+    return ret;
+}
+
 int coroutine_fn qcow2_header_write_size(BlockDriverState *bs, uint64_t size)
 {
     uint64_t data = cpu_to_be64(size);

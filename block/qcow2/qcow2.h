@@ -390,6 +390,12 @@ int coroutine_fn qcow2_header_write_l1(BlockDriverState *bs, uint64_t offset,
 int coroutine_fn qcow2_header_write_reftable(BlockDriverState *bs,
                                              uint64_t offset,
                                              uint32_t clusters);
+int coroutine_fn qcow2_header_write_refcounts(BlockDriverState *bs,
+                                              uint64_t offset,
+                                              uint32_t clusters, int order);
+/* compatible_features, on disk and in memory. */
+int coroutine_fn qcow2_header_write_compatible(BlockDriverState *bs,
+                                               uint64_t features);
 int coroutine_fn qcow2_header_write_size(BlockDriverState *bs, uint64_t size);
 /* The same for everything that a snapshot operation changes. */
 typedef struct Qcow2HeaderTables {
@@ -940,6 +946,35 @@ int qcow2_create(const char *filename, QDict *options, Error **errp);
 int coroutine_fn qcow2_co_create(BlockdevCreateOptions *options, Error **errp);
 BlockMeasureInfo *qcow2_measure(QDict *options, BlockDriverState *in_bs,
                                 Error **errp);
+
+/* --- amend*.c ---------------------------------------------------------------- */
+
+int qcow2_amend(BlockDriverState *bs, QDict *options,
+                const BdrvAmendArgs *args, Error **errp);
+/*
+ * Refcounts of 1 << @order bits from now on: a new structure beside the old one,
+ * then one write of the header. -ERANGE: the count of a cluster needs more. What
+ * is in flight is the caller's care. [lock]
+ */
+int coroutine_fn qcow2_amend_refcounts(BlockDriverState *bs, int order,
+                                       const BdrvAmendArgs *args,
+                                       Error **errp);
+/* Only looks whether that could be. [lock] */
+int coroutine_fn qcow2_amend_refcounts_check(BlockDriverState *bs, int order,
+                                             Error **errp);
+/* Version 2 to 3. [lock] */
+int coroutine_fn qcow2_amend_upgrade(BlockDriverState *bs, Error **errp);
+/*
+ * Version 3 to 2. check: whether everything can be kept, apart from the width of
+ * refcounts. expand, without the lock and with the whole disk claimed by the
+ * caller being the only user: no cluster has the zero flag afterwards.
+ */
+int coroutine_fn qcow2_amend_downgrade_check(BlockDriverState *bs,
+                                             Error **errp);
+int coroutine_fn qcow2_amend_expand_zeroes(BlockDriverState *bs,
+                                           const BdrvAmendArgs *args,
+                                           Error **errp);
+int coroutine_fn qcow2_amend_downgrade(BlockDriverState *bs, Error **errp);
 
 /* --- compress.c: any thread, may yield (the work runs in the thread pool) ----- */
 

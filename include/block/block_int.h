@@ -11,6 +11,7 @@
 #ifndef BLOCK_INT_H
 #define BLOCK_INT_H
 
+#include "block/amend.h"
 #include "block/block.h"
 #include "block/claim.h"
 #include "block/graph-lock.h"
@@ -275,6 +276,12 @@ struct BlockDriver {
     /* Space that an image of these options and @in_bs's data needs. */
     BlockMeasureInfo *(*bdrv_measure)(QDict *options, BlockDriverState *in_bs,
                                       Error **errp);
+
+    /* Changes options of the image; see block/amend.h. The node is writable.
+     * @options: strings by names of amend_options only. */
+    const QapiMemberInfo *amend_options;
+    int (*bdrv_amend)(BlockDriverState *bs, QDict *options,
+                      const BdrvAmendArgs *args, Error **errp);
 
     /* Test hooks: blkdebug. Any thread; see qemu-io break/resume. */
     void coroutine_fn (*bdrv_co_debug_event)(BlockDriverState *bs,

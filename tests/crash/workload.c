@@ -3,6 +3,7 @@
 #include <glib/gstdio.h>
 #include "snapshots.h"
 #include "workload.h"
+#include "block/amend.h"
 #include "block/create.h"
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
@@ -131,6 +132,17 @@ const Workload workloads[] = {
         .max_clusters = 3, .size = 32, .max_bytes = 512 << 10, .ops = 40,
         .workers = 3, .prefill = 16, .reopen = 20, .bitmaps = 50,
         .resize = 50, .grow_only = true, .lazy = true, .v3_only = true,
+    },
+    {
+        .name = "amend", .what = "other versions and widths of refcounts",
+        .mix = { .write = 8, .zero = 2, .unmap = 2, .discard = 1, .flush = 1 },
+        .max_clusters = 4, .size = 64, .max_bytes = 1 << 20, .ops = 40,
+        .workers = 2, .prefill = 20, .amend = 80, .reopen = 10,
+    }, {
+        .name = "amend-backing", .what = "the same over a backing file",
+        .mix = { .write = 8, .zero = 3, .unmap = 3, .flush = 1 },
+        .max_clusters = 4, .size = 64, .max_bytes = 1 << 20, .ops = 40,
+        .workers = 2, .prefill = 20, .amend = 80, .backing = true,
     },
     { .name = NULL },
 };
@@ -536,6 +548,41 @@ static bool chance(Run *run, unsigned percent)
     return (unsigned)g_rand_int_range(run->rand, 0, 100) < percent;
 }
 
+/*
+ * The guest sees nothing of it. What cannot be is refused, and fine: the image
+ * is judged all the same.
+ */
+static void amend(Run *run)
+{
+    static const char *const widths[] = { "8", "16", "32", "64" };
+    g_autoptr(QDict) options = qdict_new();
+    BdrvAmendArgs args = { 0 };
+    int ret;
+
+    switch (g_rand_int_range(run->rand, 0, 4)) {
+    case 0:
+        qdict_put_str(options, "compat", "1.1");
+        break;
+    case 1:
+        /* An option of the node, which only version 3 has. */
+        if (!run->no_unref && !run->w->lazy) {
+            qdict_put_str(options, "compat", "0.10");
+            qdict_put_str(options, "refcount_bits", "16");
+        }
+        break;
+    case 2:
+        qdict_put_str(options, "lazy_refcounts",
+                      g_rand_boolean(run->rand) ? "on" : "off");
+        break;
+    default:
+        qdict_put_str(options, "refcount_bits",
+                      widths[g_rand_int_range(run->rand, 0, 4)]);
+        break;
+    }
+    ret = bdrv_amend_options(blk_bs(run->blk), options, &args, NULL);
+    run->errors += ret < 0 && run->may_fail;
+}
+
 bool run_record(Run *run, Error **errp)
 {
     unsigned left = run->w->ops;
@@ -553,6 +600,9 @@ bool run_record(Run *run, Error **errp)
         }
         if (run->w->snapshot && chance(run, run->w->snapshot)) {
             snapshots_step(run);
+        }
+        if (chance(run, run->w->amend)) {
+            amend(run);
         }
         if (chance(run, run->w->rename)) {
             rename_backing(run);

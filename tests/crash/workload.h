@@ -38,6 +38,7 @@ typedef struct Workload {
     unsigned bitmaps;       /* … something happens to stored bitmaps; 0: there
                              * are none */
     unsigned snapshot;      /* … something is done with snapshots */
+    unsigned amend;         /* … another version or width of refcounts */
     unsigned rename;        /* another name of the backing file */
     bool grow_only;         /* resizes make it longer */
     bool preallocate;       /* some of what they add */
