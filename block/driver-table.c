@@ -13,6 +13,7 @@ BlockDriver *const bdrv_drivers[] = {
     &bdrv_copy_on_read,
     &bdrv_file,
     &bdrv_host_device,
+    &bdrv_luks,
     &bdrv_null_aio,
     &bdrv_null_co,
     &bdrv_qcow2,

@@ -12,6 +12,7 @@ extern BlockDriver bdrv_null_aio;
 extern BlockDriver bdrv_null_co;
 
 /* Formats. */
+extern BlockDriver bdrv_luks;
 extern BlockDriver bdrv_qcow2;
 extern BlockDriver bdrv_raw;
 

@@ -169,6 +169,26 @@ static bool create_target(Convert *c)
     return true;
 }
 
+/* What was made encrypted is opened with the same passphrase. */
+static BlockBackend *open_made(const ConvertArgs *a, const ImgOpen *how)
+{
+    static const char *const names[] = { "key-secret", "encrypt.key-secret" };
+    QDict *options;
+
+    if (a->no_create || how->image_opts) {
+        return img_open(a->target, how);
+    }
+    options = qdict_new();
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        const char *secret = qdict_get_try_str(a->options, names[i]);
+
+        if (secret) {
+            qdict_put_str(options, names[i], secret);
+        }
+    }
+    return img_open_options(a->target, options, how);
+}
+
 static bool open_target(Convert *c)
 {
     const ConvertArgs *a = c->a;
@@ -179,7 +199,7 @@ static bool open_target(Convert *c)
     if (a->min_sparse) {
         how.flags |= BDRV_O_UNMAP;
     }
-    c->out = img_open(a->target, &how);
+    c->out = open_made(a, &how);
     if (!c->out) {
         return false;
     }

@@ -156,7 +156,35 @@ static int coroutine_fn check_image_entry(void *opaque, Error **errp)
     return ret;
 }
 
+static bool amends_encryption(const Amend *a)
+{
+    const AmendOptionsQcow2 *o = a->o;
+
+    return o->encrypt_state || o->has_encrypt_keyslot ||
+           o->encrypt_old_secret || o->encrypt_new_secret ||
+           o->has_encrypt_iter_time;
+}
+
 /* --- doing --- */
+
+/* The first step: it may still refuse. */
+static int amend_encryption(Amend *a, Error **errp)
+{
+    const AmendOptionsQcow2 *o = a->o;
+    const BdrvLuksNames names = {
+        .state = o->encrypt_state,
+        .new_secret = o->encrypt_new_secret,
+        .old_secret = o->encrypt_old_secret,
+        .has_keyslot = o->has_encrypt_keyslot,
+        .keyslot = o->encrypt_keyslot,
+        .has_iter_time = o->has_encrypt_iter_time,
+        .iter_time_ms = o->encrypt_iter_time,
+    };
+
+    return amends_encryption(a)
+               ? qcow2_crypto_amend(a->bs, &names, a->args->force, errp) : 0;
+}
+
 
 static int coroutine_fn set_lazy(Amend *a, Error **errp)
 {
@@ -266,10 +294,15 @@ static int amend(Amend *a, Error **errp)
 
     if (!check_version(a, errp) || !check_refcount_bits(a, errp) ||
         !check_names(a, errp) || !check_lazy(a, errp) ||
-        !check_size(a, errp)) {
+        !check_size(a, errp) ||
+        (amends_encryption(a) &&
+         !qcow2_crypto_amend_check(a->bs->opaque, errp))) {
         return -EINVAL;
     }
     ret = run_step(a, check_image_entry, errp);
+    if (ret == 0) {
+        ret = amend_encryption(a, errp);
+    }
     if (ret == 0) {
         ret = run_step(a, first_half_entry, errp);
     }

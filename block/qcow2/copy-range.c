@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Letting the kernel copy from an image: each run of clusters that lie
- * together in the file is one copy. Compressed clusters cannot be copied so.
+ * together in the file is one copy. Compressed clusters cannot be copied so, nor
+ * encrypted ones.
  */
 #include "util/osdep.h"
 #include "util/atomic.h"
@@ -109,7 +110,7 @@ int coroutine_fn qcow2_co_copy_range_from(
     if (qatomic_read(&s->unusable)) {
         return -ENOMEDIUM;
     }
-    if (s->salvage) {
+    if (s->salvage || bs->encrypted) {
         return -ENOTSUP;
     }
     qcow2_request_begin(&s->inflight, &req, src_offset, bytes, false);

@@ -138,6 +138,26 @@ static int coroutine_fn write_in_zeroes(BlockDriverState *bs, CowPlan *p,
                                 p->data_end - p->data, qiov, qiov_offset, 0);
 }
 
+/* All of it is encrypted, zeroes too. */
+static int coroutine_fn write_encrypted(BlockDriverState *bs, CowPlan *p,
+                                        bool rest_is_zero, QEMUIOVector *qiov,
+                                        size_t qiov_offset)
+{
+    QEMUIOVector all;
+    int ret = fill_rest(bs, p, rest_is_zero);
+
+    if (ret == 0) {
+        qemu_iovec_init_extended(&all, p->head, head_bytes(p), qiov,
+                                 qiov_offset, p->data_end - p->data, p->tail,
+                                 tail_bytes(p));
+        ret = qcow2_data_write(bs, p->start, p->host, p->end - p->start, &all,
+                               0);
+        qemu_iovec_destroy(&all);
+    }
+    qemu_vfree(p->buf);
+    return ret;
+}
+
 int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
                                  uint64_t bytes, uint64_t host_offset,
                                  Qcow2Rest kind, QEMUIOVector *qiov,
@@ -160,11 +180,15 @@ int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
                                                     BDRV_SECTOR_SIZE)));
     }
     rest = head_bytes(&p) + tail_bytes(&p);
+    if (s->crypto && rest) {
+        BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
+        return write_encrypted(bs, &p, kind != QCOW2_REST_COPY, qiov,
+                               qiov_offset);
+    }
     if (!rest || kind == QCOW2_REST_VIRGIN) {
         BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
-        return bdrv_co_pwritev_part(qcow2_data_child(bs),
-                                    host_offset + head_bytes(&p), bytes, qiov,
-                                    qiov_offset, 0);
+        return qcow2_data_write(bs, offset, host_offset + head_bytes(&p),
+                                bytes, qiov, qiov_offset);
     }
     if (kind == QCOW2_REST_ZERO && rest > BUFFERED_ZEROES_MAX) {
         ret = write_in_zeroes(bs, &p, qiov, qiov_offset);

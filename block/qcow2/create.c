@@ -30,24 +30,28 @@ typedef struct NewImage {
     uint64_t table_cluster;
     uint64_t block_cluster;
     uint64_t l1_cluster;
+    uint64_t crypto_cluster;
     uint64_t nb_clusters;
     void *header;               /* a cluster */
+    SecretCopy secret;          /* of an encrypted one */
 } NewImage;
 
 static void plan_image(NewImage *img)
 {
     const Qcow2CreateOptions *o = img->o;
-    uint64_t l1_clusters;
+    uint64_t l1_clusters, crypto_clusters;
 
     img->cluster_size = 1ULL << o->cluster_bits;
     img->l1_size = qcow2_layout_l1_size(o);
     l1_clusters = DIV_ROUND_UP(img->l1_size * L1E_SIZE, img->cluster_size);
 
-    qcow2_refcount_layout(o, 1 + l1_clusters, &img->rc);
+    crypto_clusters = qcow2_layout_crypto_clusters(o);
+    qcow2_refcount_layout(o, 1 + l1_clusters + crypto_clusters, &img->rc);
     img->table_cluster = 1;
     img->block_cluster = img->table_cluster + img->rc.table_clusters;
     img->l1_cluster = img->block_cluster + img->rc.blocks;
-    img->nb_clusters = img->l1_cluster + l1_clusters;
+    img->crypto_cluster = img->l1_cluster + l1_clusters;
+    img->nb_clusters = img->crypto_cluster + crypto_clusters;
 }
 
 static int coroutine_fn write_cluster(NewImage *img, uint64_t cluster,
@@ -129,13 +133,15 @@ static int coroutine_fn write_l1(NewImage *img, void *buf)
 static int build_header(NewImage *img, void *buf)
 {
     const Qcow2CreateOptions *o = img->o;
+    g_autofree Qcow2UnknownHeaderExtension *ext = g_malloc0(sizeof(*ext) + 16);
+    BDRVQcow2State holder;  /* of nothing but the extension */
     Qcow2HeaderLayout layout = {
         .fields = {
             .magic = QCOW_MAGIC,
             .version = o->version,
             .cluster_bits = o->cluster_bits,
             .size = o->size,
-            .crypt_method = QCOW_CRYPT_NONE,
+            .crypt_method = o->crypt_method,
             .l1_size = img->l1_size,
             /* A disk of size 0 has no table. */
             .l1_table_offset = img->l1_size
@@ -150,6 +156,15 @@ static int build_header(NewImage *img, void *buf)
         .data_file = o->data_file,
     };
 
+    if (o->crypt_method == QCOW_CRYPT_LUKS) {
+        QTAILQ_INIT(&holder.unknown_header_ext);
+        ext->magic = QCOW2_EXT_MAGIC_CRYPTO_HEADER;
+        ext->len = 16;
+        stq_be_p(ext->data, img->crypto_cluster * img->cluster_size);
+        stq_be_p(ext->data + 8, luks_header_size(&o->luks));
+        QTAILQ_INSERT_TAIL(&holder.unknown_header_ext, ext, next);
+        layout.unknown_ext_of = &holder;
+    }
     if (o->lazy_refcounts) {
         layout.fields.compatible_features |= QCOW2_COMPAT_LAZY_REFCOUNTS;
     }
@@ -165,8 +180,8 @@ static int build_header(NewImage *img, void *buf)
     return qcow2_header_build(&layout, buf, img->cluster_size);
 }
 
-/* The whole image, durable. */
-static int coroutine_fn write_image(void *opaque)
+/* All but the header, durable. */
+static int coroutine_fn write_tables(void *opaque)
 {
     NewImage *img = opaque;
     g_autofree void *buf = g_malloc(img->cluster_size);
@@ -181,10 +196,48 @@ static int coroutine_fn write_image(void *opaque)
     if (ret == 0) {
         ret = blk_co_flush(img->blk);
     }
-    if (ret == 0) {
-        ret = write_cluster(img, 0, img->header);
-    }
+    return ret;
+}
+
+/* What makes it an image. */
+static int coroutine_fn write_header(void *opaque)
+{
+    NewImage *img = opaque;
+    int ret = write_cluster(img, 0, img->header);
+
     return ret == 0 ? blk_co_flush(img->blk) : ret;
+}
+
+/* --- encryption ------------------------------------------------------- */
+
+static int write_crypto(void *opaque, uint64_t offset, const void *buf,
+                        size_t len)
+{
+    NewImage *img = opaque;
+    int ret = blk_pwrite(img->blk, img->crypto_cluster * img->cluster_size +
+                                   offset, len, buf, 0);
+
+    return ret < 0 ? ret : blk_flush(img->blk);
+}
+
+static int make_crypto_header(NewImage *img, Error **errp)
+{
+    const LuksIo io = { img, NULL, write_crypto };
+    const LuksPass pass = { img->secret.data, img->secret.len };
+    g_autoptr(LuksHeader) h = NULL;
+    int ret;
+
+    if (img->o->crypt_method != QCOW_CRYPT_LUKS) {
+        return 0;
+    }
+    /* Slots that are free are in the file, too. */
+    ret = blk_truncate(img->blk, img->nb_clusters * img->cluster_size, false,
+                       PREALLOC_MODE_OFF, 0, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    h = luks_create(&img->o->luks, &pass, &io, errp);
+    return h ? 0 : -EIO;
 }
 
 /* --- preallocation ---------------------------------------------------- */
@@ -224,9 +277,14 @@ static int preallocate(const char *filename, const Qcow2CreateOptions *o,
                        Error **errp)
 {
     Prealloc p = { .o = o, .errp = errp };
-    BlockBackend *blk = open_to_preallocate(filename, qdict_new(), errp);
+    QDict *options = qdict_new();
+    BlockBackend *blk;
     int ret;
 
+    if (o->key_secret) {
+        qdict_put_str(options, "encrypt.key-secret", o->key_secret);
+    }
+    blk = open_to_preallocate(filename, options, errp);
     if (!blk) {
         return -EINVAL;
     }
@@ -264,7 +322,13 @@ static int fill_file(const char *filename, NewImage *img, Error **errp)
         return -EIO;
     }
     blk_set_allow_write_beyond_eof(img->blk, true);
-    ret = explain_write(bdrv_run_co_unlocked(write_image, img), errp);
+    ret = explain_write(bdrv_run_co_unlocked(write_tables, img), errp);
+    if (ret == 0) {
+        ret = make_crypto_header(img, errp);
+    }
+    if (ret == 0) {
+        ret = explain_write(bdrv_run_co_unlocked(write_header, img), errp);
+    }
     blk_unref(img->blk);
     return ret;
 }
@@ -346,6 +410,10 @@ int qcow2_create(const char *filename, QDict *options, Error **errp)
     int ret;
 
     ret = qcow2_create_options_parse(options, file_options, &o, errp);
+    if (ret == 0 && o.crypt_method != QCOW_CRYPT_NONE &&
+        !bdrv_luks_pass("encrypt.", o.key_secret, &img.secret, errp)) {
+        ret = -EINVAL;
+    }
     if (ret == 0) {
         ret = prepare_image(&img, errp);
     }
@@ -358,6 +426,7 @@ int qcow2_create(const char *filename, QDict *options, Error **errp)
     if (ret == 0) {
         ret = fill_file(filename, &img, errp);
     }
+    secret_copy_clear(&img.secret);
     if (ret == 0 && wants_preallocation(&o)) {
         ret = preallocate(filename, &o, errp);
     }
@@ -450,7 +519,11 @@ static int coroutine_fn create_in_node(CreateInNode *c)
                               c->errp);
     }
     if (ret == 0) {
-        ret = explain_write(write_image(c->img), c->errp);
+        ret = explain_write(write_tables(c->img), c->errp);
+    }
+    /* The options of blockdev-create have no encryption. */
+    if (ret == 0) {
+        ret = explain_write(write_header(c->img), c->errp);
     }
     if (ret == 0 && wants_preallocation(c->img->o)) {
         ret = preallocate_in_node(c);

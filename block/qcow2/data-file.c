@@ -100,6 +100,11 @@ int qcow2_open_data_file(BlockDriverState *bs, BlockdevRef *ref, int flags,
     if (flags & BDRV_O_NO_IO) {
         return 0;
     }
+    if (s->crypt_method_header != QCOW_CRYPT_NONE) {
+        error_setg(errp, "Encryption with an external data file is not "
+                   "supported");
+        return -ENOTSUP;
+    }
     if (ref) {
         s->data_file = bdrv_open_child(bs, ref, "data-file", BDRV_CHILD_DATA,
                                        false, errp);

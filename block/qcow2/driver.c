@@ -19,6 +19,10 @@ static void qcow2_refresh_limits(BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
 
+    if (bs->encrypted) {
+        bs->bl.request_alignment = MAX(bs->bl.request_alignment,
+                                       CRYPTO_SECTOR_SIZE);
+    }
     bs->bl.pwrite_zeroes_alignment = s->cluster_size;
     bs->bl.pdiscard_alignment = s->cluster_size;
     bs->bl.compress_alignment = s->cluster_size;
@@ -53,7 +57,7 @@ static int qcow2_has_zero_init(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
 
     if (s->l1.size && s->l1.entries[0]) {
-        return bdrv_has_zero_init(qcow2_data_child(bs)->bs);
+        return !bs->encrypted && bdrv_has_zero_init(qcow2_data_child(bs)->bs);
     }
     return 1;
 }

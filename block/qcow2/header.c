@@ -124,11 +124,6 @@ static int check_supported(BDRVQcow2State *s, const QCowHeader *h, int flags,
                    h->crypt_method);
         return -EINVAL;
     }
-    if (h->crypt_method != QCOW_CRYPT_NONE) {
-        error_setg(errp, "qcow2 encryption (%s) is not supported",
-                   h->crypt_method == QCOW_CRYPT_AES ? "aes" : "luks");
-        return -ENOTSUP;
-    }
     if ((h->incompatible_features & QCOW2_INCOMPAT_CORRUPT) &&
         (flags & BDRV_O_RDWR) && !(flags & BDRV_O_CHECK)) {
         error_setg(errp, "qcow2: Image is corrupt; cannot be opened "

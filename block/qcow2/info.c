@@ -123,6 +123,7 @@ ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
     info->compat = g_strdup(s->qcow_version == 2 ? "0.10" : "1.1");
     info->refcount_bits = s->refcount_bits;
     info->compression_type = s->compression_type;
+    info->encrypt = qcow2_crypto_info(s);
     if (s->qcow_version >= 3) {
         info->has_lazy_refcounts = true;
         info->lazy_refcounts = s->compatible_features &

@@ -11,6 +11,7 @@
 
 void qcow2_create_options_clear(Qcow2CreateOptions *o)
 {
+    g_clear_pointer(&o->key_secret, g_free);
     g_clear_pointer(&o->backing_file, g_free);
     g_clear_pointer(&o->backing_fmt, g_free);
     g_clear_pointer(&o->data_file, g_free);
@@ -197,6 +198,68 @@ static int check_data_file(const CreateOptionsQcow2 *opts,
     return 0;
 }
 
+/* The first option of encryption that only LUKS has, or NULL. */
+static const char *luks_option(const CreateOptionsQcow2 *opts)
+{
+    return opts->has_encrypt_cipher_alg ? "encrypt.cipher-alg"
+           : opts->has_encrypt_cipher_mode ? "encrypt.cipher-mode"
+           : opts->has_encrypt_ivgen_alg ? "encrypt.ivgen-alg"
+           : opts->has_encrypt_ivgen_hash_alg ? "encrypt.ivgen-hash-alg"
+           : opts->has_encrypt_hash_alg ? "encrypt.hash-alg"
+           : opts->has_encrypt_iter_time ? "encrypt.iter-time" : NULL;
+}
+
+static void take_luks(const CreateOptionsQcow2 *opts, LuksOptions *lo)
+{
+    luks_options_init(lo);
+#define TAKE(field, member) \
+    do { if (opts->has_##member) { lo->field = opts->member; } } while (0)
+    TAKE(sectors.cipher, encrypt_cipher_alg);
+    TAKE(sectors.mode, encrypt_cipher_mode);
+    TAKE(sectors.ivgen, encrypt_ivgen_alg);
+    TAKE(sectors.ivgen_hash, encrypt_ivgen_hash_alg);
+    TAKE(hash, encrypt_hash_alg);
+    TAKE(iter_time_ms, encrypt_iter_time);
+#undef TAKE
+}
+
+static int check_encryption(const CreateOptionsQcow2 *opts,
+                            Qcow2CreateOptions *o, Error **errp)
+{
+    bool old = opts->has_encryption && opts->encryption;
+    bool luks = opts->has_encrypt_format &&
+                opts->encrypt_format == BLOCKDEV_QCOW2_ENCRYPTION_FORMAT_LUKS;
+    const char *other = luks_option(opts);
+
+    if (opts->has_encryption && opts->has_encrypt_format) {
+        error_setg(errp, "'encrypt.format' and its alias 'encryption' can't be "
+                   "used at the same time");
+        return -EINVAL;
+    }
+    if (!old && !opts->has_encrypt_format) {
+        if (other || opts->encrypt_key_secret) {
+            error_setg(errp, "Parameter 'encrypt.format' is missing");
+            return -EINVAL;
+        }
+        return 0;
+    }
+    if (!luks && other) {
+        error_setg(errp, "Parameter '%s' is unexpected", other);
+        return -EINVAL;
+    }
+    o->crypt_method = luks ? QCOW_CRYPT_LUKS : QCOW_CRYPT_AES;
+    o->key_secret = g_strdup(opts->encrypt_key_secret);
+    take_luks(opts, &o->luks);
+    return crypto_available(errp) ? 0 : -ENOTSUP;
+}
+
+uint64_t qcow2_layout_crypto_clusters(const Qcow2CreateOptions *o)
+{
+    return o->crypt_method == QCOW_CRYPT_LUKS
+               ? DIV_ROUND_UP(luks_header_size(&o->luks),
+                              1ULL << o->cluster_bits) : 0;
+}
+
 int qcow2_create_options_check(const CreateOptionsQcow2 *opts,
                                Qcow2CreateOptions *o, Error **errp)
 {
@@ -210,7 +273,18 @@ int qcow2_create_options_check(const CreateOptionsQcow2 *opts,
     if (ret == 0) {
         ret = check_backing(opts, o, errp);
     }
-    return ret == 0 ? check_data_file(opts, o, errp) : ret;
+    if (ret == 0) {
+        ret = check_data_file(opts, o, errp);
+    }
+    if (ret == 0) {
+        ret = check_encryption(opts, o, errp);
+    }
+    if (ret == 0 && o->data_file && o->crypt_method != QCOW_CRYPT_NONE) {
+        error_setg(errp, "Encryption with an external data file is not "
+                   "supported");
+        ret = -ENOTSUP;
+    }
+    return ret;
 }
 
 int qcow2_create_options_parse(QDict *options, QDict *rest,

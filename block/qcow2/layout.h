@@ -17,6 +17,9 @@ typedef struct Qcow2CreateOptions {
     bool lazy_refcounts;
     PreallocMode prealloc;
     Qcow2CompressionType compression_type;
+    uint32_t crypt_method;      /* QCOW_CRYPT_* */
+    LuksOptions luks;           /* with QCOW_CRYPT_LUKS */
+    char *key_secret;           /* with any; not looked at yet */
     char *backing_file;         /* NULL: none */
     char *backing_fmt;
     char *data_file;            /* NULL: none */
@@ -45,6 +48,9 @@ typedef struct Qcow2RefcountLayout {
 /* For @clusters other clusters; the structure counts itself too. */
 void qcow2_refcount_layout(const Qcow2CreateOptions *o, uint64_t clusters,
                            Qcow2RefcountLayout *layout);
+
+/* Clusters of the LUKS header. */
+uint64_t qcow2_layout_crypto_clusters(const Qcow2CreateOptions *o);
 
 /* Entries of the L1 table. */
 uint64_t qcow2_layout_l1_size(const Qcow2CreateOptions *o);

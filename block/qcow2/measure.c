@@ -80,10 +80,11 @@ static uint64_t metadata_bytes(const Qcow2CreateOptions *o)
     uint64_t data = DIV_ROUND_UP(o->size, cluster_size);
     uint64_t l2 = qcow2_layout_l1_size(o);
     uint64_t l1 = DIV_ROUND_UP(l2 * L1E_SIZE, cluster_size);
+    uint64_t crypto = qcow2_layout_crypto_clusters(o);
     Qcow2RefcountLayout rc;
 
-    qcow2_refcount_layout(o, 1 + l1 + l2 + data, &rc);
-    return (1 + l1 + l2 + rc.blocks + rc.table_clusters) << o->cluster_bits;
+    qcow2_refcount_layout(o, 1 + l1 + l2 + crypto + data, &rc);
+    return (1 + l1 + l2 + crypto + rc.blocks + rc.table_clusters) << o->cluster_bits;
 }
 
 /* The size of @in_bs counts, whatever the options say. */
@@ -127,6 +128,13 @@ BlockMeasureInfo *qcow2_measure(QDict *options, BlockDriverState *in_bs,
         return NULL;
     }
 
+    if (o.crypt_method != QCOW_CRYPT_NONE) {
+        g_auto(SecretCopy) secret = { 0 };
+
+        if (!bdrv_luks_pass("encrypt.", o.key_secret, &secret, errp)) {
+            return NULL;
+        }
+    }
     cluster_size = 1ULL << o.cluster_bits;
     data = ROUND_UP(o.size, cluster_size);
     metadata = metadata_bytes(&o);

@@ -226,6 +226,7 @@ static void free_state(BlockDriverState *bs)
     qcow2_free_snapshots(s);
     qcow2_bitmaps_free(s);
     qcow2_header_free(s);
+    qcow2_crypto_close(s);
     g_array_free(s->pending_frees, true);
     qcow2_inflight_destroy(&s->inflight);
 }
@@ -270,6 +271,9 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
     }
     if (ret == 0) {
         ret = bdrv_run_co(open_entry, &a);
+    }
+    if (ret == 0) {
+        ret = qcow2_crypto_open(bs, a.options->encrypt, flags, errp);
     }
     if (ret == 0) {
         ret = load_bitmaps(bs, flags, errp);

@@ -29,6 +29,7 @@
 #define BLOCK_QCOW2_H
 
 #include "block/block_int.h"
+#include "block/crypto.h"
 #include "block/snapshot.h"
 #include "block/qcow2/format.h"
 #include "util/coroutine.h"
@@ -149,6 +150,7 @@ typedef struct BDRVQcow2State {
     int csize_mask;
     uint64_t cluster_offset_mask;   /* compressed entry: host offset */
     uint32_t crypt_method_header;
+    CryptoSectors *crypto;      /* NULL: not encrypted, or BDRV_O_NO_IO */
     Qcow2CompressionType compression_type;
     uint32_t header_length;     /* as found */
     uint64_t unknown_header_fields_size;
@@ -231,6 +233,7 @@ typedef struct BDRVQcow2State {
     char *image_data_file;
 
     /* --- Main thread. --- */
+    LuksHeader *luks;           /* NULL: not encrypted so */
     QEMUTimer *cache_clean_timer;
 } BDRVQcow2State;
 
@@ -946,6 +949,29 @@ int qcow2_create(const char *filename, QDict *options, Error **errp);
 int coroutine_fn qcow2_co_create(BlockdevCreateOptions *options, Error **errp);
 BlockMeasureInfo *qcow2_measure(QDict *options, BlockDriverState *in_bs,
                                 Error **errp);
+
+/* --- crypto.c ---------------------------------------------------------------- */
+
+/* Main thread; the header has been read. @e may be NULL. */
+int qcow2_crypto_open(BlockDriverState *bs, const BlockdevQcow2Encryption *e,
+                      int flags, Error **errp);
+void qcow2_crypto_close(BDRVQcow2State *s);
+/*
+ * Guest data at guest @offset, which is at @host in the file, encrypted there if
+ * the image is. Not locked.
+ */
+int coroutine_fn qcow2_data_read(BlockDriverState *bs, uint64_t offset,
+                                 uint64_t host, uint64_t bytes,
+                                 QEMUIOVector *qiov, size_t qiov_offset);
+int coroutine_fn qcow2_data_write(BlockDriverState *bs, uint64_t offset,
+                                  uint64_t host, uint64_t bytes,
+                                  QEMUIOVector *qiov, size_t qiov_offset);
+/* NULL: not encrypted. The caller frees. */
+ImageInfoSpecificQCow2Encryption *qcow2_crypto_info(const BDRVQcow2State *s);
+/* Key slots. Main thread. */
+bool qcow2_crypto_amend_check(const BDRVQcow2State *s, Error **errp);
+int qcow2_crypto_amend(BlockDriverState *bs, const BdrvLuksNames *names,
+                       bool force, Error **errp);
 
 /* --- amend*.c ---------------------------------------------------------------- */
 

@@ -80,8 +80,8 @@ static int coroutine_fn read_run(BlockDriverState *bs, const ReadRun *run,
         return 0;
     case QCOW2_CLUSTER_NORMAL:
         BLKDBG_EVENT(bs->file, BLKDBG_READ_AIO);
-        return bdrv_co_preadv_part(qcow2_data_child(bs), run->host, run->bytes,
-                                   qiov, qiov_offset, 0);
+        return qcow2_data_read(bs, run->offset, run->host, run->bytes, qiov,
+                               qiov_offset);
     case QCOW2_CLUSTER_COMPRESSED:
         return read_one_compressed(bs, run, qiov, qiov_offset);
     }

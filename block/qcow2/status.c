@@ -96,7 +96,9 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
         return BDRV_BLOCK_LOST | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
     }
     ret = 0;
-    if (type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_ZERO_ALLOC) {
+    /* Where encrypted data lies is no use for others. */
+    if ((type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_ZERO_ALLOC) &&
+        !bs->encrypted) {
         *map = host;
         *file = qcow2_data_child(bs)->bs;
         ret |= BDRV_BLOCK_OFFSET_VALID;
@@ -114,8 +116,8 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
         break;
     }
     /* A raw data file has zeroes that no L2 entry knows. */
-    if (want_zero && (qcow2_data_file_is_raw(bs) ||
-                      (!s->refcounts_void && ask_file(bs)))) {
+    if (want_zero && !bs->encrypted &&
+        (qcow2_data_file_is_raw(bs) || (!s->refcounts_void && ask_file(bs)))) {
         ret |= BDRV_BLOCK_RECURSE;
     }
     return ret | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;

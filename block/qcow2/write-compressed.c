@@ -144,6 +144,10 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
          (uint64_t)offset + bytes != qatomic_read(&s->disk_size))) {
         return -EINVAL;
     }
+    if (bs->encrypted) {
+        /* Compressed clusters would not be. */
+        return qcow2_co_pwritev(bs, offset, bytes, qiov, qiov_offset, 0);
+    }
     while (bytes) {
         uint64_t n = MIN(bytes, (int64_t)s->cluster_size);
         int ret = write_cluster(bs, offset, n, qiov, qiov_offset);

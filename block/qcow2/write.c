@@ -313,8 +313,7 @@ static int coroutine_fn write_some(BlockDriverState *bs, Qcow2Request *req,
     }
     BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
     *done = run;
-    return bdrv_co_pwritev_part(qcow2_data_child(bs), host, run, qiov,
-                                qiov_offset, 0);
+    return qcow2_data_write(bs, offset, host, run, qiov, qiov_offset);
 }
 
 int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset,

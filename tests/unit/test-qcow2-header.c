@@ -39,9 +39,10 @@ static const BadField bad_fields[] = {
     { "cluster-bits-255", 20, 4, 255, "Unsupported cluster size: 2^255" },
     { "size", 24, 8, INT64_MAX, "Image is too big" },
     { "size-l1", 24, 8, 1ULL << 40, "L1 table is too small" },
-    { "encryption-aes", 32, 4, 1, "qcow2 encryption (aes) is not supported" },
-    { "encryption-luks", 32, 4, 2,
-      "qcow2 encryption (luks) is not supported" },
+#ifdef CONFIG_GCRYPT
+    { "encryption-aes", 32, 4, 1,
+      "Parameter 'encrypt.key-secret' is required for cipher" },
+#endif
     { "encryption-3", 32, 4, 3, "Unsupported encryption method 3" },
     { "l1-size", 36, 4, 0x7fffffff, "Active L1 table too large" },
     { "l1-offset", 40, 8, 1234, "Active L1 table offset invalid" },
