@@ -9,9 +9,6 @@ from iotests.qcow2_bitmaps import AUTO, bitmaps
 
 
 class ForeignFeatures(iotests.TestCase):
-    def make_foreign(self, args):
-        self.ref('create', '-q', '-f', 'qcow2', *args, 'a', '4M')
-
     def test_refused_by_name(self):
         for args, message in (
                 (['-o', 'extended_l2=on'], 'extended L2 entries'),
@@ -19,7 +16,7 @@ class ForeignFeatures(iotests.TestCase):
                   'encrypt.format=aes,encrypt.key-secret=s'],
                  'Encryption with an external data file')):
             with self.subTest(args[-1]):
-                self.make_foreign(args)
+                self.ref('create', '-q', '-f', 'qcow2', *args, 'a', '4M')
                 before = self.read_file('a')
                 self.io_fails(message, 'a', 'write 0 512')
                 self.img_fails(message, 'convert', 'a', 'out')
