@@ -102,6 +102,15 @@ class Encrypted(iotests.TestCase):
                 self.run_io(self.io, kind, 'a', 'write -c -P 0x41 3M 64k')
             self.assertNotIn(b'A' * 64, self.read_file('a'), kind)
 
+    def test_copy_offloading(self):
+        """The kernel would copy what is encrypted."""
+        for kind in self.KINDS:
+            self.make(self.img, kind, 'a')
+            self.run_io(self.io, kind, 'a', 'write -P 0x41 0 1M')
+            self.img('convert', '-C', *SECRETS, '-O', 'raw', '--image-opts',
+                     self.opts(kind, 'a'), 'copy')
+            self.io('copy', 'read -P 0x41 0 1M', fmt='raw')
+
     def test_backing_file(self):
         self.img('create', '-q', '-f', 'raw', 'base', '4M')
         self.io('base', 'write -P 1 0 4M', fmt='raw')

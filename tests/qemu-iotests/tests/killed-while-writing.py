@@ -43,7 +43,7 @@ class KilledWhileWriting(iotests.TestCase):
                 process.kill()
                 self.wait_unlocked('a')
                 self.check('a')
-                self.img('check', '-q', '-r', 'leaks', 'a')
+                self.img('check', '-q', '-r', 'leaks', '--orphans=free', 'a')
                 self.io('a', 'read -P 1 0 1M', 'write -P 4 0 64M',
                         'read -P 4 0 64M')
                 self.assert_clean('a')
