@@ -209,6 +209,21 @@ static bool is_plausible(Qcow2Check *c, Qcow2CheckOrphan *o, uint64_t entry,
            : entry_is_plausible(c, entry, clusters);
 }
 
+/*
+ * A bitmap's table looks like an L2 table, but for the flag that every cluster
+ * with one reference has there.
+ */
+static bool flag_agrees(Qcow2Check *c, uint64_t entry)
+{
+    uint64_t offset = entry & L2E_OFFSET_MASK;
+
+    if (entry & QCOW_OFLAG_COMPRESSED || !offset || c->s->has_data_file) {
+        return true;
+    }
+    return !!(entry & QCOW_OFLAG_COPIED) ==
+           (qcow2_check_counts_get(c->disk, offset >> c->s->cluster_bits) == 1);
+}
+
 /* Compares refcounts with what they are with the table in use. */
 static void weigh(Qcow2Check *c, Qcow2CheckOrphan *o, uint64_t cluster,
                   uint64_t own)
@@ -249,7 +264,7 @@ static void coroutine_fn judge_candidate(Qcow2Check *c, void *element,
     g_autoptr(GArray) clusters = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     Qcow2CheckOrphan o = {
         .offset = candidate->read.offset, .index = candidate->index,
-        .last = -1, .exact = true, .fits = true,
+        .last = -1, .exact = true, .fits = true, .flags_agree = true,
     };
     const uint64_t *l2 = buf;
     int i;
@@ -265,6 +280,8 @@ static void coroutine_fn judge_candidate(Qcow2Check *c, void *element,
             if (!is_plausible(c, &o, get_l2_entry(l2, i), i, clusters)) {
                 return;
             }
+            o.flags_agree = o.flags_agree &&
+                            flag_agrees(c, get_l2_entry(l2, i));
         }
     }
     if (o.last < 0) {
@@ -428,6 +445,9 @@ static const char *objection(Qcow2Check *c, const Qcow2CheckOrphan *o)
     }
     if (!o->exact) {
         return "refcounts do not agree with its entries";
+    }
+    if (!o->flags_agree) {
+        return "its entries have not the flags of a table in use";
     }
     if (!is_only_root(c, o)) {
         return "other clusters look like an L2 table, too";

@@ -55,6 +55,7 @@ typedef struct Qcow2CheckOrphan {
     int64_t lost;           /* leaked clusters, itself included */
     bool exact;             /* refcounts agree with its being in use */
     bool fits;              /* or are higher */
+    bool flags_agree;       /* COPIED is where it is in a table in use */
     bool zeroes_only;
     bool can_return;        /* it is proven that it belongs to @slot */
     uint32_t slot;

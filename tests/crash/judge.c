@@ -57,7 +57,7 @@ static char *check(Judge *judge, BlockBackend *blk, bool no_leaks)
 static char *check_repaired(Judge *judge, BlockBackend *blk)
 {
     const BdrvCheckOptions give_up = {
-        .fix = BDRV_FIX_LEAKS | BDRV_FIX_ERRORS, .free_orphans = true,
+        .fix = BDRV_FIX_LEAKS, .free_orphans = true,
     };
     BdrvCheckResult res = { 0 };
     char *wrong = check(judge, blk, false);
