@@ -51,7 +51,7 @@ static void print_help(void)
            "                       specify tracing options\n"
            "  -V, --version        output version information and exit\n\n"
            "Options below are carried out in the order in which they are "
-           "given.\n\n"
+           "given,\nmonitors after all others.\n\n"
            "  --blockdev [driver=]DRIVER,node-name=NAME[,OPTION=VALUE]...\n"
            "                       open a node; also as JSON: '{...}'\n"
            "  --chardev BACKEND,id=ID[,OPTION=VALUE]...\n"
@@ -223,12 +223,21 @@ static void run_option(int c, const char *text)
     }
 }
 
-void daemon_options_run(int argc, char **argv)
+static void run_all(int argc, char **argv, bool monitors)
 {
     int c;
 
     optind = 0;
     while ((c = getopt_long(argc, argv, "-:hT:V", longopts, NULL)) != -1) {
-        run_option(c, optarg);
+        if ((c == OPTION_MONITOR) == monitors) {
+            run_option(c, optarg);
+        }
     }
+}
+
+/* Some poll the loop: a monitor's client must not come before what follows. */
+void daemon_options_run(int argc, char **argv)
+{
+    run_all(argc, argv, false);
+    run_all(argc, argv, true);
 }
