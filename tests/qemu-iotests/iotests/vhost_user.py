@@ -42,6 +42,7 @@ class Queue:
 
     def __init__(self, guest, index, size, base):
         self.guest, self.index, self.size = guest, index, size
+        self.words = memoryview(guest.memory).cast('H')
         self.desc, self.avail, self.used = base, base + 16 * size, \
             base + 32 * size
         self.slots = base + 64 * size
@@ -59,6 +60,14 @@ class Queue:
     def close(self):
         for fd in (self.kick, self.call, self.err):
             os.close(fd)
+
+    def put16(self, at, value):
+        """At once, for the other side may be looking: struct writes bytes one
+        after the other."""
+        self.words[at // 2] = value & 0xffff
+
+    def get16(self, at):
+        return self.words[at // 2]
 
     def put(self, fmt, at, *values):
         struct.pack_into('<' + fmt, self.guest.memory, at, *values)
@@ -103,15 +112,15 @@ class Queue:
                      INDIRECT, 0)
 
     def make_available(self, head, kick=True):
-        self.put('H', self.avail + 4 + 2 * (self.added % self.size), head)
+        self.put16(self.avail + 4 + 2 * (self.added % self.size), head)
         self.added += 1
-        self.put('H', self.avail + 2, self.added & 0xffff)
+        self.put16(self.avail + 2, self.added)
         if kick:
             os.eventfd_write(self.kick, 1)
 
     def completions(self):
         """(head, status, bytes read) of what has ended since."""
-        idx, = self.get('H', self.used + 2)
+        idx = self.get16(self.used + 2)
         while self.seen & 0xffff != idx:
             head, _ = self.get('II', self.used + 4 +
                                8 * (self.seen % self.size))
@@ -123,7 +132,7 @@ class Queue:
             self.free.append(slot)
             yield head, status, data
         # The next completion is an interrupt.
-        self.put('H', self.avail + 4 + 2 * self.size, self.seen & 0xffff)
+        self.put16(self.avail + 4 + 2 * self.size, self.seen)
 
     def wait(self, timeout=20):
         """All of what is under way: {head: (status, data)}."""
@@ -135,7 +144,7 @@ class Queue:
                 break
             ready = select.select([self.call], [], [], timeout)[0]
             # An interrupt may have been left out since completions() looked.
-            if not ready and self.get('H', self.used + 2)[0] == \
+            if not ready and self.get16(self.used + 2) == \
                     self.seen & 0xffff:
                 raise TimeoutError(f'{len(self.waiting)} requests do not end')
             if ready:
