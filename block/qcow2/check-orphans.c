@@ -468,7 +468,7 @@ static void put_back(Qcow2Check *c, Qcow2CheckOrphan *o, uint32_t slot)
     bool alone = qcow2_check_counts_get(c->disk, cluster) == 1;
     uint64_t entry = o->offset | (alone ? QCOW_OFLAG_COPIED : 0);
 
-    qcow2_check_say("Repairing L1 entry %u: L2 table at offset 0x%" PRIx64
+    qcow2_check_say(c, "Repairing L1 entry %u: L2 table at offset 0x%" PRIx64
                     " with %u clusters", slot, o->offset, o->clusters->len);
     qcow2_l1_update(c->bs, slot, 1, &entry);
 }
@@ -499,17 +499,17 @@ static void tell(Qcow2Check *c, const Qcow2CheckOrphan *o,
 {
     g_autofree char *list = slot_list(c, o, slots);
 
-    qcow2_check_say("Orphaned L2 table at offset 0x%" PRIx64 ": maps %u "
+    qcow2_check_say(c, "Orphaned L2 table at offset 0x%" PRIx64 ": maps %u "
                     "clusters, %u of them leaked; L1 entries with room for "
                     "it: %s", o->offset, o->clusters->len,
                     (unsigned)(o->lost - 1), list);
     if (!why) {
         if (!(c->fix & BDRV_FIX_ERRORS)) {
-            qcow2_check_say("Repairing all errors puts it back into L1 entry "
-                            "%u", o->slot);
+            qcow2_check_say(c, "Repairing all errors puts it back into L1 "
+                            "entry %u", o->slot);
         }
     } else if (!is_free) {
-        qcow2_check_say("It is neither put back nor freed: %s", why);
+        qcow2_check_say(c, "It is neither put back nor freed: %s", why);
     }
 }
 
@@ -541,8 +541,8 @@ static uint32_t l1_index_of(const Qcow2Check *c, uint64_t offset)
 static void keep_all(Qcow2Check *c, const Qcow2CheckL2 *table, const char *how)
 {
     if (!c->keep_all) {
-        qcow2_check_say("The L2 table of L1 entry %u %s: the leaked clusters "
-                        "may be what it named, and are not freed",
+        qcow2_check_say(c, "The L2 table of L1 entry %u %s: the leaked "
+                        "clusters may be what it named, and are not freed",
                         l1_index_of(c, table->read.offset), how);
     }
     c->keep_all = true;
@@ -717,7 +717,7 @@ int qcow2_check_place(Qcow2Check *c, const BdrvCheckOptions *opts)
     size_t i;
 
     if (places_conflict(opts)) {
-        qcow2_check_say("ERROR: an L1 entry or an L2 table is placed twice");
+        qcow2_check_say(c, "ERROR: an L1 entry or an L2 table is placed twice");
         return -EINVAL;
     }
     for (i = 0; i < opts->nb_places; i++) {
@@ -729,7 +729,7 @@ int qcow2_check_place(Qcow2Check *c, const BdrvCheckOptions *opts)
             why = "another table that is placed has its clusters";
         }
         if (why) {
-            qcow2_check_say("ERROR: cannot place 0x%" PRIx64 " in L1 entry "
+            qcow2_check_say(c, "ERROR: cannot place 0x%" PRIx64 " in L1 entry "
                             "%u: %s", p->offset, p->index, why);
             return -EINVAL;
         }
@@ -760,7 +760,7 @@ void coroutine_fn qcow2_check_find_orphans(Qcow2Check *c, bool is_free)
         if (i < MAX_LISTED) {
             tell(c, o, slots, why, is_free);
         } else if (i == MAX_LISTED) {
-            qcow2_check_say("%u more orphaned L2 tables",
+            qcow2_check_say(c, "%u more orphaned L2 tables",
                             c->orphans->len - i);
         }
         if (!is_free) {

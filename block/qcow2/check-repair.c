@@ -118,7 +118,7 @@ static int coroutine_fn fix_cluster(OpenBlock *b, uint64_t cluster)
     if (ret < 0) {
         return ret;
     }
-    qcow2_check_say("Repairing cluster %" PRIu64 " refcount=%" PRIu64
+    qcow2_check_say(c, "Repairing cluster %" PRIu64 " refcount=%" PRIu64
                     " reference=%" PRIu64, cluster, stored, found);
     qcow2_refcount_block_set(c->s, b->buf,
                              cluster & (c->s->refcount_block_size - 1), found);
@@ -190,7 +190,7 @@ static int coroutine_fn rebuild(Qcow2Check *c)
     int64_t corruptions = c->res->corruptions;
     int ret;
 
-    qcow2_check_say("Rebuilding refcount structure");
+    qcow2_check_say(c, "Rebuilding refcount structure");
     ret = qcow2_check_rebuild(c);
     if (ret < 0) {
         return ret;
@@ -218,7 +218,7 @@ static int coroutine_fn repair_refcounts(Qcow2Check *c,
                 *refcounts = c->refs;
                 return rebuild(c);
             }
-            qcow2_check_say("The refcount structure cannot be rebuilt while "
+            qcow2_check_say(c, "The refcount structure cannot be rebuilt while "
                             "other tables are damaged");
         }
         ret = fix_refcounts(c, true);
@@ -243,12 +243,12 @@ static int coroutine_fn apply_fixup(Qcow2Check *c, const Qcow2CheckFixup *f)
     }
     entry = GUINT64_FROM_BE(be);
     if (f->drop_host) {
-        qcow2_check_say("Repairing offset=%" PRIx64 ": Preallocated cluster "
+        qcow2_check_say(c, "Repairing offset=%" PRIx64 ": Preallocated cluster "
                         "is not properly aligned; L2 entry corrupted.",
                         (uint64_t)(entry & L2E_OFFSET_MASK));
         entry = QCOW_OFLAG_ZERO;
     } else {
-        qcow2_check_say("Repairing OFLAG_COPIED compressed cluster: "
+        qcow2_check_say(c, "Repairing OFLAG_COPIED compressed cluster: "
                         "l2_entry=%" PRIx64, entry);
         entry &= ~QCOW_OFLAG_COPIED;
     }

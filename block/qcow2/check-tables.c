@@ -520,7 +520,7 @@ static void coroutine_fn copied_table(Qcow2Check *c, void *element, void *buf,
                                    entry, refcount);
             continue;
         }
-        qcow2_check_say(l2_copied_fmt, "Repairing", entry, refcount);
+        qcow2_check_say(c, l2_copied_fmt, "Repairing", entry, refcount);
         set_l2_entry(l2, i, entry ^ QCOW_OFLAG_COPIED);
         changed[i * sizeof(uint64_t) / BDRV_SECTOR_SIZE] = true;
         nb_changed++;
@@ -560,7 +560,7 @@ static int coroutine_fn copied_l1(Qcow2Check *c, Qcow2CheckCounts *refcounts)
                                    refcount);
             continue;
         }
-        qcow2_check_say(l1_copied_fmt, "Repairing", i, entry, refcount);
+        qcow2_check_say(c, l1_copied_fmt, "Repairing", i, entry, refcount);
         entry ^= QCOW_OFLAG_COPIED;
         qcow2_l1_update(c->bs, i, 1, &entry);
         nb_changed++;

@@ -11,65 +11,6 @@
 #include "block/qcow2/bitmap.h"
 #include "block/qcow2/check.h"
 
-/* The same line again and again tells nobody more. */
-#define MAX_REPEATED_LINES 64
-
-void qcow2_check_say(const char *fmt, ...)
-{
-    g_autofree char *line = NULL;
-    va_list ap;
-
-    va_start(ap, fmt);
-    line = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    error_printf("%s\n", line);
-}
-
-void qcow2_check_io_error(Qcow2Check *c, int ret, const char *fmt, ...)
-{
-    g_autofree char *what = NULL;
-    va_list ap;
-
-    va_start(ap, fmt);
-    what = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    error_printf("ERROR: %s: %s\n", what, strerror(-ret));
-    c->res->check_errors++;
-    c->unread++;
-}
-
-static void G_GNUC_PRINTF(3, 0)
-corruption(Qcow2Check *c, uint64_t n, const char *fmt, va_list ap)
-{
-    g_autofree char *line = g_strdup_vprintf(fmt, ap);
-    uint64_t i;
-
-    for (i = 0; i < MIN(n, MAX_REPEATED_LINES); i++) {
-        error_printf("%s\n", line);
-    }
-    c->res->corruptions += n;
-}
-
-void qcow2_check_corruption(Qcow2Check *c, uint64_t n, const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    corruption(c, n, fmt, ap);
-    va_end(ap);
-}
-
-void qcow2_check_bad_reference(Qcow2Check *c, uint64_t n, const char *fmt,
-                               ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    corruption(c, n, fmt, ap);
-    va_end(ap);
-    c->bad_references += n;
-}
-
 bool qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes,
                        uint64_t n)
 {
@@ -107,7 +48,7 @@ bool qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes,
 static void report_bad_blocks(Qcow2Check *c)
 {
     uint64_t per_block = c->s->refcount_block_size;
-    uint64_t block, first, n, i;
+    uint64_t block, first, n;
 
     for (block = 0; block < c->nb_blocks; block++) {
         if (c->block_state[block] != QCOW2_CHECK_BLOCK_BAD) {
@@ -115,17 +56,7 @@ static void report_bad_blocks(Qcow2Check *c)
         }
         first = block * per_block;
         n = MIN(per_block, c->nb_clusters - first);
-        for (i = 0; i < MIN(n, MAX_REPEATED_LINES); i++) {
-            qcow2_check_say("Can't get refcount for cluster %" PRIu64
-                            ": Input/output error", first + i);
-        }
-        if (n > i) {
-            qcow2_check_say("Can't get refcount for %" PRIu64
-                            " more clusters of refcount block %" PRIu64,
-                            n - i, block);
-        }
-        c->res->check_errors += n;
-        c->unknown_refcounts += n;
+        qcow2_check_bad_refcounts(c, block, first, n);
     }
 }
 
@@ -166,7 +97,7 @@ static int64_t compare_page(Qcow2Check *c, uint64_t page)
             highest = cluster;
         }
         if (stored > found) {
-            qcow2_check_say("Leaked cluster %" PRIu64 " refcount=%" PRIu64
+            qcow2_check_say(c, "Leaked cluster %" PRIu64 " refcount=%" PRIu64
                             " reference=%" PRIu64, cluster, stored, found);
             c->res->leaks++;
         } else if (stored < found) {
@@ -247,10 +178,12 @@ static void check_init(Qcow2Check *c, BlockDriverState *bs,
     c->orphans = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckOrphan));
     g_array_set_clear_func(c->orphans, qcow2_check_orphan_clear);
     c->kept = qcow2_check_counts_new();
+    c->lines = g_hash_table_new(NULL, NULL);
 }
 
 static void check_destroy(Qcow2Check *c)
 {
+    g_hash_table_unref(c->lines);
     qcow2_check_counts_free(c->kept);
     g_array_unref(c->orphans);
     g_array_unref(c->structure);

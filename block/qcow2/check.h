@@ -3,6 +3,7 @@
  * The inside of the check: one run over an image.
  *
  *   check.c            the order of things, counting, the comparison
+ *   check-report.c     what is told on stderr
  *   check-read.c       many metadata reads at a time, results in order
  *   check-refcounts.c  the compact table of counts
  *   check-meta.c       header, snapshots, the refcount structure
@@ -115,6 +116,8 @@ typedef struct Qcow2Check {
     int64_t structure_faults;   /* counted in res->corruptions */
     bool rebuild;           /* the refcount structure cannot be used */
 
+    GHashTable *lines;      /* how many were told, by format */
+
     int64_t work_done;      /* bytes of metadata read, for the progress */
     int64_t work_total;
 } Qcow2Check;
@@ -122,8 +125,14 @@ typedef struct Qcow2Check {
 /* Fixups remembered in one run; the rest waits for the next one. */
 #define QCOW2_CHECK_MAX_FIXUPS 65536
 
-/* A line on stderr. */
-void qcow2_check_say(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* --- check-report.c --- */
+
+/*
+ * A line on stderr. After some thousand made from one @fmt (a literal: its
+ * address tells kinds apart) the rest is not shown; that goes for all of these.
+ */
+void qcow2_check_say(Qcow2Check *c, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
 /* The same for a table that could not be read or written: counts an error. */
 void qcow2_check_io_error(Qcow2Check *c, int ret, const char *fmt, ...)
     G_GNUC_PRINTF(3, 4);
@@ -133,6 +142,11 @@ void qcow2_check_corruption(Qcow2Check *c, uint64_t n, const char *fmt, ...)
 /* The same, and something that refers to clusters is damaged. */
 void qcow2_check_bad_reference(Qcow2Check *c, uint64_t n, const char *fmt,
                                ...) G_GNUC_PRINTF(3, 4);
+/* The refcounts of @n clusters from @first, in block @block, are unknown. */
+void qcow2_check_bad_refcounts(Qcow2Check *c, uint64_t block, uint64_t first,
+                               uint64_t n);
+
+/* --- check.c --- */
 
 /*
  * Counts @n references to every cluster that the range touches. False, having

@@ -5,6 +5,7 @@
 """Images cut off or with any byte changed: a clear error or correct service,
 never a crash, a hang or a write outside of what is ours."""
 import os
+import re
 import struct
 
 import iotests
@@ -40,6 +41,21 @@ class DamagedImages(iotests.TestCase):
                 self.survives()
                 if 8 <= length < 72:
                     self.img_fails('.', 'info', '-f', 'qcow2', 'a')
+
+    def test_a_table_of_rubbish_does_not_flood_the_terminal(self):
+        self.create('a', '-o', 'cluster_size=4k', '256G')
+        with Qcow2Bytes(self.path('a')) as image:
+            offset, entries = image.l1_offset, image.l1_size
+        rubbish = self.rng().randbytes(8 * entries)
+        self.patch_file('a', offset, rubbish)
+        for args in (), ('-r', 'all'):
+            result = self.img('check', *args, 'a', rc=2)
+            lines = result.stderr.splitlines()
+            self.assertLess(len(lines), 100000)
+            self.assertIn('(more lines like this are counted, not shown)',
+                          lines)
+            count = re.search(r'(\d+) errors were found', result.stdout)
+            self.assertGreater(int(count[1]), entries // 2)
 
     def test_other_files(self):
         for content in (b'', b'\0' * 512, b'QFI\xfb', b'QFI\xfb\0\0\0\2',
