@@ -11,6 +11,7 @@
 #include "block/damage.h"
 #include "img/convert-digest.h"
 #include "img/convert-memory.h"
+#include "img/convert-resume.h"
 #include "img/convert-salvage.h"
 #include "util/cutils.h"
 
@@ -29,6 +30,8 @@ typedef struct Convert {
     ImgSalvage *salvage;    /* NULL: an error is an error */
     ImgDigest *digest;      /* NULL: none */
     ImgMemory *memory;      /* NULL: no limit */
+    ImgResume *resume;      /* NULL: a failure ends the copy for good */
+    int64_t complete;       /* see BlockCopyProgress */
     ImgCreated created;
     bool zeroed;            /* the target reads as zeroes */
 } Convert;
@@ -225,11 +228,21 @@ static bool open_target(Convert *c)
     return true;
 }
 
+static bool is_resumed(const Convert *c)
+{
+    return c->resume && img_resume_is_found(c->resume);
+}
+
 /* The target's zeroes: known, or quickly made. */
 static void prepare_zeroes(Convert *c)
 {
     const ConvertArgs *a = c->a;
 
+    if (is_resumed(c)) {
+        /* What could be read last time may be lost now. */
+        c->zeroed = img_resume_target_is_zero(c->resume) && !c->salvage;
+        return;
+    }
     if (!a->min_sparse || a->backing) {
         return;
     }
@@ -285,8 +298,20 @@ static void coroutine_fn on_seen(void *opaque, int64_t offset, int64_t bytes,
 static int coroutine_fn on_landed(void *opaque, int64_t offset, int64_t bytes)
 {
     Convert *c = opaque;
+    int ret = c->memory ? img_memory_landed(c->memory, bytes) : 0;
 
-    return img_memory_landed(c->memory, bytes);
+    if (ret >= 0 && c->resume) {
+        ret = img_resume_landed(c->resume, c->complete);
+    }
+    return ret;
+}
+
+static void on_progress(void *opaque, const BlockCopyProgress *p)
+{
+    Convert *c = opaque;
+
+    c->complete = p->complete;
+    img_copy_progress(opaque, p);
 }
 
 static void report_failure(Convert *c, BlockCopyFailure f)
@@ -363,7 +388,8 @@ static bool copy(Convert *c)
         .salvage_unit = c->salvage ? salvage_unit(c) : 0,
         .salvage_retries = a->salvage_retries,
         .seen = c->digest ? on_seen : NULL,
-        .progress = img_copy_progress,
+        .landed = a->max_memory || c->resume ? on_landed : NULL,
+        .progress = on_progress,
         .on_error = a->salvage ? on_unreadable : NULL,
         .opaque = c,
     };
@@ -377,7 +403,9 @@ static bool copy(Convert *c)
             return false;
         }
         c->memory = img_memory_new(c->in, c->out, a->max_memory);
-        opt.landed = on_landed;
+    }
+    if (c->resume) {
+        opt.start = QEMU_ALIGN_DOWN(img_resume_start(c->resume), opt.align);
     }
     if (img_copy(c->in, c->out, &opt, &failure) < 0) {
         if (failure.error) {
@@ -412,6 +440,40 @@ static void print_digest(Convert *c)
     }
 }
 
+/* --- resuming --- */
+
+static bool prepare_resume(Convert *c)
+{
+    if (c->a->resume) {
+        c->resume = img_resume_new(c->a, c->sources, c->length);
+    }
+    return !c->a->resume || c->resume;
+}
+
+static bool begin_resume(Convert *c)
+{
+    return !c->resume || img_resume_begin(c->resume, c->out, c->zeroed,
+                                          c->salvage);
+}
+
+static bool end_resume(Convert *c)
+{
+    if (c->resume) {
+        img_resume_finish(c->resume);
+    }
+    return true;
+}
+
+/* After a failure. True if a later run can go on with the target. */
+static bool keep_for_later(Convert *c)
+{
+    if (!c->resume || !img_resume_save(c->resume, c->complete)) {
+        return false;
+    }
+    error_printf("The same command goes on where this copy stopped.\n");
+    return true;
+}
+
 static bool convert(Convert *c)
 {
     if (c->a->digest) {
@@ -420,7 +482,8 @@ static bool convert(Convert *c)
             return false;
         }
     }
-    if (!prepare_sources(c) || (!c->a->no_create && !create_target(c)) ||
+    if (!prepare_sources(c) || !prepare_resume(c) ||
+        (!c->a->no_create && !is_resumed(c) && !create_target(c)) ||
         !open_target(c)) {
         return false;
     }
@@ -429,16 +492,16 @@ static bool convert(Convert *c)
         return false;
     }
     prepare_zeroes(c);
-    return copy(c) &&
+    return begin_resume(c) && copy(c) &&
            (!c->a->bitmaps || img_convert_bitmaps(blk_bs(c->sources->blk),
                                                   blk_bs(c->out))) &&
-           finish(c) && report_salvage(c);
+           finish(c) && report_salvage(c) && end_resume(c);
 }
 
 int img_convert(const ConvertArgs *a)
 {
     Convert c = { .a = a };
-    bool ok, whole;
+    bool ok, kept, whole;
     int i;
 
     if (a->salvage) {
@@ -449,6 +512,8 @@ int img_convert(const ConvertArgs *a)
     img_progress_print(0);
     ok = convert(&c);
     img_progress_end();
+    kept = !ok && keep_for_later(&c);
+    img_resume_free(c.resume);
     whole = !c.salvage || img_salvage_is_whole(c.salvage);
     img_salvage_free(c.salvage);
     if (ok) {
@@ -463,7 +528,7 @@ int img_convert(const ConvertArgs *a)
         blk_unref(c.sources[i].blk);
     }
     g_free(c.sources);
-    if (!ok) {
+    if (!ok && !kept) {
         img_created_discard(&c.created, a->target);
     }
     return !ok ? 1 : whole ? 0 : EXIT_LOST;

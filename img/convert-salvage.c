@@ -73,6 +73,49 @@ void img_salvage_no_status(ImgSalvage *sv)
     sv->status_errors++;
 }
 
+QList *img_salvage_save(const ImgSalvage *sv, int64_t end)
+{
+    QList *list = qlist_new();
+
+    for (guint i = 0; i < sv->lost.ranges->len; i++) {
+        const BdrvDamage *r = &g_array_index(sv->lost.ranges, BdrvDamage, i);
+        QDict *d;
+
+        if (r->offset >= end) {
+            break;
+        }
+        d = qdict_new();
+        qdict_put_int(d, "start", r->offset);
+        qdict_put_int(d, "length", MIN(r->bytes, end - r->offset));
+        qdict_put_str(d, "cause", r->cause);
+        qlist_append(list, d);
+    }
+    return list;
+}
+
+bool img_salvage_load(ImgSalvage *sv, QObject *list)
+{
+    QList *lost = qobject_to(QList, list);
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(lost, e) {
+        QDict *d = qobject_to(QDict, qlist_entry_obj(e));
+        BdrvDamage r = {
+            .offset = d ? qdict_get_try_int(d, "start", -1) : -1,
+            .bytes = d ? qdict_get_try_int(d, "length", -1) : -1,
+            .host = -1,
+            .cause = d ? g_intern_string(qdict_get_try_str(d, "cause")) : NULL,
+        };
+
+        if (r.offset < 0 || r.bytes <= 0 || r.bytes > INT64_MAX - r.offset ||
+            !r.cause) {
+            return false;
+        }
+        bdrv_damage_list_add(&sv->lost, &r);
+    }
+    return lost != NULL;
+}
+
 bool img_salvage_survey(BlockBackend *blk, const char *filename)
 {
     int ret = bdrv_damage_survey(blk_bs(blk));

@@ -4,6 +4,7 @@
 #define IMG_CONVERT_SALVAGE_H
 
 #include "img/img.h"
+#include "qobject/qlist.h"
 
 typedef struct ImgSalvage ImgSalvage;
 
@@ -26,6 +27,13 @@ void img_salvage_lost(ImgSalvage *sv, int64_t offset, int64_t bytes,
                       int error);
 /* The block status of a range could not be had. */
 void img_salvage_no_status(ImgSalvage *sv);
+
+/*
+ * What is lost below offset @end of the copy, for a later run that is given it
+ * back; false if the list is none.
+ */
+QList *img_salvage_save(const ImgSalvage *sv, int64_t end);
+bool img_salvage_load(ImgSalvage *sv, QObject *list);
 
 /*
  * Finds the causes, prints what is lost (only the summary if @quiet) and writes

@@ -20,6 +20,7 @@ enum {
     OPTION_SALVAGE_RETRIES,
     OPTION_DIGEST,
     OPTION_MAX_MEMORY,
+    OPTION_RESUME,
     OPTION_BITMAPS,
     OPTION_SKIP_BROKEN_BITMAPS,
 };
@@ -47,6 +48,7 @@ static const struct option longopts[] = {
     { "bitmaps", no_argument, NULL, OPTION_BITMAPS },
     { "skip-broken-bitmaps", no_argument, NULL, OPTION_SKIP_BROKEN_BITMAPS },
     { "max-memory", required_argument, NULL, OPTION_MAX_MEMORY },
+    { "resume", no_argument, NULL, OPTION_RESUME },
     { "digest", optional_argument, NULL, OPTION_DIGEST },
     { "salvage", no_argument, NULL, OPTION_SALVAGE },
     { "salvage-report", required_argument, NULL, OPTION_SALVAGE_REPORT },
@@ -197,6 +199,9 @@ static void parse_switch(Parse *p, int c)
     case OPTION_SALVAGE:
         a->salvage = true;
         break;
+    case OPTION_RESUME:
+        a->resume = true;
+        break;
     case OPTION_BITMAPS:
         a->bitmaps = true;
         break;
@@ -244,6 +249,12 @@ static const char *conflict(const Parse *p)
     }
     if ((a->salvage_report || p->retries_given) && !a->salvage) {
         return "--salvage-report and --salvage-retries require --salvage";
+    }
+    if (a->resume && (a->digest || a->bitmaps)) {
+        return "--resume does not go with --digest and --bitmaps";
+    }
+    if (a->resume && p->cache && !strcmp(p->cache, "unsafe")) {
+        return "--resume needs a target that is flushed: not -t unsafe";
     }
     if (a->dest.image_opts && !a->no_create) {
         return "--target-image-opts requires use of -n flag";
@@ -371,6 +382,9 @@ static bool check(Parse *p)
                      a->dest.fmt);
         return false;
     }
+    if (!p->cache) {
+        p->cache = a->resume ? "writeback" : "unsafe";
+    }
     return img_parse_cache("cache", p->cache, &a->dest.flags,
                            &a->dest.writethrough) &&
            img_parse_cache("source cache", p->source_cache, &a->source.flags,
@@ -403,7 +417,6 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
     };
     Parse p = {
         .a = &a,
-        .cache = "unsafe",
         .source_cache = "writeback",
     };
     int ret = 1;
@@ -439,8 +452,8 @@ const ImgCmd img_cmd_convert = {
         "[-t TGT_CACHE]\n"
         "        [-b BACKING [-F BACKING_FMT]] [-S SPARSE_SIZE]\n"
         "        [-n] [--target-is-zero] [-c] [-U] [-r RATE] [-m N] [-W] [-C]\n"
-        "        [--digest[=sha256]] [--max-memory SIZE]"
-        " [-p] [-q] [--object OBJDEF] SRC_FILE... TGT_FILE",
+        "        [--digest[=sha256]] [--max-memory SIZE] [--resume]\n"
+        "        [-p] [-q] [--object OBJDEF] SRC_FILE... TGT_FILE",
     .help =
         "  -f, --source-format SRC_FMT\n"
         "     format of every SRC_FILE (default: guess)\n"
@@ -499,6 +512,9 @@ const ImgCmd img_cmd_convert = {
         "  --max-memory SIZE\n"
         "     buffers, and what the system caches of the disks for this copy, take\n"
         "     no more than that, 1M at least; metadata is not counted\n"
+        "  --resume\n"
+        "     keep the state of the copy in TGT_FILE.resume; if that is there\n"
+        "     already, go on where the same command was interrupted\n"
         "  -p, --progress[=line|bar|json]\n"
         "     show progress: a bar on a terminal, lines elsewhere; json: one\n"
         "     object a line\n"

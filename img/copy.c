@@ -19,8 +19,8 @@ void img_copy_progress(void *opaque, const BlockCopyProgress *p)
         return;
     }
     /* What has not been looked at yet holds as much work as the rest does. */
-    if (p->examined) {
-        found *= (double)p->length / p->examined;
+    if (p->examined > p->start) {
+        found *= (double)(p->length - p->start) / (p->examined - p->start);
     }
     img_progress_work(p->done);
     img_progress_print(MIN(100.0 * p->done / found, 99.99));

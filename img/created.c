@@ -8,8 +8,7 @@
 #include "img/img.h"
 #include "util/cutils.h"
 
-/* The file behind a plain name, for removing it; NULL if it is no such name. */
-static const char *plain_path(const char *filename)
+const char *img_plain_path(const char *filename)
 {
     strstart(filename, "file:", &filename);
     return path_has_protocol(filename) ? NULL : filename;
@@ -27,7 +26,7 @@ void img_created_note(ImgCreated *c, const char *filename)
     struct stat st;
 
     c->made = true;
-    if (is_plain_file(plain_path(filename), &st)) {
+    if (is_plain_file(img_plain_path(filename), &st)) {
         c->dev = st.st_dev;
         c->ino = st.st_ino;
     }
@@ -35,7 +34,7 @@ void img_created_note(ImgCreated *c, const char *filename)
 
 void img_created_discard(const ImgCreated *c, const char *filename)
 {
-    const char *path = plain_path(filename);
+    const char *path = img_plain_path(filename);
     struct stat st;
 
     if (!c->made) {

@@ -155,6 +155,7 @@ typedef struct ConvertArgs {
     int64_t max_memory;     /* 0: no limit */
     bool digest;
     const char *digest_name;    /* NULL: the usual one */
+    bool resume;
     bool bitmaps;
     bool skip_broken_bitmaps;
     ImgProgress progress;
@@ -182,6 +183,8 @@ typedef struct ImgCreated {
     ino_t ino;      /* 0: not a plain file of one name */
 } ImgCreated;
 
+/* The path behind a plain name (part of it); NULL if it is no such name. */
+const char *img_plain_path(const char *filename);
 /* @filename was just made. */
 void img_created_note(ImgCreated *c, const char *filename);
 /* After a failure: removes what was made, or says that it is incomplete. */

@@ -13,13 +13,15 @@
 /* One add puts at most this many extents into the ring. */
 #define MAX_PUSHES 2
 
-void copy_extents_init(CopyExtents *x, int64_t align, unsigned size)
+void copy_extents_init(CopyExtents *x, int64_t align, unsigned size,
+                       int64_t start)
 {
-    assert(size > MAX_PUSHES && align > 0);
+    assert(size > MAX_PUSHES && align > 0 && start % align == 0);
     *x = (CopyExtents) {
         .align = align,
         .ring = g_new(CopyExtent, size),
         .size = size,
+        .open = { start, start, COPY_SKIP },
     };
 }
 
@@ -141,4 +143,9 @@ bool copy_extents_take(CopyExtents *x, int64_t data_max, int64_t zero_max,
         x->count--;
     }
     return true;
+}
+
+int64_t copy_extents_front(const CopyExtents *x)
+{
+    return x->count ? x->ring[x->head].offset : x->open.offset;
 }

@@ -36,11 +36,13 @@ typedef struct CopyExtents {
     int64_t known;          /* bytes of ZERO and DATA ever put in the queue */
 } CopyExtents;
 
-void copy_extents_init(CopyExtents *x, int64_t align, unsigned size);
+/* @start: a multiple of @align. */
+void copy_extents_init(CopyExtents *x, int64_t align, unsigned size,
+                       int64_t start);
 void copy_extents_destroy(CopyExtents *x);
 /* False when the next add might not find room. */
 bool copy_extents_has_room(const CopyExtents *x);
-/* Adds a range that starts where the last one ended, the first one at 0. */
+/* Adds a range that starts where the last one ended. */
 void copy_extents_add(CopyExtents *x, int64_t bytes, CopyClass cls);
 /* No more adds: the open extent is complete. */
 void copy_extents_finish(CopyExtents *x);
@@ -51,6 +53,9 @@ void copy_extents_finish(CopyExtents *x);
  */
 bool copy_extents_take(CopyExtents *x, int64_t data_max, int64_t zero_max,
                        CopyExtent *e);
+
+/* Everything below that offset has been taken, or is skipped. */
+int64_t copy_extents_front(const CopyExtents *x);
 
 /* --- the run --- */
 
@@ -96,6 +101,7 @@ struct CopyWorker {
     void *buf;                  /* a chunk, made when needed */
     void *same_buf;             /* the same of opt.same_as */
     uint64_t seq;
+    int64_t at;                 /* where its work begins; INT64_MAX: none */
     Coroutine *turn_waiter;     /* waits for its turn */
     unsigned pieces;            /* writes of this worker in flight */
     Coroutine *piece_waiter;    /* waits for one of them to end */

@@ -82,13 +82,26 @@ int coroutine_fn copy_ask(BlockCopyState *s, BlockCopyPhase phase,
     return copy_is_ending(s) ? s->failure.error : ret;
 }
 
+static int64_t complete_up_to(const BlockCopyState *s)
+{
+    int64_t offset = copy_extents_front(&s->extents);
+    int i;
+
+    for (i = 0; i < s->opt.workers; i++) {
+        offset = MIN(offset, s->workers[i].at);
+    }
+    return offset;
+}
+
 void copy_report(BlockCopyState *s)
 {
     BlockCopyProgress p = {
         .done = s->done,
         .known = s->extents.known,
+        .start = s->opt.start,
         .examined = s->examined,
         .length = s->opt.length,
+        .complete = complete_up_to(s),
     };
 
     if (s->opt.progress) {
@@ -472,6 +485,7 @@ static void coroutine_fn copy_one(CopyWorker *w, const CopyExtent *e)
         }
     }
     s->done += bytes;
+    w->at = INT64_MAX;
     copy_report(s);
 }
 
@@ -488,6 +502,7 @@ static bool coroutine_fn take_work(CopyWorker *w, CopyExtent *e)
     while (!copy_is_ending(s)) {
         if (copy_extents_take(&s->extents, chunk, zero_chunk, e)) {
             w->seq = s->next_seq++;
+            w->at = e->offset;
             qemu_co_queue_next(&s->room_queue);
             return true;
         }
@@ -597,6 +612,11 @@ static bool check_options(BlockCopyOptions *opt, Error **errp)
                    (long long)BDRV_MAX_LENGTH);
         return false;
     }
+    if (opt->start < 0 || opt->start > opt->length ||
+        opt->start % opt->align) {
+        error_setg(errp, "Start of a copy must be aligned and within it");
+        return false;
+    }
     if (opt->min_sparse < 0 || opt->rate_limit < 0 ||
         (opt->salvage_unit && (opt->salvage_unit < BDRV_SECTOR_SIZE ||
                                !is_pow2(opt->salvage_unit)))) {
@@ -654,8 +674,10 @@ BlockCopyState *block_copy_new(BlockBackend *source, BlockBackend *target,
     s->workers = g_new0(CopyWorker, opt.workers);
     for (i = 0; i < opt.workers; i++) {
         s->workers[i].s = s;
+        s->workers[i].at = INT64_MAX;
     }
-    copy_extents_init(&s->extents, opt.align, EXTENTS_AHEAD);
+    copy_extents_init(&s->extents, opt.align, EXTENTS_AHEAD, opt.start);
+    s->examined = opt.start;
     qemu_co_queue_init(&s->work_queue);
     qemu_co_queue_init(&s->room_queue);
     qemu_co_queue_init(&s->pause_queue);

@@ -33,7 +33,7 @@ tell(Qcow2Check *c, uint64_t n, const char *prefix, const char *fmt,
     uint64_t i, show = lines_to_show(c, fmt, n);
     g_autofree char *line = NULL;
 
-    if (!show) {
+    if (!show || c->opts->quiet) {
         return;
     }
     line = g_strdup_vprintf(fmt, ap);

@@ -174,6 +174,8 @@ typedef struct BdrvCheckOptions {
     BdrvCheckMode fix;
     /* Free what may be data of the guest that lost its table, too. */
     bool free_orphans;
+    /* Say nothing on stderr. */
+    bool quiet;
     /* With @fix: where lost tables belong. Bad ones fail with -EINVAL, after a
      * message on stderr and before anything is written. */
     const BdrvCheckPlace *places;

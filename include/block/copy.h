@@ -39,8 +39,11 @@ typedef enum {
 typedef struct BlockCopyProgress {
     int64_t done;           /* work that is finished */
     int64_t known;          /* work found so far, done included */
+    int64_t start;          /* offset at which the looking began */
     int64_t examined;       /* offset up to which work has been looked for */
     int64_t length;         /* offset at which the looking ends */
+    int64_t complete;       /* offset below which nothing is left to do: what
+                             * was written there has ended, flushed or not */
 } BlockCopyProgress;
 
 typedef struct BlockCopyOptions {
@@ -50,7 +53,8 @@ typedef struct BlockCopyOptions {
     int64_t align;          /* a power of two up to 64 MiB, 0: 1. Transfers
                              * start at multiples of it and end at one or at
                              * the end of the copy */
-    int64_t length;         /* bytes to copy, from offset 0 */
+    int64_t start;          /* first byte to copy, a multiple of align */
+    int64_t length;         /* the end, an offset */
     int64_t min_sparse;     /* runs of zeroes in data become holes if they are
                              * this long, in units of align or of this rounded
                              * down to a power of two, whichever is larger.

@@ -230,7 +230,7 @@ static void check_extents(GRand *rand)
     CopyExtents x;
     CopyExtent e;
 
-    copy_extents_init(&x, align, 16);
+    copy_extents_init(&x, align, 16, 0);
     while (pos < BYTES) {
         CopyClass cls = g_rand_int_range(rand, 0, 3);
 
@@ -786,7 +786,51 @@ static void test_bad_options(void)
     r->opt = good;
     r->opt.compressed = r->opt.copy_range = true;
     refuse(r, "The kernel cannot copy compressed");
+    r->opt = good;
+    r->opt.align = 512;
+    r->opt.start = 256;
+    refuse(r, "Start of a copy must be aligned and within it");
     run_free(r);
+}
+
+/* A run that ends early goes on where it was complete. */
+static void test_go_on(void)
+{
+    g_autoptr(GRand) rand = seeded();
+    int64_t complete;
+    int i, later = 0;
+
+    for (i = 0; i < 200; i++) {
+        Run *r = run_new(LEN, LEN);
+
+        r->src->delays = g_rand_copy(rand);
+        r->dst->delays = g_rand_copy(rand);
+        fill_mixed(r, rand);
+        r->opt.in_order = g_rand_boolean(rand);
+        r->opt.align = 1 << g_rand_int_range(rand, 0, 17);
+        r->opt.target_is_zero = g_rand_boolean(rand);
+        if (!r->opt.target_is_zero) {
+            memset(r->dst->data, 0xee, LEN);
+        }
+        r->cancel_at_progress = g_rand_int_range(rand, 1, LEN / CHUNK);
+        run(r);
+        complete = r->progress.complete;
+        later += complete > 0 && complete < LEN;
+        g_assert_cmpmem(r->src->data, complete, r->dst->data, complete);
+
+        memset(r->src->data, 0x77, QEMU_ALIGN_DOWN(complete, r->opt.align));
+        r->opt.start = QEMU_ALIGN_DOWN(complete, r->opt.align);
+        r->cancel_at_progress = 0;
+        g_assert_cmpint(run(r), ==, 0);
+        g_assert_cmpint(r->progress.complete, ==, LEN);
+        g_assert_cmpmem(r->src->data + r->opt.start, LEN - r->opt.start,
+                        r->dst->data + r->opt.start, LEN - r->opt.start);
+        /* What came before is not copied again. */
+        g_assert_true(!r->opt.start ||
+                      memcmp(r->src->data, r->dst->data, r->opt.start));
+        run_free(r);
+    }
+    g_assert_cmpint(later, >, 50);
 }
 
 /* A pause at any moment: what is in flight ends, then nothing moves. */
@@ -843,6 +887,7 @@ int main(int argc, char **argv)
     g_test_add_func("/copy/salvage", test_salvage);
     g_test_add_func("/copy/cancel", test_cancel);
     g_test_add_func("/copy/cancel-thread", test_cancel_thread);
+    g_test_add_func("/copy/go-on", test_go_on);
     g_test_add_func("/copy/pause", test_pause);
     g_test_add_func("/copy/rate-limit", test_rate_limit);
     g_test_add_func("/copy/set-speed", test_set_speed);
