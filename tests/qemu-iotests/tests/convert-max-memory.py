@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 
 import iotests
 from iotests import tools
@@ -26,9 +27,11 @@ class Cgroup:
         if os.path.isdir('/sys/fs/cgroup/memory'):
             self.dir = f'/sys/fs/cgroup/memory/{name}'
             self.peak_file = 'memory.max_usage_in_bytes'
+            self.limit_file = 'memory.limit_in_bytes'
         elif os.path.exists('/sys/fs/cgroup/cgroup.controllers'):
             self.dir = f'/sys/fs/cgroup/{name}'
             self.peak_file = 'memory.peak'
+            self.limit_file = 'memory.max'
         else:
             test.skipTest('there is no cgroup file system')
         if os.geteuid():
@@ -37,6 +40,10 @@ class Cgroup:
         test.addCleanup(os.rmdir, self.dir)
         if not os.path.exists(f'{self.dir}/{self.peak_file}'):
             test.skipTest('the kernel does not count memory in cgroups')
+
+    def limit(self, size):
+        with open(f'{self.dir}/{self.limit_file}', 'w', encoding='ascii') as f:
+            f.write(str(size))
 
     def enter(self):
         with open(f'{self.dir}/cgroup.procs', 'w', encoding='ascii') as f:
@@ -88,6 +95,42 @@ class MaxMemory(iotests.TestCase):
 
     def test_without_limit_it_is_more(self):
         self.assertGreater(self.peak(), 2 * (LIMIT + PROGRAM))
+
+    def seconds(self, *args, **kwargs):
+        """Until all is on disk."""
+        start = time.monotonic()
+        done = subprocess.run(
+            [tools.qemu_img(), 'convert', '-f', 'raw', '-O', self.fmt, *args,
+             'large', 'out'], cwd=self.dir, check=False, capture_output=True,
+            text=True, **kwargs)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(self.path('out'), 'rb') as f:
+            os.fsync(f.fileno())
+        return time.monotonic() - start
+
+    if iotests.LONG:
+        def test_large_in_a_small_cgroup(self):
+            """200 GiB, 8 GiB of it data, where the kernel allows 128 MiB."""
+            block = self.rng().randbytes(MIB)
+            with open(self.path('large'), 'wb') as f:
+                for i in range(8192):
+                    f.seek(i * 25 * MIB)
+                    f.write(block[i:] + block[:i])
+                f.truncate(8192 * 25 * MIB)
+                f.flush()
+                os.fsync(f.fileno())
+            direct = self.seconds('-t', 'none', '-T', 'none')
+            os.unlink(self.path('out'))
+            group = Cgroup(self)
+            group.limit(128 * MIB)
+            bounded = self.seconds('--max-memory', '64M',
+                                   preexec_fn=group.enter)
+            print(f'# {direct:.1f} s without limit, -t none -T none; '
+                  f'{bounded:.1f} s in 128 MiB: speeds are as '
+                  f'{direct / bounded:.2f} to 1, peak '
+                  f'{group.peak() / MIB:.0f} MiB')
+            self.assertLessEqual(group.peak(), 128 * MIB)
+            self.assert_same('large', 'out', a_fmt='raw')
 
     def test_too_little(self):
         self.img_fails('memory limit', 'convert', '--max-memory', '1k', 'raw',
