@@ -7,6 +7,7 @@
 #include "block/block.h"
 #include "img/img.h"
 #include "util/aio.h"
+#include "util/ratelimit.h"
 #include "util/zero.h"
 
 #define CHUNK (2 * 1024 * 1024)
@@ -34,6 +35,7 @@ typedef struct CompareArgs {
     bool strict;
     bool quiet;
     ImgProgress progress;
+    RateLimit limit;        /* bytes of the disks read */
 } CompareArgs;
 
 /* --- reading in both images at once --- */
@@ -116,11 +118,22 @@ static int64_t first_difference(const char *x, const char *y, int64_t bytes)
     return pos;
 }
 
+/* Waits so that reading @bytes keeps to the rate. */
+static void pace(CompareArgs *a, int64_t bytes)
+{
+    int64_t wait_ns = ratelimit_calculate_delay(&a->limit, bytes);
+
+    if (wait_ns > 0) {
+        g_usleep(wait_ns / SCALE_US);
+    }
+}
+
 static int compare_data(CompareArgs *a, int64_t offset, int64_t bytes)
 {
     ReadRequest r[2];
     int64_t pos;
 
+    pace(a, bytes);
     start_read(&r[0], &a->side[0], offset, bytes);
     start_read(&r[1], &a->side[1], offset, bytes);
     if (!finish_reads(r, 2, offset)) {
@@ -137,6 +150,7 @@ static int compare_with_zeroes(CompareArgs *a, Side *side, int64_t offset,
     ReadRequest r;
     size_t pos;
 
+    pace(a, bytes);
     start_read(&r, side, offset, bytes);
     if (!finish_reads(&r, 1, offset)) {
         return COMPARE_IO;
@@ -260,6 +274,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         { "a-format", required_argument, NULL, 'f' },
         { "b-format", required_argument, NULL, 'F' },
         { "cache", required_argument, NULL, 'T' },
+        { "rate-limit", required_argument, NULL, 'r' },
         { "strict", no_argument, NULL, 's' },
         { "force-share", no_argument, NULL, 'U' },
         { "progress", optional_argument, NULL, 'p' },
@@ -269,9 +284,10 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
     ImgOpen how = { 0 };
     const char *fmt[2] = { NULL, NULL };
     const char *cache = "writeback";
+    int64_t rate;
     int c;
 
-    while ((c = img_getopt(cmd, argc, argv, ":hf:F:T:pqsU", longopts,
+    while ((c = img_getopt(cmd, argc, argv, ":hf:F:T:pqr:sU", longopts,
                            COMPARE_USAGE)) != -1) {
         switch (c) {
         case 'f':
@@ -290,6 +306,13 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
             break;
         case 'q':
             a->quiet = true;
+            break;
+        case 'r':
+            rate = img_parse_size("rate limit", optarg, 0, INT64_MAX);
+            if (rate < 0) {
+                return false;
+            }
+            ratelimit_set_speed(&a->limit, rate);
             break;
         case 's':
             a->strict = true;
@@ -334,6 +357,7 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
     CompareArgs a = { 0 };
     int i, ret = 0;
 
+    ratelimit_init(&a.limit);
     if (!parse_options(cmd, argc, argv, &a)) {
         return COMPARE_USAGE;
     }
@@ -354,6 +378,7 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
         qemu_vfree(a.side[i].buf);
         blk_unref(a.side[i].blk);
     }
+    ratelimit_destroy(&a.limit);
     return ret;
 }
 
@@ -362,7 +387,7 @@ const ImgCmd img_cmd_compare = {
     .handler = run,
     .description = "Check whether two images have the same guest data",
     .usage = "[--image-opts | -f FMT] [-F FMT] [-s] [-T CACHE] [-p] [-q]\n"
-             "        [-U] [--object OBJDEF] FILE1 FILE2",
+             "        [-r RATE] [-U] [--object OBJDEF] FILE1 FILE2",
     .help =
         "  -f, --a-format FMT\n"
         "     format of FILE1 (default: guess)\n"
@@ -380,6 +405,8 @@ const ImgCmd img_cmd_compare = {
         "     object a line\n"
         "  -q, --quiet\n"
         "     print nothing but errors\n"
+        "  -r, --rate-limit RATE\n"
+        "     read at most so many bytes of each image a second\n"
         "  -U, --force-share\n"
         "     open the images even if somebody writes to them\n"
         "  --object OBJDEF\n"

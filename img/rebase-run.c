@@ -13,7 +13,6 @@
 #include "block/copy.h"
 #include "img/rebase.h"
 
-#define WORKERS 8
 #define MIN_SPARSE 4096
 
 typedef struct Rebase {
@@ -248,7 +247,8 @@ static bool copy(Rebase *r)
 {
     BlockDriverInfo info = { 0 };
     BlockCopyOptions options = {
-        .workers = WORKERS,
+        .workers = r->a->workers,
+        .rate_limit = r->a->rate_limit,
         .align = MAX(r->bs->bl.request_alignment, 1),
         .length = blk_getlength(r->image),
         .min_sparse = MIN_SPARSE,

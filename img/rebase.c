@@ -4,6 +4,9 @@
 #include "block/block_int.h"
 #include "img/rebase.h"
 
+#define DEFAULT_WORKERS 8
+#define MAX_WORKERS 16
+
 static const struct option longopts[] = {
     { "help", no_argument, NULL, 'h' },
     { "object", required_argument, NULL, OPTION_OBJECT },
@@ -15,6 +18,8 @@ static const struct option longopts[] = {
     { "backing-cache", required_argument, NULL, 'T' },
     { "backing-unsafe", no_argument, NULL, 'u' },
     { "compress", no_argument, NULL, 'c' },
+    { "rate-limit", required_argument, NULL, 'r' },
+    { "parallel", required_argument, NULL, 'm' },
     { "force-share", no_argument, NULL, 'U' },
     { "progress", optional_argument, NULL, 'p' },
     { "quiet", no_argument, NULL, 'q' },
@@ -26,7 +31,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
 {
     int c;
 
-    while ((c = img_getopt(cmd, argc, argv, ":b:B:cf:F:hpqt:T:uU", longopts,
+    while ((c = img_getopt(cmd, argc, argv, ":b:B:cf:F:hm:pqr:t:T:uU", longopts,
                            1)) != -1) {
         switch (c) {
         case 'b':
@@ -41,6 +46,19 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
             break;
         case 'f':
             a->image.fmt = optarg;
+            break;
+        case 'm':
+            a->workers = img_parse_number("number of coroutines", optarg, 1,
+                                          MAX_WORKERS);
+            if (a->workers < 0) {
+                return false;
+            }
+            break;
+        case 'r':
+            a->rate_limit = img_parse_size("rate limit", optarg, 0, INT64_MAX);
+            if (a->rate_limit < 0) {
+                return false;
+            }
             break;
         case 'p':
             if (!img_parse_progress(optarg, &a->progress)) {
@@ -100,7 +118,10 @@ static bool check(RebaseArgs *a, const char *cache)
 
 static int run(const ImgCmd *cmd, int argc, char **argv)
 {
-    RebaseArgs a = { .image.flags = BDRV_O_RDWR | BDRV_O_UNMAP };
+    RebaseArgs a = {
+        .image.flags = BDRV_O_RDWR | BDRV_O_UNMAP,
+        .workers = DEFAULT_WORKERS,
+    };
     const char *cache = "writeback";
 
     if (!parse_options(cmd, argc, argv, &a, &cache)) {
@@ -124,7 +145,7 @@ const ImgCmd img_cmd_rebase = {
     .usage = "[-f FMT | --image-opts] [-t CACHE]\n"
              "        -b BACKING [-B BACKING_FMT] [-T BACKING_CACHE] [-u] [-c] "
              "[-U]\n"
-             "        [-p] [-q] [--object OBJDEF] FILE",
+             "        [-r RATE] [-m N] [-p] [-q] [--object OBJDEF] FILE",
     .help =
         "  -f, --format FMT\n"
         "     format of FILE (default: guess)\n"
@@ -147,6 +168,10 @@ const ImgCmd img_cmd_rebase = {
         "     compress what is copied into FILE\n"
         "  -U, --force-share\n"
         "     open BACKING even if somebody writes to it\n"
+        "  -r, --rate-limit RATE\n"
+        "     at most so many bytes a second\n"
+        "  -m, --parallel N\n"
+        "     number of copies in flight, 1 to 16 (default: 8)\n"
         "  -p, --progress[=line|bar|json]\n"
         "     show progress: a bar on a terminal, lines elsewhere; json: one\n"
         "     object a line\n"

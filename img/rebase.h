@@ -14,6 +14,8 @@ typedef struct RebaseArgs {
     const char *backing_cache;  /* NULL: not given; parsed in new_backing */
     bool unsafe;
     bool compress;
+    int64_t rate_limit;         /* bytes a second; 0: none */
+    int workers;                /* 8 */
     bool force_share;
     ImgProgress progress;
     bool quiet;

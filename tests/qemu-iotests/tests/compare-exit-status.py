@@ -3,6 +3,8 @@
 # group: quick
 # formats: raw qcow2
 """compare: what it prints and the exit status for each outcome."""
+import time
+
 import iotests
 
 
@@ -56,6 +58,18 @@ class Compare(iotests.TestCase):
         for pair in (('a', 'c'), ('c', 'a')):
             out = self.compare(*pair, rc=1)
             self.assertIn('Content mismatch at offset 1572864!', out)
+
+    def test_rate(self):
+        self.create('a', '2M')
+        self.create('b', '2M')
+        for name in 'ab':
+            self.io(name, 'write -P 1 0 2M')
+        start = time.monotonic()
+        self.img('compare', '-f', self.fmt, '-F', self.fmt, '-r', '2M', 'a',
+                 'b')
+        self.img('compare', '-f', self.fmt, '-F', self.fmt, 'a', 'b')
+        self.assertGreater(time.monotonic() - start, 0.5)
+        self.img_fails('rate limit', 'compare', '-r', '1x', 'a', 'b', rc=2)
 
     def test_quiet(self):
         self.io('a', 'write -P 1 0 512')

@@ -5,6 +5,7 @@
 """rebase: the image shows the same above another backing file, takes no more
 than it must, and is valid at every moment."""
 import os
+import time
 
 import iotests
 from iotests import LONG
@@ -173,6 +174,20 @@ class Rebase(iotests.TestCase):
                        'qcow2', 'top')
         self.assertEqual(self.backing(), ('mid', 'qcow2'))
         self.img('rebase', '-u', '-b', 'mid', '-F', 'qcow2', 'top')
+
+    def test_rate_and_workers(self):
+        self.img('create', '-q', '-f', 'raw', 'old', '4M')
+        self.io('old', 'write -P 5 0 4M', fmt='raw')
+        for more in (['-m', '1'], ['-m', '16', '-r', '2M']):
+            self.img('create', '-q', '-f', 'qcow2', '-b', 'old', '-F', 'raw',
+                     'top')
+            start = time.monotonic()
+            self.img('rebase', *more, '-b', '', 'top')
+            spent = time.monotonic() - start
+            self.assertTrue('-r' not in more or spent > 0.5, spent)
+            self.assert_same('old', 'top', 'raw', 'qcow2')
+        self.img_fails('coroutines', 'rebase', '-m', '17', '-b', '', 'top')
+        self.img_fails('rate limit', 'rebase', '-r', 'x', '-b', '', 'top')
 
     def test_progress(self):
         self.images()
