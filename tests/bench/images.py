@@ -71,6 +71,7 @@ class Images:
                 'create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata',
                 name, '1T'),
             'noise.raw': self._noise,
+            'fragments.raw': self._fragments,
             # Every cluster is allocated and was written.
             'noise.qcow2': lambda: self._convert('noise.raw', name),
         }[name]()
@@ -109,6 +110,14 @@ class Images:
                         else bytes(MIB)
                 f.seek(offset)
                 f.write(data)
+
+    def _fragments(self):
+        """Every second block of 200,000 is data."""
+        with open(self.path('fragments.raw'), 'wb') as f:
+            for i in range(100000):
+                f.seek(i * 8192)
+                f.write(b'x' * 4096)
+            f.truncate(100000 * 8192)
 
     def _noise(self):
         random = tools.rng('bench-noise')

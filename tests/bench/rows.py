@@ -25,7 +25,8 @@ class Line:
 @dataclass
 class Row:
     name: str
-    place: str                  # of the images: 'disk', or 'memory' for tmpfs
+    place: str                  # of the images: 'disk', 'memory' for tmpfs, or
+                                # a file system of its own in a loop device
     images: tuple
     sides: dict                 # label: command; see command()
     lines: list = field(default_factory=list)
@@ -144,6 +145,22 @@ def nbd_rows():
         yield nbd('nbdcopy from qemu-nbd', 'nbdcopy URI null:', 'time')
 
 
+FILE_SYSTEMS = ('ext4', 'xfs')
+
+
+def fragments():
+    """A raw file of 100,000 pieces: how long it takes to find them."""
+    node = 'driver=raw,file.driver=file,file.filename=fragments.raw'
+    for place in FILE_SYSTEMS:
+        sides = {f'{OURS} {how}': f'ours map --output=json --image-opts '
+                                  f'{node},file.extents={how}'
+                 for how in ('seek', 'fiemap')}
+        sides['default'] = 'theirs map -f raw --output=json fragments.raw'
+        yield Row(f'map 100,000 extents, {place}', place, ('fragments.raw',),
+                  sides, [Line(f'map 100,000 extents, {place}, {how}',
+                               f'{OURS} {how}') for how in ('seek', 'fiemap')])
+
+
 def all_rows(small, have_fio, quick):
     """@small: bytes of the disk for 4 KiB requests."""
     rows = [
@@ -169,6 +186,7 @@ def all_rows(small, have_fio, quick):
         both('map, 4k clusters', 'map --output=json small.qcow2', repeat=5,
              images=('small.qcow2',)),
     ]
+    rows += fragments()
     rows += nbd_rows()
     for place, requests in (('disk', 100000), ('memory', 500000)):
         for mode in ('randread', 'read', 'randwrite', 'write'):
