@@ -213,6 +213,42 @@ static void derive_sizes(BlockDriverState *bs, QCowHeader *h, uint64_t length)
     }
 }
 
+/* Whether an extension says where a LUKS header is. */
+static bool coroutine_fn has_luks_header(BlockDriverState *bs,
+                                         const QCowHeader *h)
+{
+    uint64_t end = 1ULL << h->cluster_bits;
+    uint64_t offset = h->header_length;
+    uint32_t ext[2];
+
+    while (offset + sizeof(ext) <= end &&
+           bdrv_co_pread(bs->file, offset, sizeof(ext), ext, 0) >= 0 &&
+           ext[0]) {
+        if (be32_to_cpu(ext[0]) == QCOW2_EXT_MAGIC_CRYPTO_HEADER) {
+            return true;
+        }
+        offset += sizeof(ext) + ROUND_UP((uint64_t)be32_to_cpu(ext[1]), 8);
+    }
+    return false;
+}
+
+static void coroutine_fn derive_encryption(BlockDriverState *bs, QCowHeader *h)
+{
+    if (h->crypt_method <= QCOW_CRYPT_LUKS) {
+        return;
+    }
+    if (has_luks_header(bs, h)) {
+        bdrv_damage_note(bs, "The encryption method %" PRIu32 " is wrong: "
+                         "taken for LUKS, which has a header",
+                         h->crypt_method);
+        h->crypt_method = QCOW_CRYPT_LUKS;
+    } else {
+        bdrv_damage_note(bs, "The encryption method %" PRIu32 " is wrong: "
+                         "taken for none", h->crypt_method);
+        h->crypt_method = QCOW_CRYPT_NONE;
+    }
+}
+
 void coroutine_fn qcow2_salvage_header(BlockDriverState *bs, QCowHeader *h)
 {
     int64_t length = bdrv_co_getlength(bs->file->bs);
@@ -224,11 +260,7 @@ void coroutine_fn qcow2_salvage_header(BlockDriverState *bs, QCowHeader *h)
         return;     /* an error says so */
     }
     derive_features(bs, h);
-    if (h->crypt_method > QCOW_CRYPT_LUKS) {
-        bdrv_damage_note(bs, "The encryption method %" PRIu32 " is wrong: "
-                         "taken for none", h->crypt_method);
-        h->crypt_method = QCOW_CRYPT_NONE;
-    }
+    derive_encryption(bs, h);
     check_refcounts(bs, h, MAX(length, 0));
     check_snapshots(bs, h, MAX(length, 0));
     derive_sizes(bs, h, MAX(length, 0));

@@ -407,6 +407,18 @@ class Header(SalvageCase):
     def test_encryption(self):
         self.check('encryption', lambda q: q.set_u32(32, 1 << 20))
 
+    def test_encryption_that_has_a_header(self):
+        secret = ('--object', 'secret,id=s,data=abc')
+        self.make(*secret, '-o', 'encrypt.format=luks,encrypt.key-secret=s,'
+                                 'encrypt.iter-time=10')
+        self.damage(lambda q: q.set_u32(32, 0x20000002))
+        result = self.salvage(
+            *secret, '--image-opts', rc=None, opts=(),
+            source='driver=qcow2,encrypt.key-secret=s,file.filename=a')
+        self.assertIn('taken for LUKS', result.stderr)
+        self.assertEqual(result.rc, 0, result.describe())
+        self.assert_lost()
+
     def test_header_extension(self):
         self.check('extension', lambda q: q.write(112, b'\x11' * 8))
 
