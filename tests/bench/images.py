@@ -67,9 +67,8 @@ class Images:
                                                 'compression_type=zstd'),
             'mid.qcow2': lambda: self._overlay('source.qcow2', name),
             'top.qcow2': lambda: self._overlay('mid.qcow2', name),
-            'huge.qcow2': lambda: self._ref(
-                'create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata',
-                name, '1T'),
+            'huge.qcow2': lambda: self._preallocate(name, '1T'),
+            'huge4.qcow2': lambda: self._preallocate(name, '4T'),
             'noise.raw': self._noise,
             'fragments.raw': self._fragments,
             # Every cluster is allocated and was written.
@@ -85,6 +84,10 @@ class Images:
     def _convert(self, source, name, *args):
         self.get(source)
         self._ref('convert', '-f', 'raw', '-O', 'qcow2', *args, source, name)
+
+    def _preallocate(self, name, size):
+        self._ref('create', '-q', '-f', 'qcow2', '-o',
+                  'preallocation=metadata', name, size)
 
     def _overlay(self, below, name):
         self.get(below)

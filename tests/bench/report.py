@@ -6,7 +6,7 @@ import math
 HEAD = (f'{"":34}{"ours":>11}{"theirs":>11} {"their best":13}{"ratio":>6}'
         f'{"target":>9}{"cpu":>7}{"MiB":>6}{"theirs":>8}')
 UNITS = {'time': (1e3, 'ms'), 'request': (1e6, 'us'), 'work': (1e6, 'us'),
-         'size': (1 / (1 << 20), 'MiB')}
+         'size': (1 / (1 << 20), 'MiB'), 'memory': (1 / (1 << 20), 'MiB')}
 
 
 class Result:
@@ -33,7 +33,8 @@ class Result:
         target = '' if self.line.target is None else \
             f'{self.line.target:.2f} {"ok" if self.met else "NO"}'
         cpu = f'{self.ours["cpu"] / self.theirs["cpu"]:.2f}' \
-            if self.theirs['cpu'] and self.line.key != 'size' else ''
+            if self.theirs['cpu'] and self.line.key not in ('size', 'memory') \
+            else ''
         return (f'{self.line.name:34}{ours:>11}{theirs:>11} {self.best:13.13}'
                 f'{self.ratio:6.2f}{target:>9}{cpu:>7}'
                 f'{self.ours["memory"] / (1 << 20):6.0f}'
