@@ -154,7 +154,7 @@ static int coroutine_fn tree_has_zero(BlockDriverState *bs,
         }
         for (int j = 0; j < s->l2_size; j++) {
             QCow2ClusterType type =
-                qcow2_get_cluster_type(s, get_l2_entry(l2, j));
+                qcow2_get_cluster_type(s, get_l2_entry(s, l2, j));
 
             if (type == QCOW2_CLUSTER_ZERO_PLAIN ||
                 type == QCOW2_CLUSTER_ZERO_ALLOC) {

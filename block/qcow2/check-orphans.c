@@ -156,8 +156,17 @@ static bool add_range(Qcow2Check *c, GArray *clusters, uint64_t offset,
     return true;
 }
 
+/* An entry that names no cluster, and is not empty. */
+static bool zeroes_are_plausible(const Qcow2Check *c, uint64_t entry,
+                                 uint64_t bitmap)
+{
+    return c->s->extended_l2 ? !entry && bitmap >> 32
+                             : entry == QCOW_OFLAG_ZERO;
+}
+
 /* Whether @entry can be an L2 entry; adds the clusters that it names. */
-static bool entry_is_plausible(Qcow2Check *c, uint64_t entry, GArray *clusters)
+static bool entry_is_plausible(Qcow2Check *c, uint64_t entry, uint64_t bitmap,
+                               GArray *clusters)
 {
     uint64_t offset = entry & L2E_OFFSET_MASK;
     int size;
@@ -168,18 +177,20 @@ static bool entry_is_plausible(Qcow2Check *c, uint64_t entry, GArray *clusters)
                add_range(c, clusters, offset, size);
     }
     if (entry & L2E_STD_RESERVED_MASK || offset_into_cluster(c->s, offset) ||
-        (entry & QCOW_OFLAG_ZERO && c->s->qcow_version < 3)) {
+        (entry & QCOW_OFLAG_ZERO && (c->s->qcow_version < 3 ||
+                                     c->s->extended_l2))) {
         return false;
     }
     return offset ? add_range(c, clusters, offset, 1)
-                  : entry == QCOW_OFLAG_ZERO;
+                  : zeroes_are_plausible(c, entry, bitmap);
 }
 
 /*
  * The same for entry @i of an image with a data file. Nothing is named in the
  * image then, but data lie where the guest has them: that tells the L1 index.
  */
-static bool data_file_entry_is_plausible(Qcow2Check *c, uint64_t entry, int i,
+static bool data_file_entry_is_plausible(Qcow2Check *c, uint64_t entry,
+                                         uint64_t bitmap, int i,
                                          int64_t *l1_index)
 {
     uint64_t offset = entry & L2E_OFFSET_MASK;
@@ -191,7 +202,7 @@ static bool data_file_entry_is_plausible(Qcow2Check *c, uint64_t entry, int i,
         return false;
     }
     if (!offset && !(entry & QCOW_OFLAG_COPIED)) {
-        return entry == QCOW_OFLAG_ZERO;
+        return zeroes_are_plausible(c, entry, bitmap);
     }
     if ((cluster & (c->s->l2_size - 1)) != i ||
         (*l1_index >= 0 && *l1_index != index)) {
@@ -201,12 +212,18 @@ static bool data_file_entry_is_plausible(Qcow2Check *c, uint64_t entry, int i,
     return true;
 }
 
-static bool is_plausible(Qcow2Check *c, Qcow2CheckOrphan *o, uint64_t entry,
-                         int i, GArray *clusters)
+static bool is_plausible(Qcow2Check *c, Qcow2CheckOrphan *o,
+                         const uint64_t *l2, int i, GArray *clusters)
 {
+    uint64_t entry = get_l2_entry(c->s, l2, i);
+    uint64_t bitmap = get_l2_bitmap(c->s, l2, i);
+
+    if (!qcow2_bitmap_is_valid(c->s, entry, bitmap)) {
+        return false;
+    }
     return c->s->has_data_file
-           ? data_file_entry_is_plausible(c, entry, i, &o->index)
-           : entry_is_plausible(c, entry, clusters);
+           ? data_file_entry_is_plausible(c, entry, bitmap, i, &o->index)
+           : entry_is_plausible(c, entry, bitmap, clusters);
 }
 
 /*
@@ -275,13 +292,13 @@ static void coroutine_fn judge_candidate(Qcow2Check *c, void *element,
         return;
     }
     for (i = 0; i < c->s->l2_size; i++) {
-        if (l2[i]) {
+        if (!qcow2_l2_entry_is_empty(c->s, l2, i)) {
             o.last = i;
-            if (!is_plausible(c, &o, get_l2_entry(l2, i), i, clusters)) {
+            if (!is_plausible(c, &o, l2, i, clusters)) {
                 return;
             }
             o.flags_agree = o.flags_agree &&
-                            flag_agrees(c, get_l2_entry(l2, i));
+                            flag_agrees(c, get_l2_entry(c->s, l2, i));
         }
     }
     if (o.last < 0) {
@@ -558,7 +575,7 @@ static void coroutine_fn look_for_overlap(Qcow2Check *c, void *element,
     int i;
 
     for (i = 0; ret == 0 && i < c->s->l2_size; i++) {
-        uint64_t entry = get_l2_entry(l2, i);
+        uint64_t entry = get_l2_entry(c->s, l2, i);
         uint64_t cluster = (entry & L2E_OFFSET_MASK) >> c->s->cluster_bits;
 
         if (entry & QCOW_OFLAG_COMPRESSED || !cluster) {

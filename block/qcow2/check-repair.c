@@ -233,27 +233,39 @@ static int coroutine_fn repair_refcounts(Qcow2Check *c,
 
 static int coroutine_fn apply_fixup(Qcow2Check *c, const Qcow2CheckFixup *f)
 {
-    uint64_t place = f->l2_offset + f->index * L2E_SIZE_NORMAL;
-    uint64_t entry, be;
+    BDRVQcow2State *s = c->s;
+    unsigned size = qcow2_l2_entry_size(s);
+    uint64_t place = f->l2_offset + (uint64_t)f->index * size;
+    uint64_t entry, raw[2];
     int ret;
 
-    ret = bdrv_co_pread(c->bs->file, place, sizeof(be), &be, 0);
+    ret = bdrv_co_pread(c->bs->file, place, size, raw, 0);
     if (ret < 0) {
         return ret;
     }
-    entry = GUINT64_FROM_BE(be);
-    if (f->drop_host) {
+    entry = get_l2_entry(s, raw, 0);
+    switch (f->fix) {
+    case QCOW2_CHECK_FIX_OFFSET:
         qcow2_check_say(c, "Repairing offset=%" PRIx64 ": Preallocated cluster "
                         "is not properly aligned; L2 entry corrupted.",
                         (uint64_t)(entry & L2E_OFFSET_MASK));
-        entry = QCOW_OFLAG_ZERO;
-    } else {
+        /* What the bitmap says of subclusters remains true. */
+        entry = s->extended_l2 ? 0 : QCOW_OFLAG_ZERO;
+        break;
+    case QCOW2_CHECK_FIX_COPIED:
         qcow2_check_say(c, "Repairing OFLAG_COPIED compressed cluster: "
                         "l2_entry=%" PRIx64, entry);
         entry &= ~QCOW_OFLAG_COPIED;
+        break;
+    case QCOW2_CHECK_FIX_BITMAP:
+        qcow2_check_say(c, "Repairing compressed cluster %" PRIu32 " with "
+                        "non-zero subcluster allocation bitmap, "
+                        "entry=0x%" PRIx64, f->index, entry);
+        set_l2_bitmap(s, raw, 0, 0);
+        break;
     }
-    be = GUINT64_TO_BE(entry);
-    return bdrv_co_pwrite(c->bs->file, place, sizeof(be), &be, 0);
+    set_l2_entry(s, raw, 0, entry);
+    return bdrv_co_pwrite(c->bs->file, place, size, raw, 0);
 }
 
 int coroutine_fn qcow2_check_apply_fixups(Qcow2Check *c, int64_t *nb_fixed)

@@ -201,11 +201,11 @@ void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
 /* --- L2 --------------------------------------------------------------- */
 
 static void note_fixup(Qcow2Check *c, const Qcow2CheckL2 *table,
-                       uint32_t index, bool drop_host)
+                       uint32_t index, Qcow2CheckFix fix)
 {
     Qcow2CheckFixup f = {
         .l2_offset = table->read.offset, .index = index, .refs = table->refs,
-        .drop_host = drop_host,
+        .fix = fix,
     };
 
     if (c->fix & BDRV_FIX_ERRORS &&
@@ -252,7 +252,7 @@ static void check_data_file_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
 }
 
 static void compressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
-                             uint32_t index, uint64_t entry)
+                             uint32_t index, uint64_t entry, uint64_t bitmap)
 {
     uint64_t offset;
     int size;
@@ -268,7 +268,14 @@ static void compressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
         qcow2_check_bad_reference(
             c, table->refs, "ERROR: coffset=0x%" PRIx64 ": copied flag must "
             "never be set for compressed clusters", offset);
-        note_fixup(c, table, index, false);
+        note_fixup(c, table, index, QCOW2_CHECK_FIX_COPIED);
+    }
+    if (bitmap) {
+        qcow2_check_bad_reference(
+            c, table->refs, "ERROR compressed cluster %" PRIu32 " with "
+            "non-zero subcluster allocation bitmap, entry=0x%" PRIx64, index,
+            entry);
+        note_fixup(c, table, index, QCOW2_CHECK_FIX_BITMAP);
     }
     c->res->bfi.allocated_clusters += table->active;
     c->res->bfi.compressed_clusters += table->active;
@@ -280,19 +287,19 @@ static void compressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
 static void coroutine_fn uncompressed_entry(Qcow2Check *c,
                                             const Qcow2CheckL2 *table,
                                             uint32_t index, uint64_t entry,
-                                            bool is_zero,
+                                            bool has_data,
                                             uint64_t *next_contiguous)
 {
     uint64_t offset = entry & L2E_OFFSET_MASK;
     uint64_t refcount;
 
     if (offset_into_cluster(c->s, offset)) {
-        if (is_zero) {
+        if (!has_data) {
             qcow2_check_bad_reference(
                 c, table->refs, "ERROR offset=%" PRIx64 ": Preallocated "
                 "cluster is not properly aligned; L2 entry corrupted.",
                 offset);
-            note_fixup(c, table, index, true);
+            note_fixup(c, table, index, QCOW2_CHECK_FIX_OFFSET);
         } else {
             qcow2_check_bad_reference(
                 c, table->refs, "ERROR offset=%" PRIx64 ": Data cluster is "
@@ -330,11 +337,14 @@ static int plain_run(Qcow2Check *c, const uint64_t *l2, int i, uint64_t entry)
     int n = 1;
 
     if (entry != (host | QCOW_OFLAG_COPIED) || !host || c->s->has_data_file ||
-        offset_into_cluster(c->s, host) || host + step > c->file_size) {
+        offset_into_cluster(c->s, host) || host + step > c->file_size ||
+        !qcow2_bitmap_is_valid(c->s, entry, get_l2_bitmap(c->s, l2, i))) {
         return 0;
     }
     max = MIN((uint64_t)max, (c->file_size - host) / step);
-    while (n < max && get_l2_entry(l2, i + n) == entry + n * step) {
+    while (n < max && get_l2_entry(c->s, l2, i + n) == entry + n * step &&
+           qcow2_bitmap_is_valid(c->s, entry,
+                                 get_l2_bitmap(c->s, l2, i + n))) {
         n++;
     }
     return n;
@@ -371,11 +381,32 @@ static int count_plain(Qcow2Check *c, const Qcow2CheckL2 *table,
     return n;
 }
 
+/* Bits that say what no cluster can be; of compressed ones see there. */
+static void check_bitmap(Qcow2Check *c, const Qcow2CheckL2 *table,
+                         uint64_t entry, uint64_t bitmap)
+{
+    if (qcow2_bitmap_is_valid(c->s, entry, bitmap)) {
+        return;
+    }
+    if (qcow2_has_host(c->s, entry)) {
+        /* All that it refers to is known. */
+        qcow2_check_corruption(
+            c, table->refs, "ERROR offset=%" PRIx64 ": Allocated cluster has "
+            "corrupted subcluster allocation bitmap",
+            (uint64_t)(entry & L2E_OFFSET_MASK));
+    } else {
+        qcow2_check_bad_reference(
+            c, table->refs, "ERROR: Unallocated cluster has non-zero "
+            "subcluster allocation map");
+    }
+}
+
 static void coroutine_fn one_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
                                    uint32_t index, uint64_t entry,
-                                   uint64_t *next_contiguous)
+                                   uint64_t bitmap, uint64_t *next_contiguous)
 {
     QCow2ClusterType type = qcow2_get_cluster_type(c->s, entry);
+    unsigned first, end;
 
     if (type != QCOW2_CLUSTER_COMPRESSED && entry & L2E_STD_RESERVED_MASK) {
         qcow2_check_bad_reference(
@@ -384,15 +415,17 @@ static void coroutine_fn one_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
     }
     switch (type) {
     case QCOW2_CLUSTER_COMPRESSED:
-        compressed_entry(c, table, index, entry);
+        compressed_entry(c, table, index, entry, bitmap);
         break;
     case QCOW2_CLUSTER_ZERO_ALLOC:
     case QCOW2_CLUSTER_NORMAL:
+        check_bitmap(c, table, entry, bitmap);
         uncompressed_entry(c, table, index, entry,
-                           type == QCOW2_CLUSTER_ZERO_ALLOC, next_contiguous);
+                           qcow2_data_span(c->s, entry, bitmap, &first, &end),
+                           next_contiguous);
         break;
-    case QCOW2_CLUSTER_ZERO_PLAIN:
-    case QCOW2_CLUSTER_UNALLOCATED:
+    default:
+        check_bitmap(c, table, entry, bitmap);
         break;
     }
 }
@@ -412,10 +445,10 @@ static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
     }
     table->empty = true;
     while (i < c->s->l2_size) {
-        uint64_t entry = get_l2_entry(l2, i);
+        uint64_t entry = get_l2_entry(c->s, l2, i);
         int end = i + 1;
 
-        if (entry) {
+        if (!qcow2_l2_entry_is_empty(c->s, l2, i)) {
             int run = plain_run(c, l2, i, entry);
 
             table->empty = false;
@@ -424,9 +457,9 @@ static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
         }
         /* What is left of the run, so that nothing is looked at for long. */
         for (; i < end; i++) {
-            entry = get_l2_entry(l2, i);
-            if (entry) {
-                one_entry(c, table, i, entry, &next_contiguous);
+            if (!qcow2_l2_entry_is_empty(c->s, l2, i)) {
+                one_entry(c, table, i, get_l2_entry(c->s, l2, i),
+                          get_l2_bitmap(c->s, l2, i), &next_contiguous);
             }
         }
     }
@@ -505,12 +538,10 @@ static void coroutine_fn copied_table(Qcow2Check *c, void *element, void *buf,
         return;     /* reported by the walk */
     }
     for (i = 0; i < c->s->l2_size; i++) {
-        uint64_t entry = get_l2_entry(l2, i);
-        QCow2ClusterType type = qcow2_get_cluster_type(c->s, entry);
+        uint64_t entry = get_l2_entry(c->s, l2, i);
         uint64_t refcount;
 
-        if ((type != QCOW2_CLUSTER_NORMAL &&
-             type != QCOW2_CLUSTER_ZERO_ALLOC) ||
+        if (!qcow2_has_host(c->s, entry) ||
             !data_copied_is_wrong(c, entry, entry & L2E_OFFSET_MASK,
                                   run->refcounts, &refcount)) {
             continue;
@@ -521,8 +552,8 @@ static void coroutine_fn copied_table(Qcow2Check *c, void *element, void *buf,
             continue;
         }
         qcow2_check_say(c, l2_copied_fmt, "Repairing", entry, refcount);
-        set_l2_entry(l2, i, entry ^ QCOW_OFLAG_COPIED);
-        changed[i * sizeof(uint64_t) / BDRV_SECTOR_SIZE] = true;
+        set_l2_entry(c->s, l2, i, entry ^ QCOW_OFLAG_COPIED);
+        changed[i * qcow2_l2_entry_size(c->s) / BDRV_SECTOR_SIZE] = true;
         nb_changed++;
     }
     if (nb_changed) {

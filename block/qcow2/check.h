@@ -64,13 +64,18 @@ typedef struct Qcow2CheckOrphan {
     uint32_t nb_suspect;
 } Qcow2CheckOrphan;
 
+typedef enum Qcow2CheckFix {
+    QCOW2_CHECK_FIX_OFFSET,     /* no data, unaligned: forget its offset */
+    QCOW2_CHECK_FIX_COPIED,     /* compressed: clear COPIED */
+    QCOW2_CHECK_FIX_BITMAP,     /* compressed: clear the bitmap */
+} Qcow2CheckFix;
+
 /* An L2 entry with a fault whose repair needs no other knowledge. */
 typedef struct Qcow2CheckFixup {
     uint64_t l2_offset;
     uint32_t index;
     uint32_t refs;          /* as Qcow2CheckL2.refs */
-    bool drop_host;         /* unaligned zero cluster: forget its offset; else
-                             * compressed cluster: clear COPIED */
+    Qcow2CheckFix fix;
 } Qcow2CheckFixup;
 
 /* A piece of the refcount structure that was counted. */

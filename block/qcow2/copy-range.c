@@ -55,12 +55,11 @@ static int coroutine_fn copy_run(BlockDriverState *bs, uint64_t offset,
     case QCOW2_CLUSTER_UNALLOCATED:
         return copy_backing(bs, offset, bytes, t);
     case QCOW2_CLUSTER_ZERO_PLAIN:
-    case QCOW2_CLUSTER_ZERO_ALLOC:
         return copy_zeroes(t, bytes);
-    case QCOW2_CLUSTER_COMPRESSED:
-        return -ENOTSUP;
     case QCOW2_CLUSTER_NORMAL:
         break;
+    default:
+        return -ENOTSUP;
     }
     /* The kernel would stop where the file ends; reading gives zeroes. */
     length = bdrv_co_getlength(child->bs);
@@ -82,7 +81,7 @@ static int coroutine_fn copy_runs(BlockDriverState *bs, uint64_t offset,
         int ret;
 
         qemu_co_mutex_lock(&s->lock);
-        ret = qcow2_get_host_offset(bs, offset, &n, &host, &type, &entry);
+        ret = qcow2_get_run_to_read(bs, offset, &n, &host, &type, &entry);
         qemu_co_mutex_unlock(&s->lock);
         if (ret == 0) {
             ret = copy_run(bs, offset, n, host, type, t);

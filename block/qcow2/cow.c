@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Filling clusters that a write touches for the first time: guest data in the
- * middle, and around it what the guest could read there before. All of it
+ * Filling (sub)clusters that a write touches for the first time: guest data in
+ * the middle, and around it what the guest could read there before. All of it
  * goes to the file in one request. Behind the old end of the file nothing but
  * the data is written: the file system supplies the zeroes.
  */
@@ -15,11 +15,7 @@
 #define BUFFERED_ZEROES_MAX 65536
 
 typedef struct CowPlan {
-    uint64_t start;         /* guest: first cluster */
-    uint64_t data;          /* guest: first byte of the data */
-    uint64_t data_end;
-    uint64_t end;           /* guest: behind the last cluster */
-    uint64_t host;          /* where start goes */
+    Qcow2CowRange r;
     uint8_t *head;
     uint8_t *tail;
     uint8_t *buf;           /* holds both */
@@ -27,12 +23,12 @@ typedef struct CowPlan {
 
 static uint64_t head_bytes(const CowPlan *p)
 {
-    return p->data - p->start;
+    return p->r.data - p->r.start;
 }
 
 static uint64_t tail_bytes(const CowPlan *p)
 {
-    return p->end - p->data_end;
+    return p->r.end - p->r.data_end;
 }
 
 /* Guest content, as far as the disk goes; zeroes behind. */
@@ -56,7 +52,7 @@ static int coroutine_fn read_part(BlockDriverState *bs, uint64_t offset,
 static int coroutine_fn fill_rest(BlockDriverState *bs, CowPlan *p,
                                   bool rest_is_zero)
 {
-    uint64_t gap = p->data_end - p->data;
+    uint64_t gap = p->r.data_end - p->r.data;
     bool merge = head_bytes(p) && tail_bytes(p) && gap <= MERGE_READ_GAP &&
                  !rest_is_zero;
     uint64_t size = head_bytes(p) + tail_bytes(p) + (merge ? gap : 0);
@@ -73,13 +69,13 @@ static int coroutine_fn fill_rest(BlockDriverState *bs, CowPlan *p,
         return 0;
     }
     if (merge) {
-        return read_part(bs, p->start, size, p->buf);
+        return read_part(bs, p->r.start, size, p->buf);
     }
     if (head_bytes(p)) {
-        ret = read_part(bs, p->start, head_bytes(p), p->head);
+        ret = read_part(bs, p->r.start, head_bytes(p), p->head);
     }
     if (ret == 0 && tail_bytes(p)) {
-        ret = read_part(bs, p->data_end, tail_bytes(p), p->tail);
+        ret = read_part(bs, p->r.data_end, tail_bytes(p), p->tail);
     }
     return ret;
 }
@@ -95,27 +91,27 @@ static int coroutine_fn write_buf(BlockDriverState *bs, uint64_t host,
 static int coroutine_fn write_merged(BlockDriverState *bs, CowPlan *p,
                                      QEMUIOVector *qiov, size_t qiov_offset)
 {
-    uint64_t bytes = p->data_end - p->data;
+    uint64_t bytes = p->r.data_end - p->r.data;
     QEMUIOVector all;
     int ret;
 
     BLKDBG_EVENT(bs->file, BLKDBG_COW_WRITE);
     BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
     if (qemu_iovec_subvec_niov(qiov, qiov_offset, bytes) + 2 > IOV_MAX) {
-        ret = write_buf(bs, p->host, head_bytes(p), p->head);
+        ret = write_buf(bs, p->r.host, head_bytes(p), p->head);
         if (ret == 0) {
-            ret = write_buf(bs, p->host + (p->data_end - p->start),
+            ret = write_buf(bs, p->r.host + (p->r.data_end - p->r.start),
                             tail_bytes(p), p->tail);
         }
         return ret < 0 ? ret
                        : bdrv_co_pwritev_part(qcow2_data_child(bs),
-                                              p->host + head_bytes(p), bytes,
+                                              p->r.host + head_bytes(p), bytes,
                                               qiov, qiov_offset, 0);
     }
     qemu_iovec_init_extended(&all, p->head, head_bytes(p), qiov, qiov_offset,
                              bytes, p->tail, tail_bytes(p));
-    ret = bdrv_co_pwritev(qcow2_data_child(bs), p->host, p->end - p->start,
-                          &all, 0);
+    ret = bdrv_co_pwritev(qcow2_data_child(bs), p->r.host,
+                          p->r.end - p->r.start, &all, 0);
     qemu_iovec_destroy(&all);
     return ret;
 }
@@ -128,14 +124,16 @@ static int coroutine_fn write_in_zeroes(BlockDriverState *bs, CowPlan *p,
     int ret;
 
     BLKDBG_EVENT(bs->file, BLKDBG_CLUSTER_ALLOC_SPACE);
-    ret = bdrv_co_pwrite_zeroes(qcow2_data_child(bs), p->host, p->end - p->start,
-                                BDRV_REQ_NO_FALLBACK);
+    ret = bdrv_co_pwrite_zeroes(qcow2_data_child(bs), p->r.host,
+                                p->r.end - p->r.start, BDRV_REQ_NO_FALLBACK);
     if (ret < 0) {
         return ret;
     }
     BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
-    return bdrv_co_pwritev_part(qcow2_data_child(bs), p->host + head_bytes(p),
-                                p->data_end - p->data, qiov, qiov_offset, 0);
+    return bdrv_co_pwritev_part(qcow2_data_child(bs),
+                                p->r.host + head_bytes(p),
+                                p->r.data_end - p->r.data, qiov, qiov_offset,
+                                0);
 }
 
 /* All of it is encrypted, zeroes too. */
@@ -148,36 +146,30 @@ static int coroutine_fn write_encrypted(BlockDriverState *bs, CowPlan *p,
 
     if (ret == 0) {
         qemu_iovec_init_extended(&all, p->head, head_bytes(p), qiov,
-                                 qiov_offset, p->data_end - p->data, p->tail,
-                                 tail_bytes(p));
-        ret = qcow2_data_write(bs, p->start, p->host, p->end - p->start, &all,
-                               0);
+                                 qiov_offset, p->r.data_end - p->r.data,
+                                 p->tail, tail_bytes(p));
+        ret = qcow2_data_write(bs, p->r.start, p->r.host,
+                               p->r.end - p->r.start, &all, 0);
         qemu_iovec_destroy(&all);
     }
     qemu_vfree(p->buf);
     return ret;
 }
 
-int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
-                                 uint64_t bytes, uint64_t host_offset,
-                                 Qcow2Rest kind, QEMUIOVector *qiov,
-                                 size_t qiov_offset)
+int coroutine_fn qcow2_cow_write(BlockDriverState *bs,
+                                 const Qcow2CowRange *range,
+                                 QEMUIOVector *qiov, size_t qiov_offset)
 {
     BDRVQcow2State *s = bs->opaque;
-    CowPlan p = {
-        .start = start_of_cluster(s, offset),
-        .data = offset,
-        .data_end = offset + bytes,
-        .end = ROUND_UP(offset + bytes, (uint64_t)s->cluster_size),
-        .host = host_offset,
-    };
+    CowPlan p = { .r = *range };
+    Qcow2Rest kind = range->rest;
     uint64_t rest;
     int ret;
 
     if (unlikely(s->has_data_file)) {
         /* It is as long as the disk, not as the last cluster. */
-        p.end = MIN(p.end, MAX(p.data_end, ROUND_UP(s->disk_size,
-                                                    BDRV_SECTOR_SIZE)));
+        p.r.end = MIN(p.r.end, MAX(p.r.data_end,
+                                   ROUND_UP(s->disk_size, BDRV_SECTOR_SIZE)));
     }
     rest = head_bytes(&p) + tail_bytes(&p);
     if (s->crypto && rest) {
@@ -187,8 +179,8 @@ int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
     }
     if (!rest || kind == QCOW2_REST_VIRGIN) {
         BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
-        return qcow2_data_write(bs, offset, host_offset + head_bytes(&p),
-                                bytes, qiov, qiov_offset);
+        return qcow2_data_write(bs, p.r.data, p.r.host + head_bytes(&p),
+                                p.r.data_end - p.r.data, qiov, qiov_offset);
     }
     if (kind == QCOW2_REST_ZERO && rest > BUFFERED_ZEROES_MAX) {
         ret = write_in_zeroes(bs, &p, qiov, qiov_offset);

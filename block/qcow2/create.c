@@ -174,6 +174,9 @@ static int build_header(NewImage *img, void *buf)
     if (o->data_file) {
         layout.fields.incompatible_features |= QCOW2_INCOMPAT_DATA_FILE;
     }
+    if (o->extended_l2) {
+        layout.fields.incompatible_features |= QCOW2_INCOMPAT_EXTL2;
+    }
     if (o->data_file_raw) {
         layout.fields.autoclear_features |= QCOW2_AUTOCLEAR_DATA_FILE_RAW;
     }

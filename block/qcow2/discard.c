@@ -3,7 +3,8 @@
  * Discarding guest clusters.
  *
  * A discarded cluster must not show what a backing file, or its old
- * allocation, held: in version 3 it becomes a zero cluster. In version 2,
+ * allocation, held: in version 3 it becomes a zero cluster, which with extended
+ * L2 entries is one whose subclusters all read as zeroes. In version 2,
  * which has none, it becomes unallocated, and images with a backing file
  * refuse.
  *
@@ -38,28 +39,28 @@ static void note_kept(DiscardArgs *a, uint64_t host, uint64_t bytes)
     g_array_append_val(a->kept, range);
 }
 
-/* What the entry becomes. *@kept: it goes on owning its host cluster. */
+/*
+ * What entry and bitmap become. *@kept: the entry goes on owning its host
+ * cluster.
+ */
 static uint64_t discarded_entry(BlockDriverState *bs, uint64_t old,
-                                const DiscardArgs *a, bool *kept)
+                                uint64_t *bitmap, const DiscardArgs *a,
+                                bool *kept)
 {
     BDRVQcow2State *s = bs->opaque;
     QCow2ClusterType type = qcow2_get_cluster_type(s, old);
-    bool has_host = type == QCOW2_CLUSTER_NORMAL ||
-                    type == QCOW2_CLUSTER_ZERO_ALLOC;
+    uint64_t flag = s->extended_l2 ? 0 : QCOW_OFLAG_ZERO;
 
-    *kept = false;
-    if (a->full) {
-        return 0;
-    }
-    if (a->keep && has_host) {
-        *kept = true;
-        return old | QCOW_OFLAG_ZERO;
-    }
-    if (type == QCOW2_CLUSTER_ZERO_PLAIN ||
-        (type == QCOW2_CLUSTER_UNALLOCATED && !bs->backing)) {
+    *kept = a->keep && !a->full && qcow2_has_host(s, old);
+    if (!a->full && (type == QCOW2_CLUSTER_ZERO_PLAIN ||
+                     (type == QCOW2_CLUSTER_UNALLOCATED && !bs->backing))) {
         return old;
     }
-    return s->qcow_version >= 3 ? QCOW_OFLAG_ZERO : 0;
+    *bitmap = s->extended_l2 && !a->full ? QCOW2_BITMAP_ALL_ZERO : 0;
+    if (*kept) {
+        return old | flag;
+    }
+    return a->full || s->qcow_version < 3 ? 0 : flag;
 }
 
 /* The @n clusters from @offset, all in one slice. [lock] */
@@ -76,19 +77,21 @@ static int coroutine_fn discard_in_slice(BlockDriverState *bs,
         return ret;
     }
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t old = get_l2_entry(slice, idx + i);
+        uint64_t old = get_l2_entry(s, slice, idx + i);
+        uint64_t bitmap = get_l2_bitmap(s, slice, idx + i);
         bool kept;
-        uint64_t new = discarded_entry(bs, old, a, &kept);
+        uint64_t new = discarded_entry(bs, old, &bitmap, a, &kept);
 
         if (s->has_data_file) {
             note_kept(a, offset + (i << s->cluster_bits), s->cluster_size);
         } else if (kept && (old & QCOW_OFLAG_COPIED)) {
             note_kept(a, old & L2E_OFFSET_MASK, s->cluster_size);
         }
-        if (new == old) {
+        if (new == old && bitmap == get_l2_bitmap(s, slice, idx + i)) {
             continue;
         }
-        set_l2_entry(slice, idx + i, new);
+        set_l2_entry(s, slice, idx + i, new);
+        set_l2_bitmap(s, slice, idx + i, bitmap);
         qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
         if (!kept) {
             qcow2_free_any_cluster(bs, old, a->type);

@@ -23,7 +23,7 @@ static void qcow2_refresh_limits(BlockDriverState *bs, Error **errp)
         bs->bl.request_alignment = MAX(bs->bl.request_alignment,
                                        CRYPTO_SECTOR_SIZE);
     }
-    bs->bl.pwrite_zeroes_alignment = s->cluster_size;
+    bs->bl.pwrite_zeroes_alignment = s->subcluster_size;
     bs->bl.pdiscard_alignment = s->cluster_size;
     bs->bl.compress_alignment = s->cluster_size;
 }
@@ -42,7 +42,7 @@ static int coroutine_fn qcow2_co_get_info(BlockDriverState *bs,
     BDRVQcow2State *s = bs->opaque;
 
     bdi->cluster_size = s->cluster_size;
-    bdi->subcluster_size = s->cluster_size;
+    bdi->subcluster_size = s->subcluster_size;
     bdi->vm_state_offset = qcow2_vm_state_offset(s);
     bdi->is_dirty = s->incompatible_features & QCOW2_INCOMPAT_DIRTY;
     return 0;

@@ -70,6 +70,9 @@ typedef struct QEMU_PACKED QCowHeader {
 
 QEMU_BUILD_BUG_ON(sizeof(QCowHeader) != QCOW2_V3_HEADER_LENGTH);
 
+/* With extended L2 entries: a subcluster is not less than a sector. */
+#define QCOW2_EXTL2_MIN_CLUSTER_BITS 14
+
 /* incompatible_features */
 #define QCOW2_INCOMPAT_DIRTY        (1ULL << 0)
 #define QCOW2_INCOMPAT_CORRUPT      (1ULL << 1)
@@ -183,6 +186,7 @@ typedef struct QEMU_PACKED QCowSnapshotExtraData {
  *   else bits 9..55 host offset (0: none), bit 0 reads as zeroes (v3),
  *   bit 63 COPIED: the refcount is exactly 1, may be written in place. In a
  *   data file the host offset is the guest's, and COPIED makes 0 one.
+ *   With extended L2 entries 64 more bits follow each: see l2-entry.h.
  * Refcount table entry: bits 9..63 offset of the refcount block (0: none).
  */
 #define QCOW_OFLAG_COPIED     (1ULL << 63)

@@ -81,8 +81,7 @@ void qcow2_free_any_cluster(BlockDriverState *bs, uint64_t l2_entry,
             qcow2_free_clusters(bs, offset, s->cluster_size, type);
         }
         break;
-    case QCOW2_CLUSTER_UNALLOCATED:
-    case QCOW2_CLUSTER_ZERO_PLAIN:
+    default:
         break;
     }
 }

@@ -85,7 +85,11 @@ static void set_geometry(BDRVQcow2State *s, const QCowHeader *h)
     s->qcow_version = h->version;
     s->cluster_bits = h->cluster_bits;
     s->cluster_size = 1 << h->cluster_bits;
-    s->l2_bits = h->cluster_bits - 3;
+    s->extended_l2 = h->incompatible_features & QCOW2_INCOMPAT_EXTL2;
+    s->subclusters_per_cluster = s->extended_l2 ? QCOW2_SUBCLUSTERS : 1;
+    s->subcluster_bits = h->cluster_bits - (s->extended_l2 ? 5 : 0);
+    s->subcluster_size = 1 << s->subcluster_bits;
+    s->l2_bits = h->cluster_bits - 3 - s->extended_l2;
     s->l2_size = 1 << s->l2_bits;
     s->csize_shift = 62 - (h->cluster_bits - 8);
     s->csize_mask = (1 << (h->cluster_bits - 8)) - 1;
@@ -114,10 +118,10 @@ static int check_supported(BDRVQcow2State *s, const QCowHeader *h, int flags,
         error_setg(errp, "Unsupported qcow2 feature(s): %s", names);
         return -ENOTSUP;
     }
-    if (h->incompatible_features & QCOW2_INCOMPAT_EXTL2) {
-        error_setg(errp, "qcow2 feature 'extended L2 entries' is not "
-                   "supported");
-        return -ENOTSUP;
+    if (s->extended_l2 && h->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
+        error_setg(errp, "Unsupported subcluster size: %d",
+                   s->subcluster_size);
+        return -EINVAL;
     }
     if (h->crypt_method > QCOW_CRYPT_LUKS) {
         error_setg(errp, "Unsupported encryption method %" PRIu32,

@@ -4,8 +4,9 @@
  *
  * Tables are read and written in slices through the L2 cache. Entries come
  * from the image and are judged before anybody uses them: an offset that is
- * not cluster aligned or not in the file, or a zero flag in a version 2 image,
- * is corruption.
+ * not cluster aligned or not in the file, a zero flag in a version 2 image, or
+ * a bitmap of subclusters that contradicts itself or its descriptor, is
+ * corruption.
  */
 #include "util/osdep.h"
 #include "block/qcow2/salvage.h"
@@ -20,7 +21,7 @@ int coroutine_fn qcow2_l2_load_slice(BlockDriverState *bs, uint64_t offset,
     int ret;
 
     ret = qcow2_cache_get(bs, s->l2_table_cache,
-                          l2_offset + start * L2E_SIZE_NORMAL, &table);
+                          l2_offset + start * qcow2_l2_entry_size(s), &table);
     if (ret == 0) {
         *l2_slice = table;
     }
@@ -120,13 +121,15 @@ static int coroutine_fn check_data_file_entry(BlockDriverState *bs,
 
 /* Whether @entry can be; signals if not. */
 static int coroutine_fn check_entry(BlockDriverState *bs, uint64_t entry,
-                                    uint64_t offset, uint64_t l2_offset)
+                                    uint64_t bitmap, uint64_t offset,
+                                    uint64_t l2_offset)
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t host = entry & L2E_OFFSET_MASK;
 
     if (s->salvage) {
-        return qcow2_salvage_judge_data(bs, entry, offset).lost ? -EIO : 0;
+        return qcow2_salvage_judge_data(bs, entry, bitmap, offset).lost
+                   ? -EIO : 0;
     }
     if (unlikely(s->has_data_file)) {
         int ret = check_data_file_entry(bs, entry, offset, l2_offset);
@@ -145,28 +148,44 @@ static int coroutine_fn check_entry(BlockDriverState *bs, uint64_t entry,
                                 l2_offset, offset_to_l2_index(s, offset));
         return -EIO;
     }
-    if (offset_into_cluster(s, host)) {
+    if (unlikely(offset_into_cluster(s, host))) {
         qcow2_signal_corruption(bs, true, -1, -1,
                                 "%s offset %#" PRIx64 " unaligned "
                                 "(L2 offset: %#" PRIx64 ", L2 index: %#x)",
-                                entry & QCOW_OFLAG_ZERO
+                                entry & QCOW_OFLAG_ZERO && !s->extended_l2
                                     ? "Preallocated zero cluster"
                                     : "Cluster allocation",
                                 host, l2_offset,
                                 offset_to_l2_index(s, offset));
         return -EIO;
     }
+    if (unlikely(!qcow2_bitmap_is_valid(s, entry, bitmap))) {
+        qcow2_signal_corruption(bs, true, -1, -1,
+                                "Invalid cluster entry found  (L2 offset: %#"
+                                PRIx64 ", L2 index: %#x)", l2_offset,
+                                offset_to_l2_index(s, offset));
+        return -EIO;
+    }
     return 0;
 }
 
-/* Cuts a run of @n clusters of data where the file ends; signals if it ends
- * before the first. */
+/*
+ * Cuts a run of @n subclusters of data at guest @offset where the file ends;
+ * signals if it ends before the cluster of the first.
+ */
 static int coroutine_fn check_in_file(BlockDriverState *bs, uint64_t entry,
                                       uint64_t offset, uint64_t l2_offset,
                                       uint64_t *n)
 {
-    *n = qcow2_clusters_in_file(bs, entry & L2E_OFFSET_MASK, *n);
-    if (*n) {
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t before = offset_to_subcluster(s, offset);
+    uint64_t per_cluster = s->subclusters_per_cluster;
+    uint64_t clusters =
+        qcow2_clusters_in_file(bs, entry & L2E_OFFSET_MASK,
+                               DIV_ROUND_UP(before + *n, per_cluster));
+
+    if (clusters) {
+        *n = MIN(*n, clusters * per_cluster - before);
         return 0;
     }
     qcow2_signal_corruption(bs, false, -1, -1,
@@ -174,49 +193,124 @@ static int coroutine_fn check_in_file(BlockDriverState *bs, uint64_t entry,
                             "of the file (L2 offset: %#" PRIx64
                             ", L2 index: %#x)",
                             (uint64_t)(entry & L2E_OFFSET_MASK), l2_offset,
-                            offset_to_l2_index(bs->opaque, offset));
+                            offset_to_l2_index(s, offset));
     return -EIO;
 }
 
-/* How many entries from @idx, at most @max, go on as the first one says. */
-static int count_same(const BDRVQcow2State *s, const uint64_t *slice, int idx,
-                      int max, QCow2ClusterType type)
+/* --- runs --- */
+
+/*
+ * Guest @offset in a slice, and how far to look from there. In the slice are
+ * all of @max entries.
+ */
+typedef struct Place {
+    const uint64_t *slice;
+    int idx;
+    unsigned sc;            /* subcluster of the first entry */
+    int max;
+} Place;
+
+static Place place_of(const BDRVQcow2State *s, const uint64_t *slice,
+                      uint64_t offset, uint64_t bytes)
 {
-    uint64_t host = get_l2_entry(slice, idx) & L2E_OFFSET_MASK;
-    bool has_host = type == QCOW2_CLUSTER_NORMAL ||
-                    type == QCOW2_CLUSTER_ZERO_ALLOC;
-    int n = 1;
+    return (Place) {
+        .slice = slice,
+        .idx = offset_to_l2_slice_index(s, offset),
+        .sc = offset_to_subcluster(s, offset),
+        .max = size_to_clusters(s, offset_into_cluster(s, offset) + bytes),
+    };
+}
+
+/* Bytes of guest @offset and what follows it in @n subclusters. */
+static uint64_t subclusters_to_bytes(const BDRVQcow2State *s, uint64_t offset,
+                                     uint64_t n)
+{
+    return (n << s->subcluster_bits) - (offset & (s->subcluster_size - 1));
+}
+
+/* For a reader it makes no difference what has a host cluster for nothing. */
+static QCow2ClusterType type_to_read(QCow2ClusterType type)
+{
+    return type == QCOW2_CLUSTER_UNALLOCATED_ALLOC ? QCOW2_CLUSTER_UNALLOCATED
+           : type == QCOW2_CLUSTER_ZERO_ALLOC ? QCOW2_CLUSTER_ZERO_PLAIN : type;
+}
+
+static bool type_has_host(QCow2ClusterType type)
+{
+    return type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_ZERO_ALLOC ||
+           type == QCOW2_CLUSTER_UNALLOCATED_ALLOC;
+}
+
+/*
+ * Whether entry @idx starts with a subcluster of @type, and then how many follow
+ * each other; 0 if not, or if the entry cannot be.
+ */
+static unsigned count_in_entry(const BDRVQcow2State *s, const uint64_t *slice,
+                               int idx, QCow2ClusterType type, bool to_read)
+{
+    uint64_t entry = get_l2_entry(s, slice, idx);
+    uint64_t bitmap = get_l2_bitmap(s, slice, idx);
+    QCow2ClusterType found;
+
+    if (!qcow2_bitmap_is_valid(s, entry, bitmap)) {
+        return 0;
+    }
+    found = qcow2_get_subcluster_type(s, entry, bitmap, 0);
+    if ((to_read ? type_to_read(found) : found) != type) {
+        return 0;
+    }
+    /* Reserved in version 2: looked at when it comes first. */
+    if (s->qcow_version < 3 && (entry & QCOW_OFLAG_ZERO)) {
+        return 0;
+    }
+    return qcow2_subcluster_run(s, bitmap, 0);
+}
+
+/*
+ * How many subclusters go on as the one at @p, which is of @type, or is read as
+ * such. Its bitmap may be wrong.
+ */
+static uint64_t count_same(const BDRVQcow2State *s, Place p,
+                           QCow2ClusterType type, bool to_read)
+{
+    uint64_t host = get_l2_entry(s, p.slice, p.idx) & L2E_OFFSET_MASK;
+    bool has_host = type_has_host(type);
+    uint64_t n;
 
     if (type == QCOW2_CLUSTER_COMPRESSED) {
-        return 1;
+        return s->subclusters_per_cluster - p.sc;
     }
-    for (; n < max; n++) {
-        uint64_t entry = get_l2_entry(slice, idx + n);
+    n = qcow2_subcluster_run(s, get_l2_bitmap(s, p.slice, p.idx), p.sc);
+    for (int i = 1; i < p.max; i++) {
+        unsigned more;
 
-        if (qcow2_get_cluster_type(s, entry) != type) {
+        if (p.sc + n != (uint64_t)i * s->subclusters_per_cluster) {
             break;
         }
-        if (has_host && (entry & L2E_OFFSET_MASK) !=
-                        host + ((uint64_t)n << s->cluster_bits)) {
+        if (has_host && (get_l2_entry(s, p.slice, p.idx + i) &
+                         L2E_OFFSET_MASK) !=
+                        host + ((uint64_t)i << s->cluster_bits)) {
             break;
         }
-        /* Reserved in version 2: looked at when it comes first. */
-        if (s->qcow_version < 3 && (entry & QCOW_OFLAG_ZERO)) {
+        more = count_in_entry(s, p.slice, p.idx + i, type, to_read);
+        if (!more) {
             break;
         }
+        n += more;
     }
     return n;
 }
 
-int coroutine_fn qcow2_get_host_offset(BlockDriverState *bs, uint64_t offset,
-                                       uint64_t *bytes, uint64_t *host_offset,
-                                       QCow2ClusterType *type,
-                                       uint64_t *l2_entry)
+/* qcow2_get_host_offset(), or qcow2_get_run_to_read(). */
+static int coroutine_fn find_run(BlockDriverState *bs, uint64_t offset,
+                                 uint64_t *bytes, uint64_t *host_offset,
+                                 QCow2ClusterType *type, uint64_t *l2_entry,
+                                 bool to_read)
 {
     BDRVQcow2State *s = bs->opaque;
-    uint64_t in_cluster = offset_into_cluster(s, offset);
-    uint64_t l2_offset, entry, run, *slice = NULL;
-    int idx, ret;
+    uint64_t l2_offset, entry, bitmap, run, *slice = NULL;
+    Place p;
+    int ret;
 
     *host_offset = 0;
     *l2_entry = 0;
@@ -234,15 +328,15 @@ int coroutine_fn qcow2_get_host_offset(BlockDriverState *bs, uint64_t offset,
     if (ret < 0) {
         return ret;
     }
-    idx = offset_to_l2_slice_index(s, offset);
-    entry = get_l2_entry(slice, idx);
-    *type = qcow2_get_cluster_type(s, entry);
-    run = MIN(*bytes, bytes_to_slice_end(s, offset));
-    run = count_same(s, slice, idx, size_to_clusters(s, in_cluster + run),
-                     *type);
+    p = place_of(s, slice, offset, MIN(*bytes, bytes_to_slice_end(s, offset)));
+    entry = get_l2_entry(s, slice, p.idx);
+    bitmap = get_l2_bitmap(s, slice, p.idx);
+    *type = qcow2_get_subcluster_type(s, entry, bitmap, p.sc);
+    *type = to_read ? type_to_read(*type) : *type;
+    run = count_same(s, p, *type, to_read);
     slice_put(s, &slice);
 
-    ret = check_entry(bs, entry, offset, l2_offset);
+    ret = check_entry(bs, entry, bitmap, offset, l2_offset);
     if (ret == 0 && *type == QCOW2_CLUSTER_NORMAL) {
         ret = check_in_file(bs, entry, offset, l2_offset, &run);
     }
@@ -250,17 +344,76 @@ int coroutine_fn qcow2_get_host_offset(BlockDriverState *bs, uint64_t offset,
         return ret;
     }
     *l2_entry = entry;
-    *bytes = MIN(*bytes, (run << s->cluster_bits) - in_cluster);
-    if (*type == QCOW2_CLUSTER_NORMAL || *type == QCOW2_CLUSTER_ZERO_ALLOC) {
-        *host_offset = (entry & L2E_OFFSET_MASK) + in_cluster;
+    *bytes = MIN(*bytes, subclusters_to_bytes(s, offset, run));
+    if (type_has_host(*type)) {
+        *host_offset = (entry & L2E_OFFSET_MASK) +
+                       offset_into_cluster(s, offset);
     }
     return 0;
 }
 
-static bool is_inplace(const BDRVQcow2State *s, uint64_t entry)
+int coroutine_fn qcow2_get_host_offset(BlockDriverState *bs, uint64_t offset,
+                                       uint64_t *bytes, uint64_t *host_offset,
+                                       QCow2ClusterType *type,
+                                       uint64_t *l2_entry)
 {
-    return (entry & QCOW_OFLAG_COPIED) &&
-           qcow2_get_cluster_type(s, entry) == QCOW2_CLUSTER_NORMAL;
+    return find_run(bs, offset, bytes, host_offset, type, l2_entry, false);
+}
+
+int coroutine_fn qcow2_get_run_to_read(BlockDriverState *bs, uint64_t offset,
+                                       uint64_t *bytes, uint64_t *host_offset,
+                                       QCow2ClusterType *type,
+                                       uint64_t *l2_entry)
+{
+    return find_run(bs, offset, bytes, host_offset, type, l2_entry, true);
+}
+
+/*
+ * How many subclusters of entry @idx from @sc on can be written in place, or,
+ * the other way round, cannot, as @inplace wants; 0 if that is not so at @sc.
+ */
+static unsigned count_writable(const BDRVQcow2State *s, const uint64_t *slice,
+                               int idx, unsigned sc, bool inplace)
+{
+    uint64_t entry = get_l2_entry(s, slice, idx);
+    uint64_t bitmap = get_l2_bitmap(s, slice, idx);
+    uint64_t data;
+
+    if (!(entry & QCOW_OFLAG_COPIED) ||
+        qcow2_get_cluster_type(s, entry) != QCOW2_CLUSTER_NORMAL) {
+        return inplace ? 0 : s->subclusters_per_cluster - sc;
+    }
+    if (!s->extended_l2) {
+        return inplace;
+    }
+    /* A bit behind the end stops the search. */
+    data = inplace ? ~bitmap & QCOW2_BITMAP_ALL_DATA
+                   : bitmap & QCOW2_BITMAP_ALL_DATA;
+    return __builtin_ctzll((data | 1ULL << QCOW2_SUBCLUSTERS) >> sc);
+}
+
+/* How many subclusters from @p on can be written in place, one behind the other
+ * on the host, or cannot. */
+static uint64_t writable_run(const BDRVQcow2State *s, Place p, bool inplace)
+{
+    uint64_t host = get_l2_entry(s, p.slice, p.idx) & L2E_OFFSET_MASK;
+    uint64_t n = count_writable(s, p.slice, p.idx, p.sc, inplace);
+
+    for (int i = 1; i < p.max; i++) {
+        uint64_t entry = get_l2_entry(s, p.slice, p.idx + i);
+
+        if (p.sc + n != (uint64_t)i * s->subclusters_per_cluster ||
+            !qcow2_bitmap_is_valid(s, entry,
+                                   get_l2_bitmap(s, p.slice, p.idx + i))) {
+            break;
+        }
+        if (inplace && (entry & L2E_OFFSET_MASK) !=
+                       host + ((uint64_t)i << s->cluster_bits)) {
+            break;
+        }
+        n += count_writable(s, p.slice, p.idx + i, 0, inplace);
+    }
+    return n;
 }
 
 int coroutine_fn qcow2_get_inplace_run(BlockDriverState *bs, uint64_t offset,
@@ -268,9 +421,8 @@ int coroutine_fn qcow2_get_inplace_run(BlockDriverState *bs, uint64_t offset,
                                        uint64_t *host_offset, uint64_t *alloc)
 {
     BDRVQcow2State *s = bs->opaque;
-    uint64_t in_cluster = offset_into_cluster(s, offset);
-    uint64_t l2_offset, entry, *slice = NULL;
-    int idx, max, n = 1;
+    uint64_t l2_offset, entry, bitmap, n, *slice = NULL;
+    Place p;
     int ret;
 
     *run = 0;
@@ -283,38 +435,24 @@ int coroutine_fn qcow2_get_inplace_run(BlockDriverState *bs, uint64_t offset,
     if (ret < 0) {
         return ret;
     }
-    idx = offset_to_l2_slice_index(s, offset);
-    max = size_to_clusters(s, in_cluster + *alloc);
-    entry = get_l2_entry(slice, idx);
-    if (is_inplace(s, entry)) {
-        uint64_t host = entry & L2E_OFFSET_MASK;
-
-        while (n < max) {
-            uint64_t next = get_l2_entry(slice, idx + n);
-
-            if (!is_inplace(s, next) ||
-                (next & L2E_OFFSET_MASK) !=
-                    host + ((uint64_t)n << s->cluster_bits)) {
-                break;
-            }
-            n++;
-        }
-        *host_offset = host + in_cluster;
-        *run = MIN(*alloc, ((uint64_t)n << s->cluster_bits) - in_cluster);
+    p = place_of(s, slice, offset, *alloc);
+    entry = get_l2_entry(s, slice, p.idx);
+    bitmap = get_l2_bitmap(s, slice, p.idx);
+    n = writable_run(s, p, true);
+    if (n) {
+        *host_offset = (entry & L2E_OFFSET_MASK) +
+                       offset_into_cluster(s, offset);
+        *run = MIN(*alloc, subclusters_to_bytes(s, offset, n));
         *alloc = 0;
     } else {
-        while (n < max && !is_inplace(s, get_l2_entry(slice, idx + n))) {
-            n++;
-        }
-        *alloc = MIN(*alloc, ((uint64_t)n << s->cluster_bits) - in_cluster);
+        n = writable_run(s, p, false);
+        *alloc = MIN(*alloc, subclusters_to_bytes(s, offset, n));
     }
     slice_put(s, &slice);
-    ret = check_entry(bs, entry, offset, l2_offset);
+    ret = check_entry(bs, entry, bitmap, offset, l2_offset);
     if (ret == 0 && *run) {
-        uint64_t clusters = n;
-
-        ret = check_in_file(bs, entry, offset, l2_offset, &clusters);
-        *run = MIN(*run, (clusters << s->cluster_bits) - in_cluster);
+        ret = check_in_file(bs, entry, offset, l2_offset, &n);
+        *run = MIN(*run, subclusters_to_bytes(s, offset, n));
     }
     return ret;
 }
@@ -324,7 +462,7 @@ static int coroutine_fn copy_table(BlockDriverState *bs, uint64_t from,
                                    uint64_t to)
 {
     BDRVQcow2State *s = bs->opaque;
-    int slice_bytes = s->l2_slice_size * L2E_SIZE_NORMAL;
+    int slice_bytes = s->l2_slice_size * qcow2_l2_entry_size(s);
 
     for (int pos = 0; pos < s->cluster_size; pos += slice_bytes) {
         void *old = NULL, *new;

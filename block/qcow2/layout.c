@@ -48,9 +48,12 @@ static CreateOptionsQcow2 *visit_options(QDict *options, QDict *rest,
     return opts;
 }
 
-static int check_size(const CreateOptionsQcow2 *opts, Qcow2CreateOptions *o,
-                      Error **errp)
+static int check_clusters(const CreateOptionsQcow2 *opts,
+                          Qcow2CreateOptions *o, Error **errp)
 {
+    o->version = opts->has_compat &&
+                 (opts->compat == QCOW2_COMPAT_OPTION_0_10 ||
+                  opts->compat == QCOW2_COMPAT_OPTION_V2) ? 2 : 3;
     o->cluster_bits = DEFAULT_CLUSTER_BITS;
     if (opts->has_cluster_size) {
         o->cluster_bits = exact_log2(opts->cluster_size);
@@ -62,6 +65,25 @@ static int check_size(const CreateOptionsQcow2 *opts, Qcow2CreateOptions *o,
             return -EINVAL;
         }
     }
+    o->extended_l2 = opts->has_extended_l2 && opts->extended_l2;
+    if (o->extended_l2 && o->version < 3) {
+        error_setg(errp, "Extended L2 entries are only supported with "
+                   "compatibility level 1.1 and above (use version=v3 or "
+                   "greater)");
+        return -EINVAL;
+    }
+    if (o->extended_l2 && o->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
+        error_setg(errp, "Extended L2 entries are only supported with cluster "
+                   "sizes of at least %d bytes",
+                   1 << QCOW2_EXTL2_MIN_CLUSTER_BITS);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int check_size(const CreateOptionsQcow2 *opts, Qcow2CreateOptions *o,
+                      Error **errp)
+{
     if (opts->has_size) {
         if (opts->size > BDRV_MAX_LENGTH) {
             error_setg(errp, "Image size is too large");
@@ -80,10 +102,6 @@ static int check_size(const CreateOptionsQcow2 *opts, Qcow2CreateOptions *o,
 static int check_features(const CreateOptionsQcow2 *opts,
                           Qcow2CreateOptions *o, Error **errp)
 {
-    o->version = opts->has_compat &&
-                 (opts->compat == QCOW2_COMPAT_OPTION_0_10 ||
-                  opts->compat == QCOW2_COMPAT_OPTION_V2) ? 2 : 3;
-
     o->refcount_order = DEFAULT_REFCOUNT_ORDER;
     if (opts->has_refcount_bits) {
         o->refcount_order = exact_log2(opts->refcount_bits);
@@ -104,11 +122,6 @@ static int check_features(const CreateOptionsQcow2 *opts,
         error_setg(errp, "Lazy refcounts only supported with compatibility "
                    "level 1.1 and above (use version=v3 or greater)");
         return -EINVAL;
-    }
-    if (opts->has_extended_l2 && opts->extended_l2) {
-        error_setg(errp, "Extended L2 tables (option 'extended_l2') are not "
-                   "supported");
-        return -ENOTSUP;
     }
     o->compression_type = opts->has_compression_type
                           ? opts->compression_type
@@ -143,7 +156,8 @@ static int check_backing(const CreateOptionsQcow2 *opts,
     }
     o->prealloc = opts->has_preallocation ? opts->preallocation
                                           : PREALLOC_MODE_OFF;
-    if (opts->backing_file && o->prealloc != PREALLOC_MODE_OFF) {
+    if (opts->backing_file && o->prealloc != PREALLOC_MODE_OFF &&
+        !o->extended_l2) {
         error_setg(errp, "Backing file and preallocation can only be used at "
                    "the same time if extended_l2 is on");
         return -EINVAL;
@@ -266,7 +280,10 @@ int qcow2_create_options_check(const CreateOptionsQcow2 *opts,
     int ret;
 
     memset(o, 0, sizeof(*o));
-    ret = check_size(opts, o, errp);
+    ret = check_clusters(opts, o, errp);
+    if (ret == 0) {
+        ret = check_size(opts, o, errp);
+    }
     if (ret == 0) {
         ret = check_features(opts, o, errp);
     }
@@ -304,8 +321,8 @@ int qcow2_create_options_parse(QDict *options, QDict *rest,
 
 uint64_t qcow2_layout_l1_size(const Qcow2CreateOptions *o)
 {
-    /* a cluster of entries, each for a cluster */
-    int bits = o->cluster_bits - 3 + o->cluster_bits;
+    /* a cluster of L2 entries, each for a cluster */
+    int bits = o->cluster_bits - 3 - o->extended_l2 + o->cluster_bits;
 
     return DIV_ROUND_UP(o->size, 1ULL << bits);
 }

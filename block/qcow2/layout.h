@@ -15,6 +15,7 @@ typedef struct Qcow2CreateOptions {
     int cluster_bits;
     int refcount_order;
     bool lazy_refcounts;
+    bool extended_l2;
     PreallocMode prealloc;
     Qcow2CompressionType compression_type;
     uint32_t crypt_method;      /* QCOW_CRYPT_* */

@@ -66,7 +66,8 @@ bool qcow2_cache_sizes(const BDRVQcow2State *s, const BlockdevOptionsQcow2 *o,
                        Error **errp)
 {
     uint64_t max_l2 = ROUND_UP(size_to_clusters(s, disk_size) *
-                               L2E_SIZE_NORMAL, (uint64_t)s->cluster_size);
+                               qcow2_l2_entry_size(s),
+                               (uint64_t)s->cluster_size);
     uint64_t min_refcount = MIN_REFCOUNT_CACHE_TABLES *
                             (uint64_t)s->cluster_size;
     uint64_t l2 = o->has_l2_cache_size ? o->l2_cache_size
@@ -216,7 +217,7 @@ static bool make_caches(BlockDriverState *bs, Qcow2ReopenState *r,
     if (!qcow2_cache_sizes(s, o, s->disk_size, &l2, &entry, &refcount, errp)) {
         return false;
     }
-    r->l2_slice_size = entry / L2E_SIZE_NORMAL;
+    r->l2_slice_size = entry / qcow2_l2_entry_size(s);
     r->l2_table_cache = qcow2_cache_create(bs, l2 / entry, entry,
                                            QCOW2_OL_ACTIVE_L2);
     r->refcount_block_cache = qcow2_cache_create(bs, refcount >>

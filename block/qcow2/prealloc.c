@@ -8,6 +8,9 @@
  * entry names the space: if there is not enough of it, or the power goes, no
  * entry refers to what lies behind the end of the file. In a data file, too:
  * where no cluster is allocated it may hold anything.
+ *
+ * With extended L2 entries a cluster gets its place only, and shows what it did
+ * before, a backing file, too. Not so in a raw data file, which must show all.
  */
 #include "util/osdep.h"
 #include "util/error.h"
@@ -26,14 +29,17 @@ typedef struct Prealloc {
     uint64_t nb_clusters;
 } Prealloc;
 
-/* Unallocated clusters in a row from @idx. */
+/*
+ * Clusters in a row from @idx that are unallocated. With extended L2 entries
+ * that are all without a host cluster, also those that read as zeroes.
+ */
 static uint64_t count_unallocated(const BDRVQcow2State *s,
                                   const uint64_t *slice, int idx, uint64_t max)
 {
     uint64_t n = 0;
 
     while (n < max &&
-           qcow2_get_cluster_type(s, get_l2_entry(slice, idx + n)) ==
+           qcow2_get_cluster_type(s, get_l2_entry(s, slice, idx + n)) ==
                QCOW2_CLUSTER_UNALLOCATED) {
         n++;
     }
@@ -159,8 +165,11 @@ static int coroutine_fn map_some(Prealloc *p, uint64_t offset, uint64_t n,
     }
     *done = free_run = MIN(free_run, p->nb_clusters);
     for (uint64_t i = 0; i < free_run; i++) {
-        set_l2_entry(slice, idx + i, (p->host + (i << s->cluster_bits)) |
-                                     QCOW_OFLAG_COPIED);
+        set_l2_entry(s, slice, idx + i, (p->host + (i << s->cluster_bits)) |
+                                        QCOW_OFLAG_COPIED);
+        if (qcow2_data_file_is_raw(bs)) {
+            set_l2_bitmap(s, slice, idx + i, QCOW2_BITMAP_ALL_DATA);
+        }
     }
     qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
     qcow2_cache_put(s->l2_table_cache, (void **)&slice);

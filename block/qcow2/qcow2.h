@@ -68,13 +68,15 @@ typedef enum {
 } Qcow2MetadataOverlap;
 #define QCOW2_OL_MAX_BITNR 9
 
-/* What an L2 entry says. */
+/* What an L2 entry says of a cluster, or of one of its subclusters. */
 typedef enum {
     QCOW2_CLUSTER_UNALLOCATED,  /* read from the backing file, or zeroes */
     QCOW2_CLUSTER_ZERO_PLAIN,   /* zeroes, no host cluster */
     QCOW2_CLUSTER_ZERO_ALLOC,   /* zeroes, but keeps its host cluster */
     QCOW2_CLUSTER_NORMAL,
     QCOW2_CLUSTER_COMPRESSED,
+    QCOW2_CLUSTER_UNALLOCATED_ALLOC,    /* a subcluster that is unallocated,
+                                         * but has its place on the host */
 } QCow2ClusterType;
 
 /* A header extension that we do not know; kept byte for byte, in order. */
@@ -137,6 +139,10 @@ typedef struct BDRVQcow2State {
     int qcow_version;
     int cluster_bits;
     int cluster_size;
+    bool extended_l2;           /* L2 entries have bitmaps: see l2-entry.h */
+    int subclusters_per_cluster;    /* 1 if there are no subclusters */
+    int subcluster_bits;
+    int subcluster_size;
     int l2_bits;                /* log2 of entries of an L2 table */
     int l2_size;
     int l1_vm_state_index;      /* first L1 entry beyond any guest disk size;
@@ -237,6 +243,8 @@ typedef struct BDRVQcow2State {
     QEMUTimer *cache_clean_timer;
 } BDRVQcow2State;
 
+#include "block/qcow2/l2-entry.h"
+
 /* --- small conversions ---------------------------------------------------- */
 
 static inline uint64_t start_of_cluster(const BDRVQcow2State *s,
@@ -290,33 +298,11 @@ static inline uint64_t qcow2_vm_state_offset(const BDRVQcow2State *s)
     return (uint64_t)s->l1_vm_state_index << (s->cluster_bits + s->l2_bits);
 }
 
-/* Entries of tables and slices in memory are as on disk. */
-static inline uint64_t get_l2_entry(const uint64_t *l2_slice, int idx)
+/* Subcluster of its cluster that guest @offset is in. */
+static inline unsigned offset_to_subcluster(const BDRVQcow2State *s,
+                                            uint64_t offset)
 {
-    return GUINT64_FROM_BE(l2_slice[idx]);
-}
-
-static inline void set_l2_entry(uint64_t *l2_slice, int idx, uint64_t entry)
-{
-    l2_slice[idx] = GUINT64_TO_BE(entry);
-}
-
-static inline QCow2ClusterType qcow2_get_cluster_type(const BDRVQcow2State *s,
-                                                      uint64_t l2_entry)
-{
-    if (l2_entry & QCOW_OFLAG_COMPRESSED) {
-        return QCOW2_CLUSTER_COMPRESSED;
-    }
-    if ((l2_entry & QCOW_OFLAG_ZERO) && s->qcow_version >= 3) {
-        return l2_entry & L2E_OFFSET_MASK ? QCOW2_CLUSTER_ZERO_ALLOC
-                                          : QCOW2_CLUSTER_ZERO_PLAIN;
-    }
-    if (l2_entry & L2E_OFFSET_MASK) {
-        return QCOW2_CLUSTER_NORMAL;
-    }
-    /* The first cluster of a data file lies at 0. */
-    return (l2_entry & QCOW_OFLAG_COPIED) && s->has_data_file
-               ? QCOW2_CLUSTER_NORMAL : QCOW2_CLUSTER_UNALLOCATED;
+    return offset_into_cluster(s, offset) >> s->subcluster_bits;
 }
 
 /* The child with guest data. */
@@ -338,20 +324,6 @@ static inline bool qcow2_data_file_is_raw(BlockDriverState *bs)
     return s->has_data_file && !bs->backing &&
            (qatomic_read(&s->autoclear_features) &
             QCOW2_AUTOCLEAR_DATA_FILE_RAW);
-}
-
-/* Where compressed data lies; the last of its sectors may be short. */
-static inline void qcow2_parse_compressed_l2_entry(const BDRVQcow2State *s,
-                                                   uint64_t l2_entry,
-                                                   uint64_t *coffset,
-                                                   int *csize)
-{
-    int nb_csectors;
-
-    *coffset = l2_entry & s->cluster_offset_mask;
-    nb_csectors = ((l2_entry >> s->csize_shift) & s->csize_mask) + 1;
-    *csize = nb_csectors * QCOW2_COMPRESSED_SECTOR_SIZE -
-             (*coffset & (QCOW2_COMPRESSED_SECTOR_SIZE - 1));
 }
 
 /* What a disk writes whole or not at all. */
@@ -622,9 +594,9 @@ int coroutine_fn qcow2_l2_load_slice(BlockDriverState *bs, uint64_t offset,
 int coroutine_fn qcow2_l2_get_writable(BlockDriverState *bs, uint64_t offset,
                                        uint64_t **l2_slice, int *l2_index);
 /*
- * Where guest @offset is. In: *@bytes wanted. Out: how many are of one type
- * and, if they have an offset, contiguous on the host; *@host_offset of the
- * first byte (0 if it has none; for a compressed cluster *@l2_entry tells).
+ * Where guest @offset is. In: *@bytes wanted. Out: how many are in (sub)clusters
+ * of one type and, if they have an offset, contiguous on the host; *@host_offset
+ * of the first byte (0 if it has none; for a compressed cluster *@l2_entry tells).
  * -EIO after signalling corruption for an entry that cannot be. [lock]
  */
 int coroutine_fn qcow2_get_host_offset(BlockDriverState *bs, uint64_t offset,
@@ -632,10 +604,18 @@ int coroutine_fn qcow2_get_host_offset(BlockDriverState *bs, uint64_t offset,
                                        QCow2ClusterType *type,
                                        uint64_t *l2_entry);
 /*
+ * The same for a reader, to whom zeroes are zeroes and a hole is a hole: those
+ * types are QCOW2_CLUSTER_ZERO_PLAIN and _UNALLOCATED, without a place. [lock]
+ */
+int coroutine_fn qcow2_get_run_to_read(BlockDriverState *bs, uint64_t offset,
+                                       uint64_t *bytes, uint64_t *host_offset,
+                                       QCow2ClusterType *type,
+                                       uint64_t *l2_entry);
+/*
  * How many bytes from guest @offset (at most @bytes) may be overwritten in
- * place, contiguously at *@host_offset: normal clusters with the COPIED flag.
+ * place, contiguously at *@host_offset: data in clusters with the COPIED flag.
  * 0 in *@run: none; then *@alloc is how many bytes need an allocation before
- * the next such cluster, inside the slice. [lock]
+ * the next such subcluster, inside the slice. [lock]
  */
 int coroutine_fn qcow2_get_inplace_run(BlockDriverState *bs, uint64_t offset,
                                        uint64_t bytes, uint64_t *run,
@@ -791,14 +771,21 @@ typedef enum {
     QCOW2_REST_VIRGIN,      /* zeroes, and the host clusters hold them already */
 } Qcow2Rest;
 /*
- * Writes guest data to fresh (or kept) host clusters at @host_offset, which
- * starts with the cluster of @offset, together with the rest of the first and
- * last cluster, in one request. The caller holds the clusters exclusively.
+ * A write to host clusters that nobody looks at yet: guest [data, data_end), and
+ * what is around it in [start, end), which begins and ends with a subcluster.
  */
-int coroutine_fn qcow2_cow_write(BlockDriverState *bs, uint64_t offset,
-                                 uint64_t bytes, uint64_t host_offset,
-                                 Qcow2Rest rest, QEMUIOVector *qiov,
-                                 size_t qiov_offset);
+typedef struct Qcow2CowRange {
+    uint64_t start;
+    uint64_t data;
+    uint64_t data_end;
+    uint64_t end;
+    uint64_t host;          /* where start goes */
+    Qcow2Rest rest;
+} Qcow2CowRange;
+/* In one request. The caller holds the clusters exclusively. */
+int coroutine_fn qcow2_cow_write(BlockDriverState *bs,
+                                 const Qcow2CowRange *range,
+                                 QEMUIOVector *qiov, size_t qiov_offset);
 int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
                                         int64_t bytes, BdrvRequestFlags flags);
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset,

@@ -50,7 +50,7 @@ static int coroutine_fn find_run(BlockDriverState *bs, uint64_t offset,
     run->offset = offset;
     run->bytes = bytes;
     qemu_co_mutex_lock(&s->lock);
-    ret = qcow2_get_host_offset(bs, offset, &run->bytes, &run->host,
+    ret = qcow2_get_run_to_read(bs, offset, &run->bytes, &run->host,
                                 &run->type, &run->l2_entry);
     qemu_co_mutex_unlock(&s->lock);
     return ret;
@@ -75,7 +75,6 @@ static int coroutine_fn read_run(BlockDriverState *bs, const ReadRun *run,
     case QCOW2_CLUSTER_UNALLOCATED:
         return read_backing(bs, run->offset, run->bytes, qiov, qiov_offset);
     case QCOW2_CLUSTER_ZERO_PLAIN:
-    case QCOW2_CLUSTER_ZERO_ALLOC:
         qemu_iovec_memset(qiov, qiov_offset, 0, run->bytes);
         return 0;
     case QCOW2_CLUSTER_NORMAL:
@@ -84,6 +83,8 @@ static int coroutine_fn read_run(BlockDriverState *bs, const ReadRun *run,
                                qiov_offset);
     case QCOW2_CLUSTER_COMPRESSED:
         return read_one_compressed(bs, run, qiov, qiov_offset);
+    default:
+        break;
     }
     g_assert_not_reached();
 }

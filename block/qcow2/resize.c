@@ -54,24 +54,22 @@ static int coroutine_fn clear_last_cluster(BlockDriverState *bs,
     BDRVQcow2State *s = bs->opaque;
     uint64_t end = MIN(ROUND_UP(old_size, (uint64_t)s->cluster_size),
                        new_size);
-    uint64_t n = 1, host, entry;
+    uint64_t n, host, entry;
     QCow2ClusterType type;
-    int ret;
+    int ret = 0;
 
-    if (old_size == end) {
-        return 0;
+    for (; ret == 0 && old_size < end; old_size += n) {
+        n = end - old_size;
+        qemu_co_mutex_lock(&s->lock);
+        ret = qcow2_get_run_to_read(bs, old_size, &n, &host, &type, &entry);
+        qemu_co_mutex_unlock(&s->lock);
+        if (ret == 0 &&
+            (type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_COMPRESSED ||
+             (type == QCOW2_CLUSTER_UNALLOCATED && bs->backing && zero))) {
+            ret = write_zero_buffer(bs, old_size, old_size + n);
+        }
     }
-    qemu_co_mutex_lock(&s->lock);
-    ret = qcow2_get_host_offset(bs, old_size, &n, &host, &type, &entry);
-    qemu_co_mutex_unlock(&s->lock);
-    if (ret < 0) {
-        return ret;
-    }
-    if (type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_COMPRESSED ||
-        (type == QCOW2_CLUSTER_UNALLOCATED && bs->backing && zero)) {
-        return write_zero_buffer(bs, old_size, end);
-    }
-    return 0;
+    return ret;
 }
 
 /* The new part, from a cluster boundary on, must hide the backing file. */
@@ -153,6 +151,7 @@ static int coroutine_fn grow(BlockDriverState *bs, uint64_t old_size,
                              PreallocMode prealloc, BdrvRequestFlags flags,
                              Error **errp)
 {
+    BDRVQcow2State *s = bs->opaque;
     bool zero = flags & BDRV_REQ_ZERO_WRITE;
     int ret;
 
@@ -170,7 +169,8 @@ static int coroutine_fn grow(BlockDriverState *bs, uint64_t old_size,
         return ret;
     }
     ret = clear_last_cluster(bs, old_size, new_size, zero);
-    if (ret == 0 && zero && prealloc == PREALLOC_MODE_OFF) {
+    if (ret == 0 && zero &&
+        (prealloc == PREALLOC_MODE_OFF || s->extended_l2)) {
         ret = zero_new_area(bs, old_size, new_size);
     }
     if (ret < 0) {

@@ -14,12 +14,24 @@
 
 /* --- basics --- */
 
-/* L1 entries that @size bytes need with clusters of 2^@bits. */
-static uint64_t l1_entries(uint64_t size, unsigned bits)
+static bool has_extended_l2(const QCowHeader *h)
 {
-    unsigned shift = 2 * bits - 3;
+    return h->version >= 3 &&
+           (h->incompatible_features & QCOW2_INCOMPAT_EXTL2);
+}
 
-    return (size >> shift) + !!(size & ((1ULL << shift) - 1));
+/* log2 of the bytes that an L1 entry stands for, with clusters of 2^@bits. */
+static unsigned l1_entry_bits(const QCowHeader *h, unsigned bits)
+{
+    return 2 * bits - 3 - has_extended_l2(h);
+}
+
+/* L1 entries that the disk needs then. */
+static uint64_t l1_entries(const QCowHeader *h, unsigned bits)
+{
+    unsigned shift = l1_entry_bits(h, bits);
+
+    return (h->size >> shift) + !!(h->size & ((1ULL << shift) - 1));
 }
 
 /*
@@ -35,7 +47,7 @@ static unsigned guess_cluster_bits(const QCowHeader *h)
     for (unsigned bits = MIN_CLUSTER_BITS; bits <= MAX_CLUSTER_BITS; bits++) {
         if (((h->l1_table_offset | h->refcount_table_offset) &
              ((1ULL << bits) - 1)) ||
-            l1_entries(h->size, bits) != h->l1_size) {
+            l1_entries(h, bits) != h->l1_size) {
             continue;
         }
         if (h->refcount_table_offset == 1ULL << bits) {
@@ -127,6 +139,12 @@ static void derive_features(BlockDriverState *bs, QCowHeader *h)
                          " are taken for damage", unknown);
         h->incompatible_features &= QCOW2_INCOMPAT_MASK;
     }
+    if (has_extended_l2(h) && h->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
+        bdrv_damage_note(bs, "Extended L2 entries do not fit clusters of 2^%"
+                         PRIu32 " bytes: taken for normal ones",
+                         h->cluster_bits);
+        h->incompatible_features &= ~QCOW2_INCOMPAT_EXTL2;
+    }
     if (h->header_length > offsetof(QCowHeader, compression_type) &&
         (h->compression_type >= QCOW2_COMPRESSION_TYPE__MAX ||
          compression != (h->compression_type != QCOW2_COMPRESSION_TYPE_ZLIB))) {
@@ -188,9 +206,9 @@ static void check_snapshots(BlockDriverState *bs, QCowHeader *h,
 /* Size of the disk and of the L1 table: one tells the other. */
 static void derive_sizes(BlockDriverState *bs, QCowHeader *h, uint64_t length)
 {
-    unsigned shift = 2 * h->cluster_bits - 3;
+    unsigned shift = l1_entry_bits(h, h->cluster_bits);
     uint64_t max = QCOW_MAX_L1_SIZE / L1E_SIZE;
-    uint64_t needed = l1_entries(h->size, h->cluster_bits);
+    uint64_t needed = l1_entries(h, h->cluster_bits);
     bool size_fits = h->size <= BDRV_MAX_LENGTH && needed <= max;
 
     if (size_fits && h->l1_size >= needed && h->l1_size <= max) {
@@ -288,12 +306,13 @@ static bool coroutine_fn looks_like_l2(Search *f, uint64_t offset)
         return false;
     }
     for (int i = 0; i < s->l2_size; i++) {
-        uint64_t entry = get_l2_entry(f->l2, i);
+        uint64_t entry = get_l2_entry(s, f->l2, i);
+        uint64_t bitmap = get_l2_bitmap(s, f->l2, i);
 
-        if (qcow2_salvage_judge_l2(s, entry, length).cause) {
+        if (qcow2_salvage_judge_l2(s, entry, bitmap, length).cause) {
             return false;
         }
-        used += entry != 0;
+        used += entry || bitmap;
     }
     return used > 0;
 }

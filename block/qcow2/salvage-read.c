@@ -53,7 +53,8 @@ void coroutine_fn qcow2_salvage_read(BlockDriverState *bs, uint64_t offset,
     int64_t length = bdrv_co_getlength(bs->file->bs);
     uint64_t real = CLAMP(length - (int64_t)offset, 0, (int64_t)bytes);
 
-    /* Half an entry is none. */
+    /* Half an entry is none; of an extended one the other half is poison, which
+     * no bitmap can be. */
     real = QEMU_ALIGN_DOWN(real, sizeof(uint64_t));
     memset((uint8_t *)buf + real, 0xff, bytes - real);
     read_pieces(bs, offset, real, buf, unit);
@@ -89,7 +90,7 @@ Qcow2Verdict qcow2_salvage_judge_l1(const BDRVQcow2State *s, uint64_t entry,
 }
 
 static Qcow2Verdict judge_compressed(const BDRVQcow2State *s, uint64_t entry,
-                                     uint64_t length)
+                                     uint64_t bitmap, uint64_t length)
 {
     uint64_t offset;
     int size;
@@ -101,11 +102,21 @@ static Qcow2Verdict judge_compressed(const BDRVQcow2State *s, uint64_t entry,
     if (entry & QCOW_OFLAG_COPIED) {
         return SUSPECT("L2 entry of a compressed cluster has a wrong flag");
     }
+    if (bitmap) {
+        return SUSPECT("L2 entry of a compressed cluster has subclusters");
+    }
     return GOOD;
 }
 
+static bool entry_has_data(const BDRVQcow2State *s, uint64_t entry,
+                           uint64_t bitmap)
+{
+    return s->extended_l2 ? bitmap & QCOW2_BITMAP_ALL_DATA
+                          : !(entry & QCOW_OFLAG_ZERO);
+}
+
 Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
-                                    uint64_t length)
+                                    uint64_t bitmap, uint64_t length)
 {
     uint64_t offset = entry & L2E_OFFSET_MASK;
 
@@ -116,7 +127,7 @@ Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
         return LOST("compressed cluster in an image with a data file");
     }
     if (entry & QCOW_OFLAG_COMPRESSED) {
-        return judge_compressed(s, entry, length);
+        return judge_compressed(s, entry, bitmap, length);
     }
     if ((entry & QCOW_OFLAG_ZERO) && s->qcow_version < 3) {
         return LOST("L2 entry has a flag that version 2 does not know");
@@ -124,8 +135,11 @@ Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
     if (offset_into_cluster(s, offset)) {
         return LOST("L2 entry is not cluster aligned");
     }
+    if (!qcow2_bitmap_is_valid(s, entry, bitmap)) {
+        return LOST("subclusters of an L2 entry contradict each other");
+    }
     if (offset >= length && offset) {
-        return entry & QCOW_OFLAG_ZERO
+        return !entry_has_data(s, entry, bitmap)
                    ? SUSPECT("L2 entry of zeroes is beyond the end of the file")
                    : LOST("data cluster is beyond the end of the file");
     }
@@ -139,12 +153,12 @@ Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
 }
 
 Qcow2Verdict qcow2_salvage_judge_data(BlockDriverState *bs, uint64_t entry,
-                                      uint64_t guest)
+                                      uint64_t bitmap, uint64_t guest)
 {
     BDRVQcow2State *s = bs->opaque;
     BdrvChild *child = qcow2_data_child(bs);
     uint64_t length = qatomic_read(&child->bs->total_bytes);
-    Qcow2Verdict verdict = qcow2_salvage_judge_l2(s, entry, length);
+    Qcow2Verdict verdict = qcow2_salvage_judge_l2(s, entry, bitmap, length);
 
     if (!s->has_data_file || verdict.lost ||
         qcow2_get_cluster_type(s, entry) != QCOW2_CLUSTER_NORMAL) {

@@ -16,9 +16,8 @@
 #include "block/qcow2/check-counts.h"
 #include "block/qcow2/salvage.h"
 
-/* Entries in a sector, of which so many bad ones make it no part of a table. */
-#define GROUP 64
-#define GROUP_BAD 32
+/* Of a table, of which more bad entries than good ones make no part of one. */
+#define GROUP_BYTES 512
 /* No file is longer: what an entry says beyond it is noise. */
 #define FARTHEST (1ULL << 50)
 
@@ -265,10 +264,17 @@ static void suspect_packed(Survey *v)
 
 /* No writer makes such an entry. One behind the end of the file, but not too
  * far, may have been right before the file was cut off. */
-static bool is_nonsense(const BDRVQcow2State *s, uint64_t entry)
+static bool is_nonsense(const BDRVQcow2State *s, uint64_t entry,
+                        uint64_t bitmap)
 {
     return entry != QCOW2_SALVAGE_POISON &&
-           qcow2_salvage_judge_l2(s, entry, FARTHEST).cause != NULL;
+           qcow2_salvage_judge_l2(s, entry, bitmap, FARTHEST).cause != NULL;
+}
+
+/* Entries of a group. */
+static int group_size(const BDRVQcow2State *s)
+{
+    return GROUP_BYTES / qcow2_l2_entry_size(s);
 }
 
 /* A sector of a table of which most entries make no sense is something else. */
@@ -278,11 +284,12 @@ static bool group_is_nonsense(Survey *v, const uint64_t *slice, int first,
     BDRVQcow2State *s = v->bs->opaque;
     int bad = 0;
 
-    for (int i = 0; i < GROUP; i++) {
-        bad += is_nonsense(s, get_l2_entry(slice, first + i));
+    for (int i = 0; i < group_size(s); i++) {
+        bad += is_nonsense(s, get_l2_entry(s, slice, first + i),
+                           get_l2_bitmap(s, slice, first + i));
     }
-    *clusters = MIN(*clusters, (uint64_t)GROUP);
-    return bad >= GROUP_BAD;
+    *clusters = MIN(*clusters, (uint64_t)group_size(s));
+    return bad >= group_size(s) / 2;
 }
 
 static void coroutine_fn walk_group(Survey *v, const uint64_t *slice,
@@ -301,9 +308,10 @@ static void coroutine_fn walk_group(Survey *v, const uint64_t *slice,
         return;
     }
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t entry = get_l2_entry(slice, first + i);
+        uint64_t entry = get_l2_entry(s, slice, first + i);
+        uint64_t bitmap = get_l2_bitmap(s, slice, first + i);
         Qcow2Verdict verdict = qcow2_salvage_judge_data(
-            v->bs, entry, guest + (i << s->cluster_bits));
+            v->bs, entry, bitmap, guest + (i << s->cluster_bits));
 
         if (entry == QCOW2_SALVAGE_POISON) {
             if (fn == count_entry) {
@@ -311,7 +319,7 @@ static void coroutine_fn walk_group(Survey *v, const uint64_t *slice,
                                 guest + (i << s->cluster_bits),
                                 s->cluster_size, table, verdict.cause);
             }
-        } else if (entry) {
+        } else if (entry || bitmap) {
             fn(v, guest + (i << s->cluster_bits), entry, verdict);
         }
     }
@@ -330,7 +338,7 @@ static int coroutine_fn walk_slice(Survey *v, uint64_t table, uint64_t guest,
     if (ret < 0) {
         return ret;
     }
-    for (int i = 0; i < s->l2_slice_size; i += GROUP) {
+    for (int i = 0; i < s->l2_slice_size; i += group_size(s)) {
         uint64_t at = guest + ((uint64_t)i << s->cluster_bits);
 
         if (at < s->disk_size) {

@@ -37,10 +37,10 @@ void coroutine_fn qcow2_salvage_read(BlockDriverState *bs, uint64_t offset,
 Qcow2Verdict qcow2_salvage_judge_l1(const BDRVQcow2State *s, uint64_t entry,
                                     uint64_t length);
 Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
-                                    uint64_t length);
+                                    uint64_t bitmap, uint64_t length);
 /* The L2 entry of the cluster that guest offset @guest is in. */
 Qcow2Verdict qcow2_salvage_judge_data(BlockDriverState *bs, uint64_t entry,
-                                      uint64_t guest);
+                                      uint64_t bitmap, uint64_t guest);
 
 /*
  * Makes the fields of @h, as read, what the rest of the driver accepts, where

@@ -109,7 +109,7 @@ static int entry_extent(Qcow2Switch *sw, int index, uint64_t *offset,
                         uint64_t *bytes, Error **errp)
 {
     const BDRVQcow2State *s = sw->bs->opaque;
-    uint64_t entry = get_l2_entry(sw->l2, index);
+    uint64_t entry = get_l2_entry(s, sw->l2, index);
     int csize;
 
     *offset = entry & L2E_OFFSET_MASK;
@@ -142,7 +142,7 @@ static int coroutine_fn add_l2_entries(Qcow2Switch *sw, int delta,
         uint64_t offset, bytes;
         int ret;
 
-        if (!sw->l2[i]) {
+        if (!get_l2_entry(s, sw->l2, i)) {
             continue;
         }
         ret = entry_extent(sw, i, &offset, &bytes, errp);
@@ -192,7 +192,7 @@ static int coroutine_fn set_l2_flags(Qcow2Switch *sw, bool *changed,
 
     *changed = false;
     for (int i = 0; i < s->l2_size; i++) {
-        uint64_t entry = get_l2_entry(sw->l2, i);
+        uint64_t entry = get_l2_entry(s, sw->l2, i);
         QCow2ClusterType type = qcow2_get_cluster_type(s, entry);
         uint64_t refcount;
         int ret;
@@ -207,7 +207,7 @@ static int coroutine_fn set_l2_flags(Qcow2Switch *sw, bool *changed,
             return ret;
         }
         if ((refcount == 1) != !!(entry & QCOW_OFLAG_COPIED)) {
-            set_l2_entry(sw->l2, i, entry ^ QCOW_OFLAG_COPIED);
+            set_l2_entry(s, sw->l2, i, entry ^ QCOW_OFLAG_COPIED);
             *changed = true;
         }
     }

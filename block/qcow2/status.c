@@ -90,21 +90,24 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
         return ret;
     }
     *pnum = n;
-    if (type == QCOW2_CLUSTER_UNALLOCATED && bs->backing_lost) {
+    if ((type == QCOW2_CLUSTER_UNALLOCATED ||
+         type == QCOW2_CLUSTER_UNALLOCATED_ALLOC) && bs->backing_lost) {
         bdrv_damage_add(bs, BDRV_DAMAGE_LOST, offset, n, -1,
                         "backing file cannot be opened");
         return BDRV_BLOCK_LOST | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
     }
     ret = 0;
     /* Where encrypted data lies is no use for others. */
-    if ((type == QCOW2_CLUSTER_NORMAL || type == QCOW2_CLUSTER_ZERO_ALLOC) &&
-        !bs->encrypted) {
+    if (type != QCOW2_CLUSTER_UNALLOCATED &&
+        type != QCOW2_CLUSTER_ZERO_PLAIN &&
+        type != QCOW2_CLUSTER_COMPRESSED && !bs->encrypted) {
         *map = host;
         *file = qcow2_data_child(bs)->bs;
         ret |= BDRV_BLOCK_OFFSET_VALID;
     }
     switch (type) {
     case QCOW2_CLUSTER_UNALLOCATED:
+    case QCOW2_CLUSTER_UNALLOCATED_ALLOC:
         return ret;
     case QCOW2_CLUSTER_ZERO_PLAIN:
     case QCOW2_CLUSTER_ZERO_ALLOC:

@@ -27,9 +27,10 @@ static int coroutine_fn link_compressed(BlockDriverState *bs, uint64_t offset,
         return ret;
     }
     BLKDBG_EVENT(bs->file, BLKDBG_L2_UPDATE_COMPRESSED);
-    old = get_l2_entry(slice, idx);
-    set_l2_entry(slice, idx, host | QCOW_OFLAG_COMPRESSED |
-                             (sectors << s->csize_shift));
+    old = get_l2_entry(s, slice, idx);
+    set_l2_entry(s, slice, idx, host | QCOW_OFLAG_COMPRESSED |
+                                (sectors << s->csize_shift));
+    set_l2_bitmap(s, slice, idx, 0);
     qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
     qcow2_cache_put(s->l2_table_cache, (void **)&slice);
     qcow2_free_any_cluster(bs, old, QCOW2_DISCARD_OTHER);

@@ -47,58 +47,61 @@ typedef struct AllocRun {
     uint64_t bytes;
     uint64_t host;          /* host cluster of the first one */
     uint64_t nb_clusters;
-    bool fresh;             /* newly allocated, else kept from a zero one */
+    bool fresh;             /* newly allocated, else they have them already */
     bool virgin;            /* the host clusters read as zeroes */
+    /* Guest: what is to be written, in whole subclusters. */
+    uint64_t start;
+    uint64_t end;
     Qcow2Rest rest;         /* what the guest reads around the data */
 } AllocRun;
 
-static bool keeps_cluster(const BDRVQcow2State *s, uint64_t entry)
+/* Whether subclusters [@from, @to) of a cluster read as zeroes. */
+static bool reads_zero(BlockDriverState *bs, uint64_t entry, uint64_t bitmap,
+                       unsigned from, unsigned to)
 {
-    return (entry & QCOW_OFLAG_COPIED) &&
-           qcow2_get_cluster_type(s, entry) == QCOW2_CLUSTER_ZERO_ALLOC;
-}
+    BDRVQcow2State *s = bs->opaque;
 
-static bool is_inplace(const BDRVQcow2State *s, uint64_t entry)
-{
-    return (entry & QCOW_OFLAG_COPIED) &&
-           qcow2_get_cluster_type(s, entry) == QCOW2_CLUSTER_NORMAL;
-}
-
-static bool reads_zero(BlockDriverState *bs, uint64_t entry)
-{
-    switch (qcow2_get_cluster_type(bs->opaque, entry)) {
-    case QCOW2_CLUSTER_ZERO_PLAIN:
-    case QCOW2_CLUSTER_ZERO_ALLOC:
-        return true;
-    case QCOW2_CLUSTER_UNALLOCATED:
-        return !bs->backing;
-    default:
-        return false;
+    for (unsigned i = from; i < to;
+         i += qcow2_subcluster_run(s, bitmap, i)) {
+        switch (qcow2_get_subcluster_type(s, entry, bitmap, i)) {
+        case QCOW2_CLUSTER_ZERO_PLAIN:
+        case QCOW2_CLUSTER_ZERO_ALLOC:
+            break;
+        case QCOW2_CLUSTER_UNALLOCATED:
+        case QCOW2_CLUSTER_UNALLOCATED_ALLOC:
+            if (bs->backing) {
+                return false;
+            }
+            break;
+        default:
+            return false;
+        }
     }
+    return true;
 }
 
 /*
  * Looks at the entries of the run in its slice: how many clusters are alike,
- * and where the first would best go (0: anywhere).
+ * and where the first would best go (0: anywhere). None of the subclusters that
+ * the run touches can be written in place.
  */
 static uint64_t scan_run(BlockDriverState *bs, const uint64_t *slice, int idx,
                          AllocRun *run)
 {
     BDRVQcow2State *s = bs->opaque;
-    uint64_t first = get_l2_entry(slice, idx);
+    uint64_t first = get_l2_entry(s, slice, idx);
     uint64_t host = first & L2E_OFFSET_MASK;
     uint64_t max = size_to_clusters(s, offset_into_cluster(s, run->offset) +
                                        run->bytes);
     uint64_t n = 1;
 
-    run->fresh = !keeps_cluster(s, first);
+    run->fresh = !qcow2_owns_host(s, first);
     for (; n < max; n++) {
-        uint64_t entry = get_l2_entry(slice, idx + n);
+        uint64_t entry = get_l2_entry(s, slice, idx + n);
 
-        if (run->fresh ? keeps_cluster(s, entry) || is_inplace(s, entry)
-                       : !keeps_cluster(s, entry) ||
-                         (entry & L2E_OFFSET_MASK) !=
-                             host + (n << s->cluster_bits)) {
+        if (qcow2_owns_host(s, entry) == run->fresh ||
+            (!run->fresh && (entry & L2E_OFFSET_MASK) !=
+                                host + (n << s->cluster_bits))) {
             break;
         }
     }
@@ -108,7 +111,7 @@ static uint64_t scan_run(BlockDriverState *bs, const uint64_t *slice, int idx,
         return 0;
     }
     if (idx > 0) {
-        uint64_t before = get_l2_entry(slice, idx - 1);
+        uint64_t before = get_l2_entry(s, slice, idx - 1);
 
         if (qcow2_get_cluster_type(s, before) == QCOW2_CLUSTER_NORMAL &&
             !offset_into_cluster(s, before & L2E_OFFSET_MASK)) {
@@ -118,6 +121,42 @@ static uint64_t scan_run(BlockDriverState *bs, const uint64_t *slice, int idx,
     return 0;
 }
 
+/*
+ * What must be written with the data of a run: the rest of its subclusters, and,
+ * if the clusters are fresh, all data that the old ones hold. Sets start, end.
+ */
+static void set_written(const BDRVQcow2State *s, const uint64_t *slice,
+                        int idx, AllocRun *run)
+{
+    uint64_t first = start_of_cluster(s, run->offset);
+    uint64_t last = first + ((run->nb_clusters - 1) << s->cluster_bits);
+    int last_idx = idx + run->nb_clusters - 1;
+    unsigned from, to;
+
+    run->start = ROUND_DOWN(run->offset, (uint64_t)s->subcluster_size);
+    run->end = ROUND_UP(run->offset + run->bytes,
+                        (uint64_t)s->subcluster_size);
+    if (!run->fresh || !s->extended_l2) {
+        return;
+    }
+    if (qcow2_data_span(s, get_l2_entry(s, slice, idx),
+                        get_l2_bitmap(s, slice, idx), &from, &to)) {
+        run->start = MIN(run->start,
+                         first + ((uint64_t)from << s->subcluster_bits));
+    }
+    if (qcow2_data_span(s, get_l2_entry(s, slice, last_idx),
+                        get_l2_bitmap(s, slice, last_idx), &from, &to)) {
+        run->end = MAX(run->end, last + ((uint64_t)to << s->subcluster_bits));
+    }
+}
+
+/* Subcluster, in its own cluster, behind the last one that guest […, @end)
+ * touches. */
+static unsigned subcluster_end(const BDRVQcow2State *s, uint64_t end)
+{
+    return offset_to_subcluster(s, end - 1) + 1;
+}
+
 /* Cuts the run to its clusters; what surrounds the data decides how. */
 static void trim_run(BlockDriverState *bs, const uint64_t *slice, int idx,
                      AllocRun *run)
@@ -125,11 +164,23 @@ static void trim_run(BlockDriverState *bs, const uint64_t *slice, int idx,
     BDRVQcow2State *s = bs->opaque;
     uint64_t in_cluster = offset_into_cluster(s, run->offset);
     uint64_t room = (run->nb_clusters << s->cluster_bits) - in_cluster;
+    int last = idx + run->nb_clusters - 1;
+    uint64_t data_end;
 
     run->bytes = MIN(run->bytes, room);
+    data_end = run->offset + run->bytes;
+    set_written(s, slice, idx, run);
     run->rest = QCOW2_REST_COPY;
-    if (reads_zero(bs, get_l2_entry(slice, idx)) &&
-        reads_zero(bs, get_l2_entry(slice, idx + run->nb_clusters - 1))) {
+    if ((run->start == run->offset ||
+         reads_zero(bs, get_l2_entry(s, slice, idx),
+                    get_l2_bitmap(s, slice, idx),
+                    offset_to_subcluster(s, run->start),
+                    subcluster_end(s, run->offset))) &&
+        (run->end == data_end ||
+         reads_zero(bs, get_l2_entry(s, slice, last),
+                    get_l2_bitmap(s, slice, last),
+                    offset_to_subcluster(s, data_end),
+                    subcluster_end(s, run->end)))) {
         run->rest = run->virgin ? QCOW2_REST_VIRGIN : QCOW2_REST_ZERO;
     }
 }
@@ -180,6 +231,23 @@ static int coroutine_fn allocate_run(BlockDriverState *bs, AllocRun *run)
     return 0;
 }
 
+/*
+ * The bitmap of cluster @i of the run, once it is written, from the one that is
+ * there now. Subclusters that were not written remain what they are.
+ */
+static uint64_t linked_bitmap(const BDRVQcow2State *s, uint64_t old,
+                              uint64_t bitmap, const AllocRun *run, uint64_t i)
+{
+    unsigned from = i ? 0 : offset_to_subcluster(s, run->start);
+    unsigned to = i + 1 < run->nb_clusters ? s->subclusters_per_cluster
+                                           : subcluster_end(s, run->end);
+
+    if (qcow2_get_cluster_type(s, old) == QCOW2_CLUSTER_COMPRESSED) {
+        bitmap = 0;
+    }
+    return qcow2_bitmap_set_data(bitmap, qcow2_subcluster_mask(from, to));
+}
+
 /* The data is in the file: let the L2 table say so. [lock] */
 static int coroutine_fn link_run(BlockDriverState *bs, const AllocRun *run)
 {
@@ -195,10 +263,13 @@ static int coroutine_fn link_run(BlockDriverState *bs, const AllocRun *run)
         return ret;
     }
     for (uint64_t i = 0; i < run->nb_clusters; i++) {
-        uint64_t old = get_l2_entry(slice, idx + i);
+        uint64_t old = get_l2_entry(s, slice, idx + i);
         uint64_t host = run->host + (i << s->cluster_bits);
 
-        set_l2_entry(slice, idx + i, host | QCOW_OFLAG_COPIED);
+        set_l2_entry(s, slice, idx + i, host | QCOW_OFLAG_COPIED);
+        set_l2_bitmap(s, slice, idx + i,
+                      linked_bitmap(s, old, get_l2_bitmap(s, slice, idx + i),
+                                    run, i));
         if (run->fresh) {
             qcow2_free_any_cluster(bs, old, QCOW2_DISCARD_OTHER);
         }
@@ -228,8 +299,15 @@ static int coroutine_fn write_allocating(BlockDriverState *bs,
     }
     qemu_co_mutex_unlock(&s->lock);
     qcow2_request_narrow(&s->inflight, req, offset, run.bytes);
-    ret = qcow2_cow_write(bs, offset, run.bytes, run.host, run.rest, qiov,
-                          qiov_offset);
+    ret = qcow2_cow_write(bs, &(Qcow2CowRange) {
+                              .start = run.start,
+                              .data = offset,
+                              .data_end = offset + run.bytes,
+                              .end = run.end,
+                              .host = run.host +
+                                      offset_into_cluster(s, run.start),
+                              .rest = run.rest,
+                          }, qiov, qiov_offset);
     qemu_co_mutex_lock(&s->lock);
     if (ret == 0) {
         ret = link_run(bs, &run);

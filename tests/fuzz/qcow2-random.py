@@ -30,15 +30,17 @@ def run(*args, ok=(0,)):
 
 def geometry(rng):
     """Options of a new image; small clusters get small disks."""
-    cluster = rng.choice([512, 1024, 4096, 65536, 65536, 2 << 20])
+    cluster = rng.choice([512, 1024, 4096, 16384, 65536, 65536, 2 << 20])
     compat = rng.choice(['0.10', '1.1', '1.1'])
     options = {'cluster_size': cluster, 'compat': compat}
     if compat == '1.1':
         options['refcount_bits'] = rng.choice([1, 2, 4, 8, 16, 32, 64])
         options['lazy_refcounts'] = rng.choice(['on', 'off', 'off'])
         options['compression_type'] = rng.choice(['zlib', 'zstd'])
-    size = {512: 1 << 20, 1024: 2 << 20, 4096: 4 << 20, 65536: 16 << 20,
-            2 << 20: 48 << 20}[cluster]
+        if cluster >= 16384:
+            options['extended_l2'] = rng.choice(['on', 'off'])
+    size = {512: 1 << 20, 1024: 2 << 20, 4096: 4 << 20, 16384: 8 << 20,
+            65536: 16 << 20, 2 << 20: 48 << 20}[cluster]
     size -= rng.choice([0, 0, 512, 1536, cluster // 2 & -512])
     return options, size
 

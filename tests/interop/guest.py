@@ -9,13 +9,15 @@ can play the guest.
 
 class Guest:
     def __init__(self, rng, size, cluster_size, content=b'', *,
-                 discard_zeroes=True, compress=True):
+                 discard_zeroes=True, compress=True, unit=None):
         """content: what the disk holds at first (the rest is zero).
         discard_zeroes: whether discarded clusters read as zeroes; otherwise
-        they keep their content. compress: whether to write compressed."""
+        they keep their content. compress: whether to write compressed.
+        unit: what is allocated at once, if that is less than a cluster."""
         self.rng = rng
         self.size = size
         self.cluster = cluster_size
+        self.unit = unit or cluster_size
         self.disk = bytearray(content[:size].ljust(size, b'\0'))
         self.discard_zeroes = discard_zeroes
         self.compress = compress
@@ -28,8 +30,8 @@ class Guest:
         c = self.cluster
         offset = self.rng.randrange(self.size)
         if self.rng.random() < .4:
-            offset -= offset % c
-        length = self.rng.choice((1, 512, 4096, c, c, 2 * c, 3 * c,
+            offset -= offset % self.rng.choice((c, self.unit))
+        length = self.rng.choice((1, 512, 4096, self.unit, c, 2 * c, 3 * c,
                                   self.rng.randint(1, 4 * c)))
         return offset, max(1, min(length, self.size - offset, 1 << 22))
 

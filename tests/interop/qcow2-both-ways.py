@@ -19,16 +19,23 @@ from guest import Guest
 CLUSTERS = (512, 4096, 65536, 2 << 20)
 # v2 images have refcounts of 16 bits only.
 WIDTHS = (('0.10', 16), ('1.1', 1), ('1.1', 16), ('1.1', 64))
+# With extended L2 entries.
+EXTENDED_CLUSTERS = (16384, 65536, 2 << 20)
 BACKING = (None, 'raw', 'qcow2')
 METHODS = ('zlib', 'zstd')
 
 
 def shapes():
-    """All (cluster size, compat, refcount bits, backing, compression)."""
+    """All (cluster size, extended L2, compat, refcount bits, backing,
+    compression)."""
     for cluster, (compat, bits), backing, method in itertools.product(
             CLUSTERS, WIDTHS, BACKING, METHODS):
         if compat == '1.1' or method == 'zlib':
-            yield cluster, compat, bits, backing, method
+            yield cluster, 'off', compat, bits, backing, method
+    for cluster, (compat, bits), backing, method in itertools.product(
+            EXTENDED_CLUSTERS, WIDTHS, BACKING, METHODS):
+        if compat == '1.1':
+            yield cluster, 'on', compat, bits, backing, method
 
 
 def sample():
@@ -40,7 +47,11 @@ def sample():
             itertools.product(CLUSTERS, WIDTHS)):
         backing = BACKING[(i + i // 4) % 3]
         method = random.choice(METHODS) if compat == '1.1' else 'zlib'
-        chosen.append((cluster, compat, bits, backing, method))
+        chosen.append((cluster, 'off', compat, bits, backing, method))
+    for cluster, backing in zip(EXTENDED_CLUSTERS, BACKING):
+        chosen.append((cluster, 'on', '1.1', 16, backing,
+                       random.choice(METHODS)))
+    chosen.append((65536, 'on', '1.1', 1, 'raw', 'zlib'))
     return chosen
 
 
@@ -89,14 +100,15 @@ class BothWays(iotests.TestCase):
             self.assertEqual(ours, self.ref_json('map', 'image'))
 
     def run_shape(self, first, second, shape, random):
-        cluster, compat, bits, backing, method = shape
-        size = {512: 300 << 10, 4096: 2 << 20, 65536: 6 << 20,
-                2 << 20: 16 << 20}[cluster]
+        cluster, extended, compat, bits, backing, method = shape
+        size = {512: 300 << 10, 4096: 2 << 20, 16384: 3 << 20,
+                65536: 6 << 20, 2 << 20: 16 << 20}[cluster]
         # The last cluster is whole or not.
         size += random.choice((0, 512, cluster // 2 // 512 * 512))
         options = f'cluster_size={cluster},compat={compat}'
         if compat == '1.1':
             options += f',refcount_bits={bits},compression_type={method}'
+            options += f',extended_l2={extended}'
         args = ['create', '-q', '-f', 'qcow2', '-o', options]
         content = b''
         if backing:
@@ -105,7 +117,8 @@ class BothWays(iotests.TestCase):
             args += ['-b', 'base', '-F', backing]
         first[0](*args, 'image', str(size))
         guest = Guest(random, size, cluster, content,
-                      discard_zeroes=compat == '1.1' or not backing)
+                      discard_zeroes=compat == '1.1' or not backing,
+                      unit=cluster // 32 if extended == 'on' else cluster)
         for i, (_, io) in enumerate((first, second, first)):
             io('image', *guest.commands(200 if LONG else 40), fmt='qcow2')
             self.verify(guest, f'turn {i}')

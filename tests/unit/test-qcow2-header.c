@@ -58,7 +58,7 @@ static const BadField bad_fields[] = {
       "'data-file' is required for this image" },
     { "data-file-raw", 88, 8, 2, "data-file-raw requires a data file" },
     { "extended-l2", 72, 8, 16,
-      "qcow2 feature 'extended L2 entries' is not supported" },
+      "Unsupported subcluster size: 128" },
     { "incompatible", 72, 8, 1ULL << 40,
       "Unsupported qcow2 feature(s): Unknown incompatible feature: "
       "10000000000" },

@@ -65,8 +65,6 @@ static void test_measure_errors(void)
           "Cluster size must be a power of two between 512 and 2048k" },
         { "size", "7E", "The image size is too large (try using a larger "
                         "cluster size)" },
-        { "extended_l2", "on", "Extended L2 tables (option 'extended_l2') "
-                               "are not supported" },
         { "data_file_raw", "on", "data-file-raw requires data-file" },
         { "data_file", "", "Data file name is empty" },
         { "data_file", "nbd://localhost", "Data file name 'nbd://localhost' "
