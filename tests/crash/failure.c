@@ -247,6 +247,7 @@ static GKeyFile *key_file(const Run *run, const Epoch *epoch,
     g_key_file_set_integer(k, GROUP, "version", run->g.version);
     g_key_file_set_integer(k, GROUP, "cluster-bits", run->g.cluster_bits);
     g_key_file_set_integer(k, GROUP, "refcount-bits", run->g.refcount_bits);
+    g_key_file_set_boolean(k, GROUP, "extended-l2", run->g.extended_l2);
     g_key_file_set_uint64(k, GROUP, "seed", run->seed);
     g_key_file_set_integer(k, GROUP, "epoch", epoch->index);
     g_key_file_set_integer(k, GROUP, "size", s->size);
@@ -407,6 +408,7 @@ int failure_replay(const char *path)
         .cluster_bits = g_key_file_get_integer(k, GROUP, "cluster-bits", NULL),
         .refcount_bits = g_key_file_get_integer(k, GROUP, "refcount-bits",
                                                 NULL),
+        .extended_l2 = g_key_file_get_boolean(k, GROUP, "extended-l2", NULL),
     };
     if (!w || g.cluster_bits < 9 || g.cluster_bits > 16) {
         fprintf(stderr, "'%s' is not a saved state\n", path);

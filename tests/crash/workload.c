@@ -144,6 +144,30 @@ const Workload workloads[] = {
         .max_clusters = 4, .size = 64, .max_bytes = 1 << 20, .ops = 40,
         .workers = 2, .prefill = 20, .amend = 80, .backing = true,
     },
+    {
+        .name = "subclusters", .what = "everything at once in images with "
+                                       "extended L2 entries",
+        .mix = { .write = 10, .compressed = 2, .zero = 3, .unmap = 2,
+                 .discard = 2, .flush = 1 },
+        .max_clusters = 1, .size = 24, .max_bytes = 1 << 20, .ops = 80,
+        .workers = 6, .reopen = 10, .resize = 15, .prefill = 4,
+        .extended_l2 = true,
+    }, {
+        .name = "subclusters-backing", .what = "the same over a backing file",
+        .mix = { .write = 12, .compressed = 1, .zero = 3, .unmap = 2,
+                 .discard = 2, .flush = 1 },
+        .max_clusters = 1, .size = 24, .max_bytes = 1 << 20, .ops = 80,
+        .workers = 6, .reopen = 10, .prefill = 4, .backing = true,
+        .extended_l2 = true,
+    }, {
+        .name = "subclusters-snapshot", .what = "the same with snapshots, and "
+                                                "space allocated before",
+        .mix = { .write = 10, .zero = 3, .unmap = 2, .discard = 1,
+                 .flush = 1 },
+        .max_clusters = 1, .size = 16, .max_bytes = 1 << 20, .ops = 60,
+        .workers = 3, .snapshot = 40, .resize = 20, .preallocate = true,
+        .prefill = 4, .extended_l2 = true,
+    },
     { .name = NULL },
 };
 
@@ -153,7 +177,8 @@ static const Geometry all_geometries[] = {
     { 3, 9, 16 }, { 3, 12, 16 }, { 3, 16, 16 }, { 2, 9, 16 }, { 3, 9, 1 },
     { 3, 12, 64 }, { 2, 12, 16 }, { 3, 9, 64 }, { 3, 12, 1 }, { 2, 16, 16 },
     { 3, 16, 1 }, { 3, 16, 64 }, { 3, 9, 4 }, { 3, 12, 8 }, { 3, 9, 32 },
-    { 3, 10, 16 }, { 3, 10, 64 },
+    { 3, 10, 16 }, { 3, 10, 64 }, { 3, 14, 16, true }, { 3, 16, 16, true },
+    { 3, 14, 64, true },
 };
 
 static const char *cluster_name(int bits)
@@ -166,8 +191,9 @@ static const char *cluster_name(int bits)
 
 char *geometry_describe(const Geometry *g)
 {
-    return g_strdup_printf("v%d,%s:%d", g->version,
-                           cluster_name(g->cluster_bits), g->refcount_bits);
+    return g_strdup_printf("v%d,%s:%d%s", g->version,
+                           cluster_name(g->cluster_bits), g->refcount_bits,
+                           g->extended_l2 ? ",extended" : "");
 }
 
 static bool geometry_fits(const Workload *w, const Geometry *g)
@@ -180,6 +206,7 @@ static bool geometry_fits(const Workload *w, const Geometry *g)
 
     /* Packed clusters count more than one reference. */
     if ((w->v3_only && g->version < 3) ||
+        w->extended_l2 != g->extended_l2 ||
         (w->mix.compressed && g->refcount_bits < 8) ||
         (w->snapshot && g->refcount_bits < 4)) {
         return false;
@@ -229,9 +256,10 @@ static void make_image(Run *run, int64_t size)
     gsize length;
 
     options = g_strdup_printf(
-        "compat=%s,cluster_size=%" PRId64 ",refcount_bits=%d%s%s",
+        "compat=%s,cluster_size=%" PRId64 ",refcount_bits=%d%s%s%s",
         run->g.version == 2 ? "0.10" : "1.1", run->cluster,
-        run->g.refcount_bits, run->w->lazy ? ",lazy_refcounts=on" : "",
+        run->g.refcount_bits, run->g.extended_l2 ? ",extended_l2=on" : "",
+        run->w->lazy ? ",lazy_refcounts=on" : "",
         use_zstd(run) ? ",compression_type=zstd" : "");
     bdrv_img_create(path, "qcow2", NULL, NULL, options, size, 0, true,
                     &error_abort);

@@ -21,6 +21,7 @@ typedef struct Geometry {
     int version;
     int cluster_bits;
     int refcount_bits;
+    bool extended_l2;
 } Geometry;
 
 typedef struct Workload {
@@ -46,6 +47,7 @@ typedef struct Workload {
     bool backing;
     bool lazy;
     bool v3_only;
+    bool extended_l2;       /* clusters have subclusters; then v3_only, too */
     const char *geometries; /* "512:64,4k:16"; NULL: all */
 } Workload;
 

@@ -26,16 +26,22 @@ void geometry_random(Geometry *g, Rng *rng)
         g->zstd = rng_chance(rng, 30);
 #endif
         g->data_file = rng_chance(rng, 20);
+        g->extended_l2 = rng_chance(rng, 25);
+        if (g->extended_l2) {
+            g->cluster_bits = MAX(g->cluster_bits,
+                                  QCOW2_EXTL2_MIN_CLUSTER_BITS);
+        }
         g->data_file_raw = g->data_file && rng_chance(rng, 50);
     }
 }
 
 char *geometry_describe(const Geometry *g)
 {
-    return g_strdup_printf("v%d cluster %d refcount_bits %d%s%s%s%s",
+    return g_strdup_printf("v%d cluster %d refcount_bits %d%s%s%s%s%s",
                            g->version,
                            1 << g->cluster_bits, 1 << g->refcount_order,
                            g->lazy ? " lazy" : "", g->zstd ? " zstd" : "",
+                           g->extended_l2 ? " extended" : "",
                            g->data_file ? " data file" : "",
                            g->data_file_raw ? " (raw)" : "");
 }
@@ -43,7 +49,8 @@ char *geometry_describe(const Geometry *g)
 void image_format(RamFile *f, const Geometry *g, int64_t size)
 {
     uint64_t cluster = 1ULL << g->cluster_bits;
-    uint64_t l1_size = MAX(1, DIV_ROUND_UP(size, cluster * (cluster / 8)));
+    uint64_t l2_size = cluster / (g->extended_l2 ? 16 : 8);
+    uint64_t l1_size = MAX(1, DIV_ROUND_UP(size, cluster * l2_size));
     uint64_t used = 3 + DIV_ROUND_UP(l1_size * 8, cluster);
     BDRVQcow2State s = {
         .refcount_order = g->refcount_order,
@@ -63,7 +70,8 @@ void image_format(RamFile *f, const Geometry *g, int64_t size)
             .compatible_features = g->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
             .incompatible_features =
                 (g->zstd ? QCOW2_INCOMPAT_COMPRESSION : 0) |
-                (g->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0),
+                (g->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0) |
+                (g->extended_l2 ? QCOW2_INCOMPAT_EXTL2 : 0),
             .autoclear_features = g->data_file_raw
                                       ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0,
             .compression_type = g->zstd,

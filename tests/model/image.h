@@ -18,6 +18,7 @@ typedef struct Geometry {
     int refcount_order;
     bool lazy;
     bool zstd;
+    bool extended_l2;       /* clusters of 16 KiB or more */
     bool data_file;         /* then nothing can be written compressed */
     bool data_file_raw;
 } Geometry;

@@ -199,10 +199,16 @@ static void place_op(const Run *run, Op *op)
     int64_t c = op->r[0] % 4 ? (op->r[0] >> 2) % hot
                              : (op->r[0] >> 2) % clusters;
     int64_t cell = run->cfg.cell;
+    bool extended =
+        run->chain.layers[run->chain.nr_layers - 1].g.extended_l2;
     int64_t start = c * cluster, end;
     unsigned shape = op->r[1] % 8;
 
-    if (op->type == OP_COMPRESSED || shape < 3) {
+    if (extended && op->type != OP_COMPRESSED && shape < 3) {
+        /* A few subclusters. */
+        start += QEMU_ALIGN_DOWN((op->r[1] >> 3) % cluster, cluster / 32);
+        end = start + QEMU_ALIGN_UP(1 + op->r[2] % (cluster / 8), cell);
+    } else if (op->type == OP_COMPRESSED || shape < (extended ? 4 : 3)) {
         /* Whole clusters. */
         end = start + cluster * (1 + (op->r[1] >> 3) % 3);
     } else if (shape < 7) {
