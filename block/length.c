@@ -171,7 +171,9 @@ static int coroutine_fn hide_backing(BlockDriverState *bs, int64_t old_length,
     BlockDriverState *backing = bdrv_cow_bs(bs);
     int64_t length;
 
-    if (!backing || prealloc != PREALLOC_MODE_OFF) {
+    /* Drivers without zeroes have no preallocation to offer, either. */
+    if (!backing || (prealloc != PREALLOC_MODE_OFF &&
+                     !(bs->supported_truncate_flags & BDRV_REQ_ZERO_WRITE))) {
         return 0;
     }
     length = bdrv_co_getlength(backing);

@@ -153,6 +153,7 @@ static int coroutine_fn grow(BlockDriverState *bs, uint64_t old_size,
 {
     BDRVQcow2State *s = bs->opaque;
     bool zero = flags & BDRV_REQ_ZERO_WRITE;
+    bool maps_data;
     int ret;
 
     if (qcow2_data_file_is_raw(bs)) {
@@ -168,9 +169,11 @@ static int coroutine_fn grow(BlockDriverState *bs, uint64_t old_size,
         error_setg_errno(errp, -ret, "Failed to grow the L1 table");
         return ret;
     }
-    ret = clear_last_cluster(bs, old_size, new_size, zero);
-    if (ret == 0 && zero &&
-        (prealloc == PREALLOC_MODE_OFF || s->extended_l2)) {
+    /* A cluster that is mapped hides the backing file, unless it has
+     * subclusters: what the last one shows of it must be copied before. */
+    maps_data = prealloc != PREALLOC_MODE_OFF && !s->extended_l2;
+    ret = clear_last_cluster(bs, old_size, new_size, zero || maps_data);
+    if (ret == 0 && zero && !maps_data) {
         ret = zero_new_area(bs, old_size, new_size);
     }
     if (ret < 0) {

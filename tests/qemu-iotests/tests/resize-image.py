@@ -3,6 +3,8 @@
 # group: quick
 # formats: raw qcow2
 """resize: both ways, relative and absolute; data stays, the new part is 0."""
+import itertools
+
 import iotests
 
 
@@ -74,6 +76,20 @@ class Resize(iotests.TestCase):
                 self.assertEqual(info['virtual-size'], 4 << 20)
                 if mode != 'metadata':
                     self.assertGreaterEqual(info['actual-size'], 3 << 20)
+
+    def test_preallocation_over_backing_file(self):
+        """The last cluster goes on showing what it did, and nothing new."""
+        if self.fmt != 'qcow2':
+            return
+        for backing, mode, extended in itertools.product(
+                (1001, 1020, 4096), ('metadata', 'falloc'), ('off', 'on')):
+            with self.subTest(f'{backing}k {mode} {extended}'):
+                self.write_file('base', b'\x44' * (backing << 10))
+                self.create('a', '-o', f'extended_l2={extended}', '-b', 'base',
+                            '-F', 'raw', '1001k')
+                self.resize(f'--preallocation={mode}', 'a', '1500k')
+                self.io('a', 'read -P 0x44 0 1001k', 'read -P 0 1001k 499k')
+                self.assert_clean('a')
 
     def test_preallocation_only_for_growing(self):
         self.resize('--preallocation=full', '--shrink', 'a', '512k', rc=1)
