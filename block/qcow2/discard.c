@@ -53,7 +53,8 @@ static uint64_t discarded_entry(BlockDriverState *bs, uint64_t old,
 
     *kept = a->keep && !a->full && qcow2_has_host(s, old);
     if (!a->full && (type == QCOW2_CLUSTER_ZERO_PLAIN ||
-                     (type == QCOW2_CLUSTER_UNALLOCATED && !bs->backing))) {
+                     (type == QCOW2_CLUSTER_UNALLOCATED && !bs->backing &&
+                      qcow2_bitmap_is_valid(s, old, *bitmap)))) {
         return old;
     }
     *bitmap = s->extended_l2 && !a->full ? QCOW2_BITMAP_ALL_ZERO : 0;

@@ -321,7 +321,7 @@ static void map_all(RamDisk *disk, uint64_t size)
 void ram_disk_format(RamDisk *disk, const TestGeometry *g)
 {
     uint64_t cluster = 1ULL << g->cluster_bits;
-    uint64_t l2_span = cluster * (cluster / 8);
+    uint64_t l2_span = cluster * (cluster / (g->extended_l2 ? 16 : 8));
     uint64_t l1_size = MAX(1, DIV_ROUND_UP(g->size, l2_span));
     uint64_t l1_clusters = DIV_ROUND_UP(l1_size * 8, cluster);
     uint64_t used = 3 + l1_clusters;
@@ -341,8 +341,9 @@ void ram_disk_format(RamDisk *disk, const TestGeometry *g)
             .refcount_table_clusters = 1,
             .refcount_order = g->refcount_order,
             .compatible_features = g->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
-            .incompatible_features = g->data_file ? QCOW2_INCOMPAT_DATA_FILE
-                                                  : 0,
+            .incompatible_features =
+                (g->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0) |
+                (g->extended_l2 ? QCOW2_INCOMPAT_EXTL2 : 0),
             .autoclear_features = g->data_file_raw
                                       ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0,
         },

@@ -68,6 +68,7 @@ typedef struct TestGeometry {
     bool lazy;
     bool data_file;
     bool data_file_raw;     /* with all clusters mapped */
+    bool extended_l2;
 } TestGeometry;
 
 /* An empty image on an empty disk. */

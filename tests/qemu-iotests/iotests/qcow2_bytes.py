@@ -27,6 +27,7 @@ class Qcow2Bytes:
         self.snap_offset = self.u64(64)
         self.refcount_order = self.u32(96) if self.version >= 3 else 4
         self.refcount_bits = 1 << self.refcount_order
+        self.extended_l2 = self.version >= 3 and bool(self.u64(72) & 16)
 
     def __enter__(self):
         return self
@@ -71,11 +72,21 @@ class Qcow2Bytes:
     def l2_offset(self, l1_index):
         return self.l1(l1_index) & OFFSET_MASK
 
+    def _l2_place(self, l1_index, i):
+        return self.l2_offset(l1_index) + (16 if self.extended_l2 else 8) * i
+
     def l2(self, l1_index, i):
-        return self.u64(self.l2_offset(l1_index) + 8 * i)
+        return self.u64(self._l2_place(l1_index, i))
 
     def set_l2(self, l1_index, i, value):
-        self.set_u64(self.l2_offset(l1_index) + 8 * i, value)
+        self.set_u64(self._l2_place(l1_index, i), value)
+
+    # Of extended L2 entries.
+    def l2_bitmap(self, l1_index, i):
+        return self.u64(self._l2_place(l1_index, i) + 8)
+
+    def set_l2_bitmap(self, l1_index, i, value):
+        self.set_u64(self._l2_place(l1_index, i) + 8, value)
 
     def reft(self, i):
         return self.u64(self.reft_offset + 8 * i)

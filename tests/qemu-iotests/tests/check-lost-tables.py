@@ -18,23 +18,31 @@ class LostTables(iotests.TestCase):
     def build(self, rng, full):
         """An image of several L2 tables; with full, all of them exist."""
         # With 64k disks are large, and reading them takes its time.
-        bits = rng.choice((9, 10, 12, 12, 16 if LONG else 13))
+        shapes = [(9, 8), (10, 8), (12, 8), (12, 8), (14, 16)]
+        shapes += [(16, 8), (16, 16)] if LONG else [(13, 8)]
+        bits, entry = rng.choice(shapes)
         cluster = 1 << bits
-        span = cluster * (cluster // 8)         # bytes of one L2 table
+        span = cluster * (cluster // entry)     # bytes of one L2 table
         tables = rng.randrange(2, 6)
-        self.create('a', '-o', f'cluster_size={cluster}',
+        extended = 'on' if entry == 16 else 'off'
+        self.create('a', '-o',
+                    f'cluster_size={cluster},extended_l2={extended}',
                     str(span * tables - rng.randrange(2) * cluster * 2))
         used = list(range(tables)) if full else \
             sorted(rng.sample(range(tables), max(1, tables - 2)))
         commands = []
         for t in used:
             for _ in range(rng.randrange(1, 4)):
-                first = rng.randrange(cluster // 8 - 4)
+                first = rng.randrange(cluster // entry - 4)
                 at = t * span + first * cluster
                 kind = rng.choice(('', '', '-z', '-c'))
                 n = 1 if kind == '-c' else rng.randrange(1, 3)
+                length = n * cluster
+                if kind != '-c' and entry == 16:
+                    at += rng.randrange(8) * cluster // 32
+                    length -= rng.randrange(31) * cluster // 32
                 pattern = '' if kind == '-z' else f'-P {rng.randrange(1, 255)}'
-                commands.append(f'write {kind} {pattern} {at} {n * cluster}')
+                commands.append(f'write {kind} {pattern} {at} {length}')
             # Every table maps some data.
             commands.append(f'write -P {t + 1} {t * span} {cluster}')
         self.io('a', *commands)
