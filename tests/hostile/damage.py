@@ -158,7 +158,7 @@ def entry_values(layout, at):
         'one less': old - cluster if host else cluster,
         'one more': old + cluster, 'not copied': old & ~COPIED,
         'copied': old | COPIED, 'zero flag': old | 1,
-        'zero flag only': 1, 'reserved': old | 1 << 60,
+        'both halves': old | old << 32, 'zero flag only': 1, 'reserved': old | 1 << 60,
         'low reserved': old | 0x1fe, 'bit 56': old | 1 << 56,
         'compressed': old ^ COMPRESSED,
         'compressed, longest': COMPRESSED | host | (1 << 62) - (1 << shift),

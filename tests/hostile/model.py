@@ -14,6 +14,7 @@ import zlib
 OFFSET = 0x00fffffffffffe00
 COMPRESSED = 1 << 62
 FEATURE_DIRTY, FEATURE_CORRUPT, FEATURE_COMPRESSION = 1, 2, 8
+FEATURE_EXTENDED_L2 = 16
 
 
 class Unsupported(Exception):
@@ -91,12 +92,14 @@ class Model:
             raise Invalid('version or cluster size')
         self.cluster = 1 << self.cluster_bits
         self.zstd = False
+        self.extended = False
         if self.version == 3:
             self._read_features()
         if self.u32(32):
             raise Unsupported('encryption')
         self.l1_offset, self.l1_size = self.u64(40), self.u32(36)
-        self.entries = self.cluster // 8
+        self.entry_size = 16 if self.extended else 8
+        self.entries = self.cluster // self.entry_size
         if self.l1_size * self.entries * self.cluster < self.size:
             raise Invalid('L1 table too small')
         self.backing = self._backing()
@@ -104,12 +107,15 @@ class Model:
     def _read_features(self):
         incompatible = self.u64(72)
         if incompatible & ~(FEATURE_DIRTY | FEATURE_CORRUPT |
-                            FEATURE_COMPRESSION):
+                            FEATURE_COMPRESSION | FEATURE_EXTENDED_L2):
             raise Unsupported('incompatible features')
         kind = self.data[104] if self.u32(100) > 104 else 0
         if kind > 1 or bool(kind) != bool(incompatible & FEATURE_COMPRESSION):
             raise Invalid('compression type')
         self.zstd = kind == 1
+        self.extended = bool(incompatible & FEATURE_EXTENDED_L2)
+        if self.extended and self.cluster_bits < 14:
+            raise Invalid('subclusters of less than a sector')
 
     def _backing(self):
         """Content of the backing file; None without one."""
@@ -167,10 +173,43 @@ class Model:
         for i in range((length + self.cluster - 1) // self.cluster):
             at = start + i * self.cluster
             n = min(self.cluster, self.size - at)
-            if table + 8 * i + 8 > len(self.data):
+            where = table + self.entry_size * i
+            if where + self.entry_size > len(self.data):
                 yield at, start + length - at, Bad('L2 table is cut off')
                 return
-            yield at, n, self._cluster(self.u64(table + 8 * i), at, n)
+            if self.extended:
+                yield from self._subclusters(self.u64(where),
+                                             self.u64(where + 8), at, n)
+            else:
+                yield at, n, self._cluster(self.u64(where), at, n)
+
+    def _subclusters(self, entry, bitmap, offset, length):
+        """The same for an entry with a bitmap. Of a compressed cluster that is
+        not looked at."""
+        host = entry & OFFSET
+        why = None
+        if not entry & COMPRESSED:
+            if host % self.cluster:
+                why = 'cluster not aligned'
+            elif bitmap & (bitmap >> 32 if host else (1 << 32) - 1):
+                why = 'bitmap that cannot be'
+        if why or entry & COMPRESSED:
+            yield offset, length, (Bad(why) if why else
+                                   self._compressed(entry, length))
+            return
+        size = self.cluster // 32
+        for i in range((length + size - 1) // size):
+            at = offset + i * size
+            n = min(size, offset + length - at)
+            if bitmap >> 32 + i & 1:
+                yield at, n, None
+            elif not bitmap >> i & 1:
+                yield at, n, self._from_backing(at, n)
+            elif host >= len(self.data):
+                yield at, n, Bad('cluster beyond the end of the file')
+            else:
+                place = host + i * size
+                yield at, n, self.data[place:place + n].ljust(n, b'\0')
 
     def _from_backing(self, offset, length):
         if not self.backing or offset >= len(self.backing):

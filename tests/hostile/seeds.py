@@ -27,7 +27,10 @@ SEEDS = {
     'v3-1k-refcount64': ('cluster_size=1k,refcount_bits=64,lazy_refcounts=on',
                          '300k', 'compressed bitmaps'),
     'v3-4k-prealloc': ('cluster_size=4k,preallocation=metadata', '200k', ''),
-    'v3-16k-extended': ('cluster_size=16k,extended_l2=on', '600k', 'zero'),
+    'v3-16k-extended': ('cluster_size=16k,extended_l2=on', '600k',
+                        'compressed zero snapshots'),
+    'v3-16k-extended-backing': ('cluster_size=16k,extended_l2=on', '400k',
+                                'zero backing'),
     'v3-4k-data-file': ('cluster_size=4k,data_file=ext.raw', '200k', ''),
 }
 
