@@ -127,7 +127,7 @@ static inline uint64_t qcow2_subcluster_mask(unsigned from, unsigned to)
     return ((1ULL << to) - 1) & ~((1ULL << from) - 1);
 }
 
-/* What subcluster @sc is. @bitmap is valid. */
+/* What subcluster @sc is. If @bitmap is not valid data goes before zeroes. */
 static inline QCow2ClusterType
 qcow2_get_subcluster_type(const BDRVQcow2State *s, uint64_t l2_entry,
                           uint64_t bitmap, unsigned sc)

@@ -135,13 +135,19 @@ Qcow2Verdict qcow2_salvage_judge_l2(const BDRVQcow2State *s, uint64_t entry,
     if (offset_into_cluster(s, offset)) {
         return LOST("L2 entry is not cluster aligned");
     }
-    if (!qcow2_bitmap_is_valid(s, entry, bitmap)) {
-        return LOST("subclusters of an L2 entry contradict each other");
+    if (s->extended_l2 && bitmap == QCOW2_SALVAGE_POISON) {
+        return LOST("L2 table cannot be read");
+    }
+    if (!offset && !qcow2_bitmap_is_valid(s, entry, bitmap)) {
+        return LOST("L2 entry has subclusters with data but no cluster");
     }
     if (offset >= length && offset) {
         return !entry_has_data(s, entry, bitmap)
                    ? SUSPECT("L2 entry of zeroes is beyond the end of the file")
                    : LOST("data cluster is beyond the end of the file");
+    }
+    if (!qcow2_bitmap_is_valid(s, entry, bitmap)) {
+        return SUSPECT("subclusters of an L2 entry contradict each other");
     }
     if (entry & L2E_STD_RESERVED_MASK) {
         return SUSPECT("L2 entry has reserved bits");

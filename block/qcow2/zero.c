@@ -13,27 +13,6 @@
 #include "util/memalign.h"
 #include "block/qcow2/qcow2.h"
 
-/* A part of a cluster: bits of it change, and its host cluster stays. */
-static int zero_subclusters(BDRVQcow2State *s, uint64_t *slice, int idx,
-                            uint64_t mask)
-{
-    uint64_t old = get_l2_entry(s, slice, idx);
-    uint64_t bitmap = get_l2_bitmap(s, slice, idx);
-    uint64_t new = qcow2_bitmap_set_zero(bitmap, mask);
-
-    if (qcow2_get_cluster_type(s, old) == QCOW2_CLUSTER_COMPRESSED) {
-        return -ENOTSUP;
-    }
-    if (!qcow2_bitmap_is_valid(s, old, bitmap)) {
-        return -EIO;
-    }
-    if (new != bitmap) {
-        set_l2_bitmap(s, slice, idx, new);
-        qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
-    }
-    return 0;
-}
-
 static void zero_cluster(BlockDriverState *bs, uint64_t *slice, int idx,
                          bool unmap)
 {
@@ -55,6 +34,34 @@ static void zero_cluster(BlockDriverState *bs, uint64_t *slice, int idx,
     }
 }
 
+/*
+ * A part of a cluster: bits of it change, and its host cluster stays as long as
+ * there is something else in it. -EBADMSG if the bits cannot be; -ENOTSUP if
+ * there are none.
+ */
+static int zero_subclusters(BlockDriverState *bs, uint64_t *slice, int idx,
+                            uint64_t mask, bool unmap)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t old = get_l2_entry(s, slice, idx);
+    uint64_t bitmap = get_l2_bitmap(s, slice, idx);
+    uint64_t new = qcow2_bitmap_set_zero(bitmap, mask);
+
+    if (qcow2_get_cluster_type(s, old) == QCOW2_CLUSTER_COMPRESSED) {
+        return -ENOTSUP;
+    }
+    if (!qcow2_bitmap_is_valid(s, old, bitmap)) {
+        return -EBADMSG;
+    }
+    if (new == QCOW2_BITMAP_ALL_ZERO && unmap) {
+        zero_cluster(bs, slice, idx, true);
+    } else if (new != bitmap) {
+        set_l2_bitmap(s, slice, idx, new);
+        qcow2_cache_entry_mark_dirty(s->l2_table_cache, slice);
+    }
+    return 0;
+}
+
 /* Whole subclusters, all in one slice. [lock] */
 static int coroutine_fn zero_in_slice(BlockDriverState *bs, uint64_t offset,
                                       uint64_t bytes, bool unmap)
@@ -73,14 +80,21 @@ static int coroutine_fn zero_in_slice(BlockDriverState *bs, uint64_t offset,
             zero_cluster(bs, slice, idx, unmap);
         } else {
             ret = zero_subclusters(
-                s, slice, idx,
+                bs, slice, idx,
                 qcow2_subcluster_mask(offset_to_subcluster(s, offset),
-                                      offset_to_subcluster(s, next - 1) + 1));
+                                      offset_to_subcluster(s, next - 1) + 1),
+                unmap);
         }
         offset = next;
     }
     if (slice) {
         qcow2_cache_put(s->l2_table_cache, (void **)&slice);
+    }
+    if (ret == -EBADMSG) {
+        qcow2_signal_corruption(bs, true, -1, -1, "Invalid cluster entry found "
+                                " (guest offset: %#" PRIx64 ")",
+                                start_of_cluster(s, offset - 1));
+        ret = -EIO;
     }
     return ret;
 }

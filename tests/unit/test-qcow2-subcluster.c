@@ -292,6 +292,18 @@ static void test_bits_follow_requests(void)
     write_pattern(&i, 2 * SUB, 512, 3);
     g_assert_cmphex(bitmap_of(&i), ==, 3 << 5 | 1 << 2 | 1ULL << 35);
     g_assert_cmphex(looked_up.entry, ==, host);
+    /* Data and zeroes in pieces: with the last one nothing is left to keep. */
+    g_assert_cmpint(blk_pwrite_zeroes(i.blk, 0, 31 * SUB, BDRV_REQ_MAY_UNMAP),
+                    ==, 0);
+    g_assert_cmphex(bitmap_of(&i), ==, 0x7fffffffULL << 32);
+    g_assert_cmphex(looked_up.entry, ==, host);
+    g_assert_cmpint(blk_pwrite_zeroes(i.blk, 31 * SUB, SUB,
+                                      BDRV_REQ_MAY_UNMAP), ==, 0);
+    g_assert_cmphex(bitmap_of(&i), ==, QCOW2_BITMAP_ALL_ZERO);
+    g_assert_cmphex(looked_up.entry, ==, 0);
+    write_pattern(&i, 0, SUB, 4);
+    g_assert_cmphex(bitmap_of(&i), ==, 1 | 0xfffffffeULL << 32);
+    host = looked_up.entry;
     /* The whole cluster. */
     g_assert_cmpint(blk_pwrite_zeroes(i.blk, 0, CLUSTER, 0), ==, 0);
     g_assert_cmphex(bitmap_of(&i), ==, QCOW2_BITMAP_ALL_ZERO);

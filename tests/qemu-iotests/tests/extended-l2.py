@@ -317,10 +317,10 @@ class Damaged(Base):
                 self.assertIn(text, self.img('check', 'a', rc=2).stderr +
                               self.img('check', 'a', rc=2).stdout)
                 self.ref('check', 'a', rc=2)
-                for command in ('read', 'write', 'write -z'):
+                for command in ('read', 'write', 'write -z', 'write -z -u'):
                     self.write_file('a', before)
                     self.io_fails('Input/output error', 'a',
-                                  f'{command} {index * 64}k 1k')
+                                  f'{command} {index * 64}k 2k')
                 # Others are fine, and nobody guesses.
                 self.write_file('a', before)
                 self.io('a', 'read -P 3 128k 2k', options=['-r'])
@@ -333,14 +333,25 @@ class Damaged(Base):
                 self.img('check', 'a')
 
     def test_salvage(self):
+        """What may be data is copied, and called suspect; data without a
+        place are lost."""
         self.damaged(0, lambda e: e, lambda b: b | 1 << 40)
+        with Qcow2Bytes(self.path('a')) as q:
+            q.set_l2_bitmap(0, 3, 1)
         self.img('convert', '--salvage', '--salvage-report', 'report', '-O',
                  'raw', 'a', 'out', rc=2)
         out = self.read_file('out')
-        self.assertEqual(out[64 << 10:130 << 10],
-                         b'\2' * (64 << 10) + b'\3' * 2048)
-        self.assertIn('subclusters of an L2 entry contradict each other',
-                      self.read_file('report').decode())
+        self.assertEqual(out[:130 << 10], b'\1' * CLUSTER + b'\2' * CLUSTER +
+                         b'\3' * 2048)
+        report = json.loads(self.read_file('report'))
+        for kind, start, cause in (
+                ('suspect', 0, 'subclusters of an L2 entry contradict each '
+                 'other'),
+                ('lost', 3 * CLUSTER, 'L2 entry has subclusters with data but '
+                 'no cluster')):
+            self.assertEqual([(r['start'], r['length'], r['cause'])
+                              for r in report[kind]],
+                             [(start, CLUSTER, cause)])
 
     def test_bitmap_of_a_compressed_cluster(self):
         for bitmap in (1, 1 << 35, (1 << 64) - 1):
