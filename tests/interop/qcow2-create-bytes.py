@@ -71,6 +71,9 @@ class CreateBytes(iotests.TestCase):
         self.assert_same_bytes('-o', 'nolazy_refcounts', 'a', '1M')
         self.assert_same_bytes('-o', 'compression_type=zstd', 'a', '1M')
         self.assert_same_bytes('-o', 'extended_l2=off', 'a', '1M')
+        self.assert_same_bytes('-o', 'extended_l2=on', 'a', '10G')
+        self.assert_same_bytes('-o', 'extended_l2=on,cluster_size=16k', 'a',
+                               '1000M')
         self.assert_same_bytes('-o', 'nocow=on,extent_size_hint=0', 'a', '1M')
         self.assert_same_bytes('-o', 'size=1M,size=2M', 'a')
 
