@@ -92,8 +92,11 @@ QEMU_BUILD_BUG_ON(sizeof(QCowHeader) != QCOW2_V3_HEADER_LENGTH);
 /* autoclear_features */
 #define QCOW2_AUTOCLEAR_BITMAPS       (1ULL << 0)
 #define QCOW2_AUTOCLEAR_DATA_FILE_RAW (1ULL << 1)
+/* Ours; far from what others may come to use. See guard.h. */
+#define QCOW2_AUTOCLEAR_L1_GUARD      (1ULL << 63)
 #define QCOW2_AUTOCLEAR_MASK          (QCOW2_AUTOCLEAR_BITMAPS | \
-                                       QCOW2_AUTOCLEAR_DATA_FILE_RAW)
+                                       QCOW2_AUTOCLEAR_DATA_FILE_RAW | \
+                                       QCOW2_AUTOCLEAR_L1_GUARD)
 
 /*
  * Header extensions follow the header: { u32 magic; u32 length; data padded
@@ -107,6 +110,10 @@ QEMU_BUILD_BUG_ON(sizeof(QCowHeader) != QCOW2_V3_HEADER_LENGTH);
 #define QCOW2_EXT_MAGIC_DATA_FILE        0x44415441
 /* Ours: its data mean nothing and are not kept; see header-replace.c. */
 #define QCOW2_EXT_MAGIC_GAP              0x67617021
+/* Ours: offset of the area, 64 bits, and as many reserved ones. It is the
+ * first one, and wholly in the first sector of the header. */
+#define QCOW2_EXT_MAGIC_L1_GUARD         0x4c314744
+#define QCOW2_GUARD_EXT_BYTES            16
 
 /* One name in the feature table extension. */
 typedef enum {
