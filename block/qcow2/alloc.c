@@ -33,6 +33,26 @@ static void search_add_free(FreeSearch *fs, uint64_t cluster, uint64_t n)
     fs->count += n;
 }
 
+/* No refcount block: all are free that the guard does not have. */
+static void search_uncounted(const BDRVQcow2State *s, FreeSearch *fs,
+                             uint64_t *cluster, uint64_t end)
+{
+    while (*cluster < end && fs->count < fs->wanted) {
+        uint64_t skip = qcow2_guard_skip(s, *cluster, end - *cluster);
+
+        if (!skip) {
+            search_add_free(fs, *cluster, end - *cluster);
+            *cluster = end;
+        } else if (!qcow2_guard_reserves(s, *cluster)) {
+            search_add_free(fs, *cluster, 1);
+            ++*cluster;
+        } else {
+            fs->count = 0;
+            ++*cluster;
+        }
+    }
+}
+
 /* Looks at clusters from *@cluster to the end of their refcount block. */
 static int coroutine_fn search_block(BlockDriverState *bs, FreeSearch *fs,
                                      uint64_t *cluster)
@@ -48,8 +68,7 @@ static int coroutine_fn search_block(BlockDriverState *bs, FreeSearch *fs,
         block_offset = s->reftable.entries[table_index] & REFT_OFFSET_MASK;
     }
     if (!block_offset) {
-        search_add_free(fs, *cluster, end - *cluster);
-        *cluster = end;
+        search_uncounted(s, fs, cluster, end);
         return 0;
     }
     if (offset_into_cluster(s, block_offset)) {
@@ -66,7 +85,8 @@ static int coroutine_fn search_block(BlockDriverState *bs, FreeSearch *fs,
     for (; *cluster < end && fs->count < fs->wanted; ++*cluster) {
         uint64_t i = *cluster & (s->refcount_block_size - 1);
 
-        if (qcow2_refcount_block_get(s, block, i) == 0) {
+        if (qcow2_refcount_block_get(s, block, i) == 0 &&
+            !qcow2_guard_reserves(s, *cluster)) {
             search_add_free(fs, *cluster, 1);
         } else {
             fs->count = 0;
@@ -113,6 +133,12 @@ static int64_t coroutine_fn find_free_run(BlockDriverState *bs,
         s->free_run_index = fs.start;
     }
     return fs.start;
+}
+
+int64_t coroutine_fn qcow2_find_free_clusters(BlockDriverState *bs,
+                                              uint64_t nb_clusters)
+{
+    return find_free_run(bs, nb_clusters);
 }
 
 /* Frees what waits to be freed if otherwise the file would grow. */
@@ -198,7 +224,7 @@ int64_t coroutine_fn qcow2_alloc_clusters_at(BlockDriverState *bs,
             if (ret < 0) {
                 return ret;
             }
-            if (refcount) {
+            if (refcount || qcow2_guard_reserves(s, cluster + n)) {
                 break;
             }
             n++;

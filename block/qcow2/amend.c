@@ -4,7 +4,7 @@
  *
  * Everything that would make any of the options fail is looked for first; then
  * come, each on its own safe against a power cut: version 3, the width of
- * refcounts, lazy refcounts, the size, version 2.
+ * refcounts, lazy refcounts, the L1 guard, the size, version 2.
  */
 #include "util/osdep.h"
 #include "block/block-backend.h"
@@ -21,6 +21,7 @@ typedef struct Amend {
     int version;            /* what it becomes; so on */
     int refcount_order;
     bool lazy;
+    bool guard;
     uint64_t size;
 } Amend;
 
@@ -102,6 +103,19 @@ static bool check_lazy(Amend *a, Error **errp)
                        "level 1.1 and above (use compat=1.1 or greater)");
             return false;
         }
+    }
+    return true;
+}
+
+static bool check_guard(Amend *a, Error **errp)
+{
+    if (a->o->has_l1_guard) {
+        a->guard = a->o->l1_guard;
+    }
+    if (a->guard && a->version < 3) {
+        error_setg(errp, "An L1 guard is only supported with compatibility "
+                   "level 1.1 and above (use compat=1.1 or greater)");
+        return false;
     }
     return true;
 }
@@ -211,6 +225,15 @@ static int coroutine_fn set_lazy(Amend *a, Error **errp)
     return 0;
 }
 
+static int coroutine_fn set_guard(Amend *a, Error **errp)
+{
+    if (!a->o->has_l1_guard) {
+        return 0;
+    }
+    return a->guard ? qcow2_guard_enable(a->bs, errp)
+                    : qcow2_guard_disable(a->bs, errp);
+}
+
 static int coroutine_fn first_half_entry(void *opaque, Error **errp)
 {
     Amend *a = opaque;
@@ -224,7 +247,10 @@ static int coroutine_fn first_half_entry(void *opaque, Error **errp)
     if (ret == 0 && a->refcount_order != s->refcount_order) {
         ret = qcow2_amend_refcounts(a->bs, a->refcount_order, a->args, errp);
     }
-    return ret == 0 ? set_lazy(a, errp) : ret;
+    if (ret == 0) {
+        ret = set_lazy(a, errp);
+    }
+    return ret == 0 ? set_guard(a, errp) : ret;
 }
 
 static int resize(Amend *a, Error **errp)
@@ -294,6 +320,7 @@ static int amend(Amend *a, Error **errp)
 
     if (!check_version(a, errp) || !check_refcount_bits(a, errp) ||
         !check_names(a, errp) || !check_lazy(a, errp) ||
+        !check_guard(a, errp) ||
         !check_size(a, errp) ||
         (amends_encryption(a) &&
          !qcow2_crypto_amend_check(a->bs->opaque, errp))) {
@@ -321,6 +348,7 @@ int qcow2_amend(BlockDriverState *bs, QDict *options,
     Amend a = {
         .bs = bs, .args = args, .version = s->qcow_version,
         .refcount_order = s->refcount_order,
+        .guard = s->guard.state == QCOW2_GUARD_ON,
     };
     int ret = -EINVAL;
 

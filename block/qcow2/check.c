@@ -126,7 +126,9 @@ static void compare(Qcow2Check *c)
         last = compare_page(c, page);
         highest = last < 0 ? highest : last;
     }
-    c->res->image_end_offset = (highest + 1) << c->s->cluster_bits;
+    /* Refcounts do not tell of the guard. */
+    c->res->image_end_offset = MAX(highest + 1, qcow2_guard_end(c->s))
+                               << c->s->cluster_bits;
 }
 
 /* Everything up to the comparison. 0 or -errno. */

@@ -243,25 +243,46 @@ static int make_crypto_header(NewImage *img, Error **errp)
     return h ? 0 : -EIO;
 }
 
-/* --- preallocation ---------------------------------------------------- */
+/* --- L1 guard and preallocation --------------------------------------- */
 
-typedef struct Prealloc {
+typedef struct Finish {
     BlockDriverState *bs;
     const Qcow2CreateOptions *o;
     Error **errp;
-} Prealloc;
+} Finish;
 
-static int coroutine_fn preallocate_entry(void *opaque)
+static bool wants_preallocation(const Qcow2CreateOptions *o)
 {
-    Prealloc *p = opaque;
+    return o->prealloc != PREALLOC_MODE_OFF && o->size > 0;
+}
 
+/* What is done to the image as it is when it is open. */
+static bool wants_finish(const Qcow2CreateOptions *o)
+{
+    return wants_preallocation(o) || o->l1_guard;
+}
+
+static int coroutine_fn finish_entry(void *opaque)
+{
+    Finish *p = opaque;
+    BDRVQcow2State *s = p->bs->opaque;
+    int ret = 0;
+
+    if (p->o->l1_guard) {
+        qemu_co_mutex_lock(&s->lock);
+        ret = qcow2_guard_enable(p->bs, p->errp);
+        qemu_co_mutex_unlock(&s->lock);
+    }
+    if (ret < 0 || !wants_preallocation(p->o)) {
+        return ret;
+    }
     return qcow2_co_preallocate(p->bs, 0, p->o->size, p->o->prealloc,
                                 p->o->data_file != NULL, p->errp);
 }
 
 /* @options: what is to be opened; taken over. */
-static BlockBackend *open_to_preallocate(const char *filename, QDict *options,
-                                         Error **errp)
+static BlockBackend *open_to_finish(const char *filename, QDict *options,
+                                    Error **errp)
 {
     qdict_put_str(options, "driver", "qcow2");
     /* The file is ours alone, and new: nothing it holds needs checking. */
@@ -273,13 +294,13 @@ static BlockBackend *open_to_preallocate(const char *filename, QDict *options,
 
 static void explain_flush(int ret, Error **errp)
 {
-    error_setg_errno(errp, -ret, "Could not write the preallocated clusters");
+    error_setg_errno(errp, -ret, "Could not flush the new image");
 }
 
-static int preallocate(const char *filename, const Qcow2CreateOptions *o,
-                       Error **errp)
+static int finish(const char *filename, const Qcow2CreateOptions *o,
+                  Error **errp)
 {
-    Prealloc p = { .o = o, .errp = errp };
+    Finish p = { .o = o, .errp = errp };
     QDict *options = qdict_new();
     BlockBackend *blk;
     int ret;
@@ -287,12 +308,12 @@ static int preallocate(const char *filename, const Qcow2CreateOptions *o,
     if (o->key_secret) {
         qdict_put_str(options, "encrypt.key-secret", o->key_secret);
     }
-    blk = open_to_preallocate(filename, options, errp);
+    blk = open_to_finish(filename, options, errp);
     if (!blk) {
         return -EINVAL;
     }
     p.bs = blk_bs(blk);
-    ret = bdrv_run_co(preallocate_entry, &p);
+    ret = bdrv_run_co(finish_entry, &p);
     if (ret == 0) {
         ret = blk_flush(blk);
         if (ret < 0) {
@@ -352,11 +373,6 @@ static int prepare_image(NewImage *img, Error **errp)
         return ret;
     }
     return 0;
-}
-
-static bool wants_preallocation(const Qcow2CreateOptions *o)
-{
-    return o->prealloc != PREALLOC_MODE_OFF && o->size > 0;
 }
 
 static bool is_same_file(const char *a, const char *b)
@@ -430,8 +446,8 @@ int qcow2_create(const char *filename, QDict *options, Error **errp)
         ret = fill_file(filename, &img, errp);
     }
     secret_copy_clear(&img.secret);
-    if (ret == 0 && wants_preallocation(&o)) {
-        ret = preallocate(filename, &o, errp);
+    if (ret == 0 && wants_finish(&o)) {
+        ret = finish(filename, &o, errp);
     }
     g_free(img.header);
     return ret;
@@ -443,7 +459,7 @@ typedef struct CreateInNode {
     BlockdevRef *ref;
     NewImage *img;
     BlockDriverState *file;
-    BlockBackend *image;        /* to preallocate */
+    BlockBackend *image;        /* to finish */
     Error **errp;
 } CreateInNode;
 
@@ -477,7 +493,7 @@ static int open_image(void *opaque)
 
     blk_unref(g_steal_pointer(&c->img->blk));
     qdict_put_str(options, "file", bdrv_get_node_name(c->file));
-    c->image = open_to_preallocate(NULL, options, c->errp);
+    c->image = open_to_finish(NULL, options, c->errp);
     return c->image ? 0 : -EINVAL;
 }
 
@@ -491,9 +507,9 @@ static int close_node(void *opaque)
     return 0;
 }
 
-static int coroutine_fn preallocate_in_node(CreateInNode *c)
+static int coroutine_fn finish_in_node(CreateInNode *c)
 {
-    Prealloc p = { .o = c->img->o, .errp = c->errp };
+    Finish p = { .o = c->img->o, .errp = c->errp };
     int ret = main_work_run_co(open_image, c);
 
     if (ret < 0) {
@@ -501,7 +517,7 @@ static int coroutine_fn preallocate_in_node(CreateInNode *c)
     }
     p.bs = blk_bs(c->image);
     bdrv_graph_co_rdlock();
-    ret = preallocate_entry(&p);
+    ret = finish_entry(&p);
     bdrv_graph_co_rdunlock();
     if (ret == 0) {
         ret = blk_co_flush(c->image);
@@ -528,8 +544,8 @@ static int coroutine_fn create_in_node(CreateInNode *c)
     if (ret == 0) {
         ret = explain_write(write_header(c->img), c->errp);
     }
-    if (ret == 0 && wants_preallocation(c->img->o)) {
-        ret = preallocate_in_node(c);
+    if (ret == 0 && wants_finish(c->img->o)) {
+        ret = finish_in_node(c);
     }
     main_work_run_co(close_node, c);
     return ret;
@@ -557,6 +573,8 @@ static CreateOptionsQcow2 typed_options(const BlockdevCreateOptionsQcow2 *b)
         .lazy_refcounts = b->lazy_refcounts,
         .has_refcount_bits = b->has_refcount_bits,
         .refcount_bits = b->refcount_bits,
+        .has_l1_guard = b->has_l1_guard,
+        .l1_guard = b->l1_guard,
     };
 }
 

@@ -142,12 +142,44 @@ static int parse_bitmaps(BDRVQcow2State *s, uint32_t magic,
     return 0;
 }
 
+/*
+ * A guard whose bit is not set is void: nobody follows its extension, and the
+ * next header does not have it.
+ */
+static int parse_guard(BDRVQcow2State *s, const uint8_t *data, uint32_t len,
+                       bool first)
+{
+    Qcow2Guard *g = &s->guard;
+
+    if (!(s->autoclear_features & QCOW2_AUTOCLEAR_L1_GUARD)) {
+        return 0;
+    }
+    if (!first || g->has_ext) {
+        g->fault = "its header extension is not the first one";
+        return 0;
+    }
+    g->has_ext = true;
+    if (len != QCOW2_GUARD_EXT_BYTES || ldq_be_p(data + 8)) {
+        g->fault = "its header extension is damaged";
+        return 0;
+    }
+    g->place.offset = ldq_be_p(data);
+    if (!g->place.offset || offset_into_cluster(s, g->place.offset) ||
+        g->place.offset >= QCOW_MAX_HOST_OFFSET) {
+        g->fault = "its header extension is damaged";
+    }
+    return 0;
+}
+
 static int parse_one(BlockDriverState *bs, uint32_t magic,
-                     const uint8_t *data, uint32_t len, Error **errp)
+                     const uint8_t *data, uint32_t len, bool first,
+                     Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
 
     switch (magic) {
+    case QCOW2_EXT_MAGIC_L1_GUARD:
+        return parse_guard(s, data, len, first);
     case QCOW2_EXT_MAGIC_BACKING_FORMAT:
         return parse_backing_format(bs, data, len, errp);
     case QCOW2_EXT_MAGIC_DATA_FILE:
@@ -182,7 +214,7 @@ int qcow2_extensions_parse(BlockDriverState *bs, const uint8_t *buf,
         if (magic == QCOW2_EXT_MAGIC_END) {
             break;
         }
-        ret = parse_one(bs, magic, buf + pos, len, errp);
+        ret = parse_one(bs, magic, buf + pos, len, pos == start + 8, errp);
         if (ret < 0) {
             return ret;
         }
@@ -267,8 +299,16 @@ int qcow2_extensions_build(const Qcow2HeaderLayout *layout, uint8_t *buf,
                                           : ARRAY_SIZE(our_features);
     int pos = start;
 
-    if (layout->extensions_offset) {
-        pos = put_gap(buf, start, buflen, layout->extensions_offset);
+    /* First, where it can be replaced together with the header. */
+    if (layout->guarded) {
+        uint8_t ext[QCOW2_GUARD_EXT_BYTES] = { 0 };
+
+        stq_be_p(ext, layout->guard_offset);
+        pos = put_extension(buf, pos, buflen, QCOW2_EXT_MAGIC_L1_GUARD, ext,
+                            sizeof(ext));
+    }
+    if (pos >= 0 && layout->extensions_offset) {
+        pos = put_gap(buf, pos, buflen, layout->extensions_offset);
     }
     pos = put_string(buf, pos, buflen, QCOW2_EXT_MAGIC_BACKING_FORMAT,
                      layout->backing_format);

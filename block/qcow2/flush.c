@@ -5,6 +5,8 @@
  *   refcount blocks -> flush -> refcount table -> flush -> L2 tables
  *     -> flush -> L1 table -> flush -> refcounts of freed clusters
  *
+ * With an L1 guard its copy comes before the L1 table: guard.c.
+ *
  * Each arrow matters only if its left side has something to write; a flush is
  * skipped if nothing was written since the last one (BDRVQcow2State.unflushed,
  * which also stands for guest data that L2 entries refer to). An error leaves
@@ -28,6 +30,7 @@ typedef enum {
     FLUSH_BEFORE_L1,
     FLUSH_BEFORE_FREE,
     FLUSH_BEFORE_SWITCH,
+    FLUSH_BEFORE_GUARDED_L1,
 } FlushRule;
 
 #ifdef QCOW2_BREAK_ORDERING
@@ -61,6 +64,7 @@ static int coroutine_fn flush_file(BlockDriverState *bs, FlushRule rule)
     ret = qcow2_flush_files(bs);
     if (ret == 0) {
         s->unflushed = false;
+        qcow2_guard_flushed(s);
     }
     return ret;
 }
@@ -136,6 +140,14 @@ int coroutine_fn qcow2_flush_before_switch(BlockDriverState *bs)
     return flush_file(bs, FLUSH_BEFORE_SWITCH);
 }
 
+int coroutine_fn qcow2_flush_before_l1_in_place(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    s->unflushed = true;
+    return flush_file(bs, FLUSH_BEFORE_GUARDED_L1);
+}
+
 int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -151,6 +163,9 @@ int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs)
     }
     if (s->pending_frees->len) {
         ret = flush_file(bs, FLUSH_BEFORE_FREE);
+        if (ret == 0) {
+            ret = qcow2_guard_settle(bs);
+        }
         if (ret < 0) {
             return ret;
         }

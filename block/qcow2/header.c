@@ -467,6 +467,9 @@ int coroutine_fn qcow2_update_header(BlockDriverState *bs)
         .backing_file = s->image_backing_file,
         .backing_format = s->image_backing_format,
         .data_file = s->image_data_file,
+        .guarded = s->guard.has_ext &&
+                   (s->autoclear_features & QCOW2_AUTOCLEAR_L1_GUARD),
+        .guard_offset = s->guard.place.offset,
         .features = s->feature_table,
         .nb_features = s->nb_features,
         .bitmaps = s->has_bitmaps_ext ? &bitmaps : NULL,
@@ -496,9 +499,26 @@ int coroutine_fn qcow2_header_write_sector(BlockDriverState *bs,
     return ret;
 }
 
-/* Replaces @len bytes at @pos of the first sector. */
-static int coroutine_fn patch_header(BlockDriverState *bs, size_t pos,
-                                     const void *data, size_t len)
+/* Replaces the offset in the guard's extension, which is the first one. */
+static int patch_guard(uint8_t *sector, uint64_t guard_offset)
+{
+    const QCowHeader *h = (const QCowHeader *)sector;
+    size_t pos = be32_to_cpu(h->header_length);
+
+    if (pos > QCOW2_HEADER_SECTOR - 8 - QCOW2_GUARD_EXT_BYTES ||
+        ldl_be_p(sector + pos) != QCOW2_EXT_MAGIC_L1_GUARD) {
+        return -EIO;
+    }
+    stq_be_p(sector + pos + 8, guard_offset);
+    return 0;
+}
+
+/* Replaces @len bytes at @pos of the first sector and, unless @guard_offset is
+ * 0, the place of the L1 guard. */
+static int coroutine_fn patch_header_and_guard(BlockDriverState *bs,
+                                               size_t pos, const void *data,
+                                               size_t len,
+                                               uint64_t guard_offset)
 {
     QEMU_AUTO_VFREE uint8_t *old = NULL;
     QEMU_AUTO_VFREE uint8_t *new = NULL;
@@ -521,19 +541,26 @@ static int coroutine_fn patch_header(BlockDriverState *bs, size_t pos,
     }
     memcpy(new, old, QCOW2_HEADER_SECTOR);
     memcpy(new + pos, data, len);
-    return qcow2_header_write_sector(bs, old, new);
+    ret = guard_offset ? patch_guard(new, guard_offset) : 0;
+    return ret < 0 ? ret : qcow2_header_write_sector(bs, old, new);
+}
+
+static int coroutine_fn patch_header(BlockDriverState *bs, size_t pos,
+                                     const void *data, size_t len)
+{
+    return patch_header_and_guard(bs, pos, data, len, 0);
 }
 
 int coroutine_fn qcow2_header_write_l1(BlockDriverState *bs, uint64_t offset,
-                                       uint32_t size)
+                                       uint32_t size, uint64_t guard_offset)
 {
     struct QEMU_PACKED {
         uint32_t size;
         uint64_t offset;
     } data = { cpu_to_be32(size), cpu_to_be64(offset) };
 
-    return patch_header(bs, offsetof(QCowHeader, l1_size), &data,
-                        sizeof(data));
+    return patch_header_and_guard(bs, offsetof(QCowHeader, l1_size), &data,
+                                  sizeof(data), guard_offset);
 }
 
 int coroutine_fn qcow2_header_write_reftable(BlockDriverState *bs,
@@ -626,7 +653,8 @@ int coroutine_fn qcow2_header_write_tables(BlockDriverState *bs,
         .snapshots_offset = cpu_to_be64(tables->snapshots_offset),
     };
 
-    return patch_header(bs, offsetof(QCowHeader, size), &data, sizeof(data));
+    return patch_header_and_guard(bs, offsetof(QCowHeader, size), &data,
+                                  sizeof(data), tables->guard_offset);
 }
 
 static int coroutine_fn set_incompatible(BlockDriverState *bs, uint64_t bits,

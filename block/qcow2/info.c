@@ -112,6 +112,19 @@ static void add_bitmaps(BlockDriverState *bs, ImageInfoSpecificQCow2 *info)
     }
 }
 
+static void add_guard(const BDRVQcow2State *s, ImageInfoSpecificQCow2 *info)
+{
+    static const Qcow2L1GuardState states[] = {
+        [QCOW2_GUARD_ON] = QCOW2_L1_GUARD_STATE_ON,
+        [QCOW2_GUARD_VOID] = QCOW2_L1_GUARD_STATE_VOID,
+        [QCOW2_GUARD_OUTDATED] = QCOW2_L1_GUARD_STATE_OUTDATED,
+        [QCOW2_GUARD_MISMATCH] = QCOW2_L1_GUARD_STATE_MISMATCH,
+    };
+
+    info->has_l1_guard = s->guard.state != QCOW2_GUARD_NONE;
+    info->l1_guard = states[s->guard.state];
+}
+
 ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -137,6 +150,7 @@ ImageInfoSpecific *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
         info->has_extended_l2 = true;
         info->extended_l2 = s->incompatible_features & QCOW2_INCOMPAT_EXTL2;
         add_bitmaps(bs, info);
+        add_guard(s, info);
     }
     return spec;
 }

@@ -50,6 +50,9 @@ int coroutine_fn qcow2_l1_write(BlockDriverState *bs)
     int ret;
 
     BLKDBG_EVENT(bs->file, BLKDBG_L1_UPDATE);
+    if (s->guard.state == QCOW2_GUARD_ON) {
+        return qcow2_guard_write_l1(bs);
+    }
     ret = qcow2_table_write(bs, &s->l1, QCOW2_OL_ACTIVE_L1);
     s->unflushed = true;
     return ret;
@@ -64,10 +67,37 @@ void qcow2_l1_replace(BlockDriverState *bs, Qcow2Table *t)
     *t = old;
 }
 
+/* A guard for the new table @t; the old one stays. */
+static int coroutine_fn move_guard(BlockDriverState *bs, Qcow2GuardMove *move,
+                                   const Qcow2Table *t)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t cluster;
+    int ret;
+
+    if (s->guard.state != QCOW2_GUARD_ON) {
+        return 0;
+    }
+    cluster = qcow2_find_free_clusters(bs, qcow2_guard_clusters(s, t->size));
+    if (cluster < 0) {
+        return cluster;
+    }
+    ret = qcow2_guard_move_begin(bs, move, cluster << s->cluster_bits, t);
+    if (ret < 0) {
+        return ret;
+    }
+    /* Lazy ones, too: nobody may find its place in use. */
+    ret = qcow2_write_refcounts(bs);
+    if (ret < 0) {
+        qcow2_guard_move_abort(bs, move);
+    }
+    return ret;
+}
+
 /* Writes @t at its new place and makes the header name it. */
 static int coroutine_fn switch_l1(BlockDriverState *bs, Qcow2Table *t)
 {
-    BDRVQcow2State *s = bs->opaque;
+    Qcow2GuardMove move = { 0 };
     int ret;
 
     /* What the entries point to, and the refcounts of the new place. */
@@ -78,16 +108,24 @@ static int coroutine_fn switch_l1(BlockDriverState *bs, Qcow2Table *t)
     qcow2_table_mark_all(t);
     BLKDBG_EVENT(bs->file, BLKDBG_L1_GROW_WRITE_TABLE);
     ret = qcow2_table_write(bs, t, 0);
+    if (ret == 0) {
+        ret = move_guard(bs, &move, t);
+    }
     if (ret < 0) {
         return ret;
     }
-    ret = bdrv_co_flush(bs->file->bs);
+    ret = qcow2_flush_before_switch(bs);
+    if (ret == 0) {
+        BLKDBG_EVENT(bs->file, BLKDBG_L1_GROW_ACTIVATE_TABLE);
+        ret = qcow2_header_write_l1(bs, t->offset, t->size,
+                                    move.to.place.offset);
+    }
     if (ret < 0) {
+        qcow2_guard_move_abort(bs, &move);
         return ret;
     }
-    s->unflushed = false;
-    BLKDBG_EVENT(bs->file, BLKDBG_L1_GROW_ACTIVATE_TABLE);
-    return qcow2_header_write_l1(bs, t->offset, t->size);
+    qcow2_guard_move_commit(bs, &move);
+    return 0;
 }
 
 int coroutine_fn qcow2_grow_l1_table(BlockDriverState *bs, uint64_t min_size,

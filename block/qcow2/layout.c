@@ -123,6 +123,12 @@ static int check_features(const CreateOptionsQcow2 *opts,
                    "level 1.1 and above (use version=v3 or greater)");
         return -EINVAL;
     }
+    o->l1_guard = opts->has_l1_guard && opts->l1_guard;
+    if (o->version < 3 && o->l1_guard) {
+        error_setg(errp, "An L1 guard is only supported with compatibility "
+                   "level 1.1 and above (use version=v3 or greater)");
+        return -EINVAL;
+    }
     o->compression_type = opts->has_compression_type
                           ? opts->compression_type
                           : QCOW2_COMPRESSION_TYPE_ZLIB;

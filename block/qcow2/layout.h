@@ -16,6 +16,7 @@ typedef struct Qcow2CreateOptions {
     int refcount_order;
     bool lazy_refcounts;
     bool extended_l2;
+    bool l1_guard;
     PreallocMode prealloc;
     Qcow2CompressionType compression_type;
     uint32_t crypt_method;      /* QCOW_CRYPT_* */

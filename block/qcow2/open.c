@@ -111,6 +111,10 @@ static int coroutine_fn make_writable(BlockDriverState *bs, int flags,
     if (flags & BDRV_O_CHECK) {
         return 0;
     }
+    ret = qcow2_guard_make_writable(bs, errp);
+    if (ret < 0) {
+        return ret;
+    }
     if (unknown) {
         ret = qcow2_clear_autoclear(bs, unknown);
         if (ret < 0) {
@@ -118,7 +122,9 @@ static int coroutine_fn make_writable(BlockDriverState *bs, int flags,
             return ret;
         }
     }
-    return repair_dirty(bs, errp);
+    ret = repair_dirty(bs, errp);
+    /* Refcounts that a repair found to be wrong can void it. */
+    return ret < 0 ? ret : qcow2_guard_make_writable(bs, errp);
 }
 
 /*
@@ -207,6 +213,12 @@ static int coroutine_fn open_entry(void *opaque)
     if (ret == 0) {
         ret = qcow2_bitmaps_read_directory(bs);
     }
+    if (ret == 0) {
+        ret = qcow2_guard_open(bs);
+        if (ret < 0) {
+            error_setg(a->errp, "Could not allocate memory for the L1 guard");
+        }
+    }
     if (ret == 0 && (a->flags & BDRV_O_RDWR)) {
         s->writable = true;
         ret = make_writable(bs, a->flags, a->errp);
@@ -222,6 +234,7 @@ static void free_state(BlockDriverState *bs)
     qcow2_cache_destroy(s->refcount_block_cache);
     s->l2_table_cache = s->refcount_block_cache = NULL;
     qcow2_table_free(&s->l1);
+    qcow2_guard_clear(&s->guard);
     qcow2_refcount_close(s);
     qcow2_free_snapshots(s);
     qcow2_bitmaps_free(s);
@@ -310,7 +323,17 @@ static int coroutine_fn store_all_entry(void *opaque)
     if (ret == 0 && s->use_lazy_refcounts) {
         ret = qcow2_mark_clean(bs);
     }
-    return ret == 0 ? qcow2_flush_files(bs) : ret;
+    if (ret == 0) {
+        ret = qcow2_flush_files(bs);
+    }
+    if (ret == 0 && s->guard.unsettled) {
+        qcow2_guard_flushed(s);
+        ret = qcow2_guard_settle(bs);
+        if (ret == 0) {
+            ret = bdrv_co_flush(bs->file->bs);
+        }
+    }
+    return ret;
 }
 
 void qcow2_close(BlockDriverState *bs)

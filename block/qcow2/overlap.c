@@ -127,6 +127,12 @@ static int overlap_in_memory(const BDRVQcow2State *s, int chk,
         overlaps(r, s->l1.offset, (uint64_t)s->l1.size * L1E_SIZE)) {
         return QCOW2_OL_ACTIVE_L1;
     }
+    /* Its guard belongs to it. */
+    if (chk & QCOW2_OL_ACTIVE_L1 &&
+        (overlaps(r, s->guard.place.offset, s->guard.place.bytes) ||
+         overlaps(r, s->guard.next.offset, s->guard.next.bytes))) {
+        return QCOW2_OL_ACTIVE_L1;
+    }
     if (chk & QCOW2_OL_ACTIVE_L2 &&
         table_names_range(s, r, s->l1.entries, s->l1.size,
                           L1E_OFFSET_MASK)) {
@@ -157,6 +163,13 @@ static int overlap_in_memory(const BDRVQcow2State *s, int chk,
         return QCOW2_OL_BITMAP_DIRECTORY;
     }
     return 0;
+}
+
+bool qcow2_overlaps_other_metadata(const BDRVQcow2State *s, uint64_t offset)
+{
+    const Range r = { offset, offset + s->cluster_size };
+
+    return overlap_in_memory(s, QCOW2_OL_ALL & ~QCOW2_OL_ACTIVE_L2, &r) != 0;
 }
 
 int coroutine_fn qcow2_check_metadata_overlap(BlockDriverState *bs, int ignore,

@@ -32,6 +32,7 @@
 #include "block/crypto.h"
 #include "block/snapshot.h"
 #include "block/qcow2/format.h"
+#include "block/qcow2/guard.h"
 #include "util/coroutine.h"
 #include "util/timer.h"
 
@@ -134,7 +135,7 @@ typedef struct Qcow2Inflight {
     unsigned cluster_bits;
 } Qcow2Inflight;
 
-typedef struct BDRVQcow2State {
+struct BDRVQcow2State {
     /* --- Fixed at open. --- */
     int qcow_version;
     int cluster_bits;
@@ -193,6 +194,7 @@ typedef struct BDRVQcow2State {
     /* --- Under lock. --- */
     CoMutex lock;
     Qcow2Table l1;              /* active; change by qcow2_l1_*() only */
+    Qcow2Guard guard;           /* of it */
     Qcow2Cache *l2_table_cache; /* of slices */
     Qcow2Cache *refcount_block_cache;
     Qcow2Table reftable;
@@ -241,7 +243,7 @@ typedef struct BDRVQcow2State {
     /* --- Main thread. --- */
     LuksHeader *luks;           /* NULL: not encrypted so */
     QEMUTimer *cache_clean_timer;
-} BDRVQcow2State;
+};
 
 #include "block/qcow2/l2-entry.h"
 
@@ -360,8 +362,9 @@ int coroutine_fn qcow2_header_write_sector(BlockDriverState *bs,
  * fails the header is as before; if even that cannot be had the node becomes
  * unusable. The state is neither looked at nor changed. [lock]
  */
+/* @guard_offset: the area of the guard of that table; 0: there is none. */
 int coroutine_fn qcow2_header_write_l1(BlockDriverState *bs, uint64_t offset,
-                                       uint32_t size);
+                                       uint32_t size, uint64_t guard_offset);
 int coroutine_fn qcow2_header_write_reftable(BlockDriverState *bs,
                                              uint64_t offset,
                                              uint32_t clusters);
@@ -377,6 +380,7 @@ typedef struct Qcow2HeaderTables {
     uint64_t disk_size;
     uint64_t l1_offset;
     uint32_t l1_size;           /* entries */
+    uint64_t guard_offset;      /* 0: no guard, or as it is */
     uint64_t reftable_offset;
     uint32_t reftable_clusters;
     uint64_t snapshots_offset;
@@ -415,6 +419,8 @@ typedef struct Qcow2HeaderLayout {
     const char *backing_file;   /* NULL: none */
     const char *backing_format;
     const char *data_file;
+    bool guarded;               /* there is an L1 guard, at: */
+    uint64_t guard_offset;
     const Qcow2Feature *features;   /* NULL: our own names (version 3) */
     uint32_t nb_features;
     const Qcow2BitmapHeaderExt *bitmaps;    /* host byte order; NULL: none */
@@ -490,6 +496,9 @@ void qcow2_table_set(Qcow2Table *t, uint32_t index, uint64_t value);
 int coroutine_fn qcow2_table_write(BlockDriverState *bs, Qcow2Table *t,
                                    int ol);
 void qcow2_table_mark_all(Qcow2Table *t);
+/* For those who write it by themselves. */
+bool qcow2_table_sector_is_dirty(const Qcow2Table *t, uint32_t sector);
+void qcow2_table_mark_clean(Qcow2Table *t);
 void qcow2_table_free(Qcow2Table *t);
 
 /* --- cache.c -------------------------------------------------------------- */
@@ -547,6 +556,9 @@ int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs);
 int coroutine_fn qcow2_flush_before_l2(BlockDriverState *bs);
 /* The refcount side alone: blocks, flush, table. [lock] */
 int coroutine_fn qcow2_write_refcounts(BlockDriverState *bs);
+/* Makes everything written durable, a guard's copy of L1 entries above all,
+ * before the entries change in their place. [lock] */
+int coroutine_fn qcow2_flush_before_l1_in_place(BlockDriverState *bs);
 /* Makes everything written durable, before the header names it. [lock] */
 int coroutine_fn qcow2_flush_before_switch(BlockDriverState *bs);
 /* Makes durable what is written to the data file, if there is one, and then
@@ -581,6 +593,47 @@ int coroutine_fn qcow2_grow_l1_table(BlockDriverState *bs, uint64_t min_size,
 /* Cuts the table in place to @size entries; the L2 tables behind are freed.
  * [lock] */
 int coroutine_fn qcow2_shrink_l1_table(BlockDriverState *bs, uint64_t size);
+
+/* --- guard*.c ------------------------------------------------------------- */
+
+/* Writes the L1 table in place; there is a guard. As qcow2_l1_write(). [lock] */
+int coroutine_fn qcow2_guard_write_l1(BlockDriverState *bs);
+/* A flush has succeeded since the last write of qcow2_guard_write_l1(). */
+void qcow2_guard_flushed(BDRVQcow2State *s);
+/* No change is in flight any more: says so on disk, if that is new. [lock] */
+int coroutine_fn qcow2_guard_settle(BlockDriverState *bs);
+
+/* A guard for another L1 table, which the header does not name yet. */
+typedef struct Qcow2GuardMove {
+    Qcow2Guard to;          /* state ON: there is one */
+} Qcow2GuardMove;
+/*
+ * Writes a guard for the complete table @l1 to free clusters at @offset, which
+ * are nobody else's from now on. The caller flushes, writes the header, and
+ * commits or aborts; after a failure there is nothing to abort. [lock]
+ */
+int coroutine_fn qcow2_guard_move_begin(BlockDriverState *bs,
+                                        Qcow2GuardMove *move, uint64_t offset,
+                                        const Qcow2Table *l1);
+void qcow2_guard_move_commit(BlockDriverState *bs, Qcow2GuardMove *move);
+void qcow2_guard_move_abort(BlockDriverState *bs, Qcow2GuardMove *move);
+/* Makes one for the table as it is; nothing to do if there is one. [lock] */
+int coroutine_fn qcow2_guard_enable(BlockDriverState *bs, Error **errp);
+/* Removes it from the header. drop: only makes it void, by the autoclear bit.
+ * [lock] */
+int coroutine_fn qcow2_guard_disable(BlockDriverState *bs, Error **errp);
+int coroutine_fn qcow2_guard_drop(BlockDriverState *bs);
+/*
+ * Reads it and judges the L1 table, which has been read, as the refcounts and
+ * the snapshots. Says what is wrong on stderr. 0 or -ENOMEM. [lock]
+ */
+int coroutine_fn qcow2_guard_open(BlockDriverState *bs);
+/* What is due before the first change: a guard that is void goes. -EIO if the
+ * L1 table may be damaged. [lock] */
+int coroutine_fn qcow2_guard_make_writable(BlockDriverState *bs,
+                                           Error **errp);
+/* Whether others use its clusters; 1, 0 or -errno. [lock] */
+int coroutine_fn qcow2_guard_is_taken(BlockDriverState *bs);
 
 /* --- l2.c ----------------------------------------------------------------- */
 
@@ -668,6 +721,9 @@ int coroutine_fn qcow2_alloc_refcount_blocks(BlockDriverState *bs,
  */
 int64_t coroutine_fn qcow2_alloc_clusters(BlockDriverState *bs,
                                           uint64_t bytes);
+/* The first one of @nb_clusters free ones in a row, or -errno. [lock] */
+int64_t coroutine_fn qcow2_find_free_clusters(BlockDriverState *bs,
+                                              uint64_t nb_clusters);
 /* Up to @nb_clusters starting at @offset as far as free: count, -errno.
  * [lock] */
 int64_t coroutine_fn qcow2_alloc_clusters_at(BlockDriverState *bs,
@@ -908,7 +964,10 @@ void coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, bool fatal,
  */
 int coroutine_fn qcow2_check_metadata_overlap(BlockDriverState *bs, int ignore,
                                               uint64_t offset, uint64_t bytes);
-/* The same; signals fatal corruption and returns -EIO on overlap. [lock] */
+/* Whether the cluster at @offset has metadata that is no L2 table. [lock] */
+bool qcow2_overlaps_other_metadata(const BDRVQcow2State *s, uint64_t offset);
+/* The same as check; signals fatal corruption and returns -EIO on overlap.
+ * [lock] */
 int coroutine_fn qcow2_pre_write_overlap_check(BlockDriverState *bs,
                                                int ignore, uint64_t offset,
                                                uint64_t bytes);

@@ -215,7 +215,8 @@ static int coroutine_fn scan_block(Qcow2RefPlan *p, uint64_t *cluster,
     for (; *cluster < end && *count < wanted; ++*cluster) {
         uint64_t at = *cluster & (s->refcount_block_size - 1);
         bool used = (old && qcow2_refcount_block_get(s, old, at)) ||
-                    (block && qcow2_refcount_block_get(s, block->data, at));
+                    (block && qcow2_refcount_block_get(s, block->data, at)) ||
+                    qcow2_guard_reserves(s, *cluster);
 
         *count = used ? 0 : *count + 1;
     }
@@ -223,10 +224,10 @@ static int coroutine_fn scan_block(Qcow2RefPlan *p, uint64_t *cluster,
     return 0;
 }
 
-int64_t coroutine_fn qcow2_refplan_alloc(Qcow2RefPlan *p, uint64_t nb)
+int64_t coroutine_fn qcow2_refplan_find(Qcow2RefPlan *p, uint64_t nb)
 {
     BDRVQcow2State *s = p->bs->opaque;
-    uint64_t cluster = p->scan, count = 0, offset;
+    uint64_t cluster = p->scan, count = 0;
     int ret;
 
     while (count < nb) {
@@ -238,10 +239,24 @@ int64_t coroutine_fn qcow2_refplan_alloc(Qcow2RefPlan *p, uint64_t nb)
             return ret;
         }
     }
+    return cluster - nb;
+}
+
+int64_t coroutine_fn qcow2_refplan_alloc(Qcow2RefPlan *p, uint64_t nb)
+{
+    BDRVQcow2State *s = p->bs->opaque;
+    int64_t first = qcow2_refplan_find(p, nb);
+    uint64_t cluster, offset;
+    int ret;
+
+    if (first < 0) {
+        return first;
+    }
+    cluster = first + nb;
     if (nb == 1) {
         p->scan = cluster;
     }
-    offset = (cluster - nb) << s->cluster_bits;
+    offset = (uint64_t)first << s->cluster_bits;
     ret = qcow2_pre_write_overlap_check(p->bs, 0, offset,
                                         nb << s->cluster_bits);
     if (ret == 0) {

@@ -28,6 +28,9 @@ int coroutine_fn qcow2_refplan_get(Qcow2RefPlan *p, uint64_t cluster,
  */
 int coroutine_fn qcow2_refplan_add(Qcow2RefPlan *p, uint64_t offset,
                                    uint64_t bytes, int delta);
+/* The first of @nb contiguous clusters that are free now and in the plan; an
+ * index or -errno. */
+int64_t coroutine_fn qcow2_refplan_find(Qcow2RefPlan *p, uint64_t nb);
 /* @nb contiguous clusters, counted once; they may be written at once. Host
  * offset or -errno. */
 int64_t coroutine_fn qcow2_refplan_alloc(Qcow2RefPlan *p, uint64_t nb);

@@ -114,6 +114,11 @@ static int coroutine_fn grow_reftable(BlockDriverState *bs, uint64_t start)
     int ret;
 
     ret = plan_reftable(s, start, &l);
+    if (ret == 0 && qcow2_guard_skip(s, start, l.end - start)) {
+        start = MAX(start, qcow2_guard_end(s));
+        first_block = start >> s->refcount_block_bits;
+        ret = plan_reftable(s, start, &l);
+    }
     if (ret < 0) {
         return ret;
     }

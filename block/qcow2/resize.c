@@ -237,7 +237,7 @@ static int64_t coroutine_fn used_end(BlockDriverState *bs)
         }
         clusters--;
     }
-    return clusters;
+    return MAX(clusters, qcow2_guard_end(s));
 }
 
 /*

@@ -314,6 +314,29 @@ static int coroutine_fn write_l1(Qcow2Switch *sw, Error **errp)
     return ret;
 }
 
+/* A guard for the new L1 table. Its place is free before and after. */
+static int coroutine_fn write_guard(Qcow2Switch *sw, Error **errp)
+{
+    BDRVQcow2State *s = sw->bs->opaque;
+    int64_t cluster;
+    int ret;
+
+    if (s->guard.state != QCOW2_GUARD_ON ||
+        (sw->l1.offset == s->l1.offset && sw->l1.size == s->l1.size)) {
+        return 0;
+    }
+    cluster = qcow2_refplan_find(sw->plan, qcow2_guard_clusters(s,
+                                                                sw->l1.size));
+    ret = cluster < 0 ? cluster
+                      : qcow2_guard_move_begin(sw->bs, &sw->guard,
+                                               cluster << s->cluster_bits,
+                                               &sw->l1);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not write the L1 guard");
+    }
+    return ret;
+}
+
 static int coroutine_fn write_snapshot_table(Qcow2Switch *sw, Error **errp)
 {
     BDRVQcow2State *s = sw->bs->opaque;
@@ -380,6 +403,9 @@ int coroutine_fn qcow2_switch_begin(BlockDriverState *bs, Qcow2Switch *sw,
 
 void qcow2_switch_end(Qcow2Switch *sw)
 {
+    if (sw->guard.to.state == QCOW2_GUARD_ON) {
+        qcow2_guard_move_abort(sw->bs, &sw->guard);
+    }
     qcow2_refplan_free(sw->plan);
     qemu_vfree(sw->l2);
     qcow2_table_free(&sw->l1);
@@ -391,6 +417,7 @@ static void switch_memory(Qcow2Switch *sw)
     BDRVQcow2State *s = sw->bs->opaque;
 
     qcow2_refplan_commit(sw->plan);
+    qcow2_guard_move_commit(sw->bs, &sw->guard);
     qcow2_l1_replace(sw->bs, &sw->l1);
     s->snapshots_offset = sw->snapshots_offset;
     s->snapshots_size = sw->snapshots_size;
@@ -412,6 +439,7 @@ int coroutine_fn qcow2_switch_finish(Qcow2Switch *sw, Error **errp)
 
     ret = set_flags(sw, errp);
     if (ret < 0 || (ret = write_l1(sw, errp)) < 0 ||
+        (ret = write_guard(sw, errp)) < 0 ||
         (ret = write_snapshot_table(sw, errp)) < 0) {
         return ret;
     }
@@ -421,6 +449,7 @@ int coroutine_fn qcow2_switch_finish(Qcow2Switch *sw, Error **errp)
         return ret;
     }
     h.l1_offset = sw->l1.offset;
+    h.guard_offset = sw->guard.to.place.offset;
     h.snapshots_offset = sw->snapshots_offset;
     qcow2_refplan_table(sw->plan, &h.reftable_offset, &h.reftable_clusters);
 

@@ -25,7 +25,8 @@ typedef struct Qcow2Switch {
     QCowSnapshot *snapshots;    /* becomes s->snapshots if finish succeeds */
     uint32_t nb_snapshots;
 
-    uint64_t snapshots_offset;  /* set by finish */
+    Qcow2GuardMove guard;       /* set by finish */
+    uint64_t snapshots_offset;
     uint64_t snapshots_size;
 } Qcow2Switch;
 

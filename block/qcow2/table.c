@@ -88,6 +88,19 @@ void qcow2_table_set(Qcow2Table *t, uint32_t index, uint64_t value)
     t->any_dirty = true;
 }
 
+bool qcow2_table_sector_is_dirty(const Qcow2Table *t, uint32_t sector)
+{
+    return sector_is_dirty(t, sector);
+}
+
+void qcow2_table_mark_clean(Qcow2Table *t)
+{
+    uint32_t words = DIV_ROUND_UP(MAX(1, table_sectors(t)), BITS_PER_WORD);
+
+    memset(t->dirty, 0, words * sizeof(*t->dirty));
+    t->any_dirty = false;
+}
+
 void qcow2_table_mark_all(Qcow2Table *t)
 {
     for (uint32_t i = 0; i < table_sectors(t); i++) {

@@ -25,6 +25,9 @@ int coroutine_fn qcow2_begin_change(BlockDriverState *bs)
     if (s->bitmaps_kept) {
         void_features &= ~QCOW2_AUTOCLEAR_BITMAPS;
     }
+    if (s->guard.state == QCOW2_GUARD_ON) {
+        void_features &= ~QCOW2_AUTOCLEAR_L1_GUARD;
+    }
     if (unlikely(void_features) && qcow2_data_file_is_raw(bs)) {
         void_features &= ~QCOW2_AUTOCLEAR_DATA_FILE_RAW;
     }

@@ -2,6 +2,7 @@
 #include "util/osdep.h"
 #include "judge.h"
 #include "snapshots.h"
+#include "block/qcow2/qcow2.h"
 #include "util/error.h"
 
 #define GO_ON_OPS 12
@@ -144,6 +145,21 @@ static char *go_on(Judge *judge, const Run *run, BlockBackend *blk,
     return check(judge, blk, false);
 }
 
+/* --- the L1 guard --- */
+
+/* It is there, and the L1 table is what it says. */
+static char *judge_guard(const Run *run, BlockDriverState *bs)
+{
+    const BDRVQcow2State *s = bs->opaque;
+
+    if (!run->w->guard || s->guard.state == QCOW2_GUARD_ON ||
+        (run->w->amend && s->guard.state == QCOW2_GUARD_NONE &&
+         !(s->autoclear_features & QCOW2_AUTOCLEAR_L1_GUARD))) {
+        return NULL;
+    }
+    return g_strdup("the L1 guard is gone");
+}
+
 /* --- all of it --- */
 
 static char *judge_open(Judge *judge, const Run *run, BlockBackend *blk,
@@ -153,6 +169,9 @@ static char *judge_open(Judge *judge, const Run *run, BlockBackend *blk,
     char *wrong = was_dirty ? check_repaired(judge, blk)
                             : check(judge, blk, false);
 
+    if (!wrong) {
+        wrong = judge_guard(run, blk_bs(blk));
+    }
     if (!wrong) {
         wrong = names_judge(run, blk_bs(blk));
     }

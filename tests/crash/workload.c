@@ -143,6 +143,36 @@ const Workload workloads[] = {
         .mix = { .write = 8, .zero = 3, .unmap = 3, .flush = 1 },
         .max_clusters = 4, .size = 64, .max_bytes = 1 << 20, .ops = 40,
         .workers = 2, .prefill = 20, .amend = 80, .backing = true,
+    }, {
+        .name = "guard", .what = "new L2 tables under an L1 guard",
+        .mix = { .write = 8, .flush = 2 }, .max_clusters = 6,
+        .size = 6144, .ops = 60, .workers = 3, .reopen = 10, .guard = true,
+        .geometries = "512:16,512:64,512:1", .v3_only = true,
+    }, {
+        .name = "guard-resize", .what = "longer and shorter L1 tables under a "
+                                        "guard",
+        .mix = { .write = 8, .discard = 1, .flush = 1 }, .max_clusters = 6,
+        .size = 1024, .ops = 50, .workers = 2, .resize = 60, .prefill = 40,
+        .guard = true, .geometries = "512:16,512:64,1k:16", .v3_only = true,
+    }, {
+        .name = "guard-snapshot", .what = "snapshots under an L1 guard",
+        .mix = { .write = 8, .unmap = 2, .flush = 1 }, .max_clusters = 4,
+        .size = 512, .ops = 60, .workers = 3, .snapshot = 70, .resize = 20,
+        .reopen = 5, .prefill = 20, .guard = true,
+        .geometries = "512:16,512:64,4k:16,1k:16", .v3_only = true,
+    }, {
+        .name = "guard-amend", .what = "an L1 guard turned on and off, other "
+                                       "widths of refcounts, other names",
+        .mix = { .write = 8, .discard = 1, .flush = 1 }, .max_clusters = 4,
+        .size = 512, .ops = 40, .workers = 2, .amend = 80, .rename = 20,
+        .reopen = 10, .backing = true, .prefill = 20, .guard = true,
+        .v3_only = true, .max_bytes = 1 << 20,
+    }, {
+        .name = "guard-lazy", .what = "an L1 guard and lazy refcounts",
+        .mix = { .write = 8, .unmap = 2, .discard = 2, .flush = 1 },
+        .max_clusters = 6, .size = 1024, .ops = 40, .workers = 3,
+        .reopen = 30, .resize = 30, .lazy = true, .guard = true,
+        .geometries = "512:16,512:64,1k:16", .v3_only = true,
     },
     {
         .name = "subclusters", .what = "everything at once in images with "
@@ -256,10 +286,11 @@ static void make_image(Run *run, int64_t size)
     gsize length;
 
     options = g_strdup_printf(
-        "compat=%s,cluster_size=%" PRId64 ",refcount_bits=%d%s%s%s",
+        "compat=%s,cluster_size=%" PRId64 ",refcount_bits=%d%s%s%s%s",
         run->g.version == 2 ? "0.10" : "1.1", run->cluster,
         run->g.refcount_bits, run->g.extended_l2 ? ",extended_l2=on" : "",
         run->w->lazy ? ",lazy_refcounts=on" : "",
+        run->w->guard ? ",l1_guard=on" : "",
         use_zstd(run) ? ",compression_type=zstd" : "");
     bdrv_img_create(path, "qcow2", NULL, NULL, options, size, 0, true,
                     &error_abort);
@@ -587,7 +618,13 @@ static void amend(Run *run)
     BdrvAmendArgs args = { 0 };
     int ret;
 
-    switch (g_rand_int_range(run->rand, 0, 4)) {
+    switch (g_rand_int_range(run->rand, run->w->guard ? -3 : 0, 4)) {
+    case -3:
+    case -2:
+    case -1:
+        qdict_put_str(options, "l1_guard",
+                      g_rand_boolean(run->rand) ? "on" : "off");
+        break;
     case 0:
         qdict_put_str(options, "compat", "1.1");
         break;

@@ -46,6 +46,7 @@ typedef struct Workload {
     bool sequential;        /* requests follow each other on the disk */
     bool backing;
     bool lazy;
+    bool guard;             /* of the L1 table; amend turns it on and off */
     bool v3_only;
     bool extended_l2;       /* clusters have subclusters; then v3_only, too */
     const char *geometries; /* "512:64,4k:16"; NULL: all */
