@@ -131,8 +131,8 @@ static void compare(Qcow2Check *c)
                                << c->s->cluster_bits;
 }
 
-/* Everything up to the comparison. 0 or -errno. */
-static int coroutine_fn scan(Qcow2Check *c)
+/* Counts references and compares. 0 or -errno. */
+static int coroutine_fn count_and_compare(Qcow2Check *c)
 {
     BDRVQcow2State *s = c->s;
     int ret;
@@ -152,8 +152,18 @@ static int coroutine_fn scan(Qcow2Check *c)
     qcow2_check_count_structure(c);
     qcow2_check_count_void_bitmaps(c);
     compare(c);
-    qcow2_check_find_orphans(c, c->opts->free_orphans);
     return 0;
+}
+
+/* Everything that comes before repairs. 0 or -errno. */
+static int coroutine_fn scan(Qcow2Check *c)
+{
+    int ret = count_and_compare(c);
+
+    if (ret == 0) {
+        qcow2_check_find_orphans(c, c->opts->free_orphans);
+    }
+    return ret;
 }
 
 static void check_init(Qcow2Check *c, BlockDriverState *bs,
@@ -194,6 +204,47 @@ static void check_destroy(Qcow2Check *c)
     g_free(c->block_state);
     qcow2_check_counts_free(c->disk);
     qcow2_check_counts_free(c->refs);
+}
+
+/* Sizes of the files, in bytes. */
+static int coroutine_fn get_sizes(BlockDriverState *bs, int64_t *file_size,
+                                  int64_t *data_size)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    *data_size = 0;
+    *file_size = bdrv_co_getlength(bs->file->bs);
+    if (*file_size < 0) {
+        return *file_size;
+    }
+    *data_size = s->data_file ? bdrv_co_getlength(s->data_file->bs) : 0;
+    return MIN(*data_size, 0);
+}
+
+int coroutine_fn qcow2_check_trial(BlockDriverState *bs, uint64_t *entries,
+                                   BdrvCheckResult *res, Qcow2Check *c)
+{
+    static const BdrvCheckOptions no_repair = { .quiet = true };
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t *real = s->l1.entries;
+    int64_t file_size, data_size;
+    int ret = get_sizes(bs, &file_size, &data_size);
+
+    check_init(c, bs, res, &no_repair, MAX(file_size, 0));
+    if (ret < 0) {
+        return ret;
+    }
+    c->data_size = data_size;
+    /* Nothing is written meanwhile, and the lock is held. */
+    s->l1.entries = entries ?: real;
+    ret = count_and_compare(c);
+    s->l1.entries = real;
+    return ret;
+}
+
+void qcow2_check_end_trial(Qcow2Check *c)
+{
+    check_destroy(c);
 }
 
 /*
@@ -277,13 +328,9 @@ static int coroutine_fn check_all(BlockDriverState *bs,
             return ret;
         }
     }
-    file_size = bdrv_co_getlength(bs->file->bs);
-    if (file_size < 0) {
-        return file_size;
-    }
-    data_size = s->data_file ? bdrv_co_getlength(s->data_file->bs) : 0;
-    if (data_size < 0) {
-        return data_size;
+    ret = get_sizes(bs, &file_size, &data_size);
+    if (ret < 0) {
+        return ret;
     }
 
     /* Every pass but the last repairs something, each thing once. */
@@ -312,9 +359,9 @@ static bool may_repair_bitmaps(const BdrvCheckResult *result,
            result->corruptions == result->bitmap_corruptions;
 }
 
-int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
-                                    BdrvCheckResult *result,
-                                    const BdrvCheckOptions *opts)
+static int coroutine_fn check_and_bitmaps(BlockDriverState *bs,
+                                          BdrvCheckResult *result,
+                                          const BdrvCheckOptions *opts)
 {
     int ret = check_all(bs, result, opts);
 
@@ -336,4 +383,22 @@ int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
         }
     }
     return ret;
+}
+
+int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
+                                    BdrvCheckResult *result,
+                                    const BdrvCheckOptions *opts)
+{
+    BdrvCheckOptions rest = *opts;
+    Qcow2CheckGuard guard;
+    int ret = qcow2_check_guard_begin(bs, opts, &guard);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (guard.declined) {
+        rest.fix = 0;
+    }
+    ret = check_and_bitmaps(bs, result, &rest);
+    return ret < 0 ? ret : qcow2_check_guard_end(bs, opts, result, &guard);
 }

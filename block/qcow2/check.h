@@ -9,6 +9,7 @@
  *   check-meta.c       header, snapshots, the refcount structure
  *   check-bitmaps.c    stored bitmaps
  *   check-tables.c     L1 and L2 tables
+ *   check-guard.c      the guard of the L1 table
  *   check-orphans.c    leaks that may be the guest's data
  *   check-repair.c     changes in place
  *   check-rebuild.c    a new refcount structure
@@ -276,6 +277,36 @@ int coroutine_fn qcow2_check_apply_fixups(Qcow2Check *c, int64_t *nb_fixed);
 
 /* After the comparison: repairs what can be. 0 or -errno. */
 int coroutine_fn qcow2_check_repair(Qcow2Check *c);
+
+/* --- check.c, for check-guard.c --- */
+
+/*
+ * Counts and compares, silently, as if the active L1 table had @entries (NULL:
+ * as it is). *@c has the counts and *@res the result. 0 or -errno; in any case
+ * qcow2_check_end_trial() frees *@c.
+ */
+int coroutine_fn qcow2_check_trial(BlockDriverState *bs, uint64_t *entries,
+                                   BdrvCheckResult *res, Qcow2Check *c);
+void qcow2_check_end_trial(Qcow2Check *c);
+
+/* --- check-guard.c --- */
+
+typedef struct Qcow2CheckGuard {
+    int64_t corruptions;    /* that remain */
+    int64_t fixed;
+    bool declined;          /* the L1 table may be damaged: repair nothing */
+    bool renew;             /* there was a guard */
+} Qcow2CheckGuard;
+
+/* Before everything else: which L1 table is right. Repairs it if asked to. */
+int coroutine_fn qcow2_check_guard_begin(BlockDriverState *bs,
+                                         const BdrvCheckOptions *opts,
+                                         Qcow2CheckGuard *r);
+/* After everything else: adds to *@res; makes a guard anew that was given up. */
+int coroutine_fn qcow2_check_guard_end(BlockDriverState *bs,
+                                       const BdrvCheckOptions *opts,
+                                       BdrvCheckResult *res,
+                                       const Qcow2CheckGuard *r);
 
 /* --- check-rebuild.c --- */
 

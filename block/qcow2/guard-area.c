@@ -62,7 +62,7 @@ uint64_t qcow2_guard_clusters(const BDRVQcow2State *s, uint32_t l1_size)
 
 /* Writes all of a new area. */
 static int coroutine_fn write_area(BlockDriverState *bs, const Qcow2Guard *g,
-                                   const Qcow2Table *l1)
+                                   const Qcow2Table *l1, uint64_t disk_size)
 {
     const Qcow2GuardHead h = {
         .generation = g->generation,
@@ -71,6 +71,7 @@ static int coroutine_fn write_area(BlockDriverState *bs, const Qcow2Guard *g,
         .l1_size = l1->size,
         .sum = g->sum,
         .old_sum = g->sum,
+        .disk_size = disk_size,
     };
     int ret = qcow2_guard_write_head(bs, &h);
 
@@ -84,7 +85,8 @@ static int coroutine_fn write_area(BlockDriverState *bs, const Qcow2Guard *g,
 
 int coroutine_fn qcow2_guard_move_begin(BlockDriverState *bs,
                                         Qcow2GuardMove *move, uint64_t offset,
-                                        const Qcow2Table *l1)
+                                        const Qcow2Table *l1,
+                                        uint64_t disk_size)
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2Guard *g = &s->guard;
@@ -105,7 +107,7 @@ int coroutine_fn qcow2_guard_move_begin(BlockDriverState *bs,
     g->next = move->to.place;
     /* What is written there stays, also if it is given up. */
     s->virgin_offset = MAX(s->virgin_offset, offset + g->next.bytes);
-    ret = write_area(bs, &move->to, l1);
+    ret = write_area(bs, &move->to, l1, disk_size);
     s->unflushed = true;
     if (ret < 0) {
         qcow2_guard_move_abort(bs, move);
@@ -161,7 +163,8 @@ static int coroutine_fn prepare(BlockDriverState *bs, Qcow2GuardMove *move)
     if (cluster < 0) {
         return cluster;
     }
-    ret = qcow2_guard_move_begin(bs, move, cluster << s->cluster_bits, &s->l1);
+    ret = qcow2_guard_move_begin(bs, move, cluster << s->cluster_bits, &s->l1,
+                                 s->disk_size);
     if (ret < 0) {
         return ret;
     }

@@ -20,7 +20,8 @@ typedef struct Evidence {
     const uint64_t *want;
     GHashTable *refs;       /* offset of an L2 table that is of interest →
                              * references; keys and values are numbers */
-    GHashTable *wanted;     /* those that the guard has → a reference */
+    GHashTable *wanted;     /* those that the guard has → references */
+    GHashTable *actual;     /* those that the L1 table has → references */
     uint64_t *buf;          /* a cluster, at least PIECE_BYTES */
 } Evidence;
 
@@ -47,14 +48,17 @@ static void note_interest(Evidence *e)
 
     for (uint32_t i = 0; i < s->l1.size; i++) {
         uint64_t want = e->want[i] & L1E_OFFSET_MASK;
+        uint64_t actual = s->l1.entries[i] & L1E_OFFSET_MASK;
 
         if (want) {
             add(e->wanted, want);
         }
+        if (actual) {
+            add(e->actual, actual);
+        }
         if (e->want[i] != s->l1.entries[i]) {
             g_hash_table_insert(e->refs, key(want), NULL);
-            g_hash_table_insert(
-                e->refs, key(s->l1.entries[i] & L1E_OFFSET_MASK), NULL);
+            g_hash_table_insert(e->refs, key(actual), NULL);
         }
     }
     g_hash_table_remove(e->refs, NULL);
@@ -152,6 +156,7 @@ static bool coroutine_fn is_foreign(Evidence *e, uint32_t i)
     }
     v.possible = is_possible(e, target);
     v.elsewhere = target != copy && get(e->wanted, target) > 0;
+    v.moved = copy && target != copy && get(e->actual, copy) > 0;
     v.entry_refs = get(e->refs, target);
     v.copy_refs = get(e->refs, copy);
     return qcow2_guard_verdict(&v) == QCOW2_GUARD_FOREIGN;
@@ -195,7 +200,9 @@ bool coroutine_fn qcow2_guard_is_outdated(BlockDriverState *bs,
     }
     e.refs = g_hash_table_new(NULL, NULL);
     e.wanted = g_hash_table_new(NULL, NULL);
+    e.actual = g_hash_table_new(NULL, NULL);
     result = all_foreign(&e);
+    g_hash_table_destroy(e.actual);
     g_hash_table_destroy(e.wanted);
     g_hash_table_destroy(e.refs);
     qemu_vfree(e.buf);

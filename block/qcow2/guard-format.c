@@ -25,7 +25,7 @@ enum {
     POS_CURRENT = 44,
     POS_SUM = 48,
     POS_OLD_SUM = 56,
-    POS_REST = 64,
+    POS_DISK_SIZE = 64,
 };
 
 /* One-to-one, and every bit of the result depends on every bit of @x: the
@@ -85,6 +85,7 @@ void qcow2_guard_encode(const Qcow2GuardHead *h, void *sector)
     stl_be_p(p + POS_CURRENT, h->current);
     stq_be_p(p + POS_SUM, h->sum);
     stq_be_p(p + POS_OLD_SUM, h->old_sum);
+    stq_be_p(p + POS_DISK_SIZE, h->disk_size);
     stl_be_p(p + POS_CRC, sector_crc(p));
 }
 
@@ -109,6 +110,7 @@ const char *qcow2_guard_decode(const void *sector, Qcow2GuardHead *h)
         .current = ldl_be_p(p + POS_CURRENT),
         .sum = ldq_be_p(p + POS_SUM),
         .old_sum = ldq_be_p(p + POS_OLD_SUM),
+        .disk_size = ldq_be_p(p + POS_DISK_SIZE),
     };
     return h->current > 1 ? "its sector is damaged" : NULL;
 }
@@ -157,9 +159,11 @@ Qcow2GuardVerdict qcow2_guard_verdict(const Qcow2GuardEvidence *e)
         return verdict_on_flags(e);
     }
     if (entry_is_sound(e)) {
-        /* A table that lost its reference, and nothing in its place. */
-        return !lost ? QCOW2_GUARD_FOREIGN
-               : !target ? QCOW2_GUARD_DAMAGE : QCOW2_GUARD_UNPROVEN;
+        /* No table is in the place of one that is in use; nobody moves one. */
+        if (!target && (lost || (e->moved && e->copy_refcount))) {
+            return QCOW2_GUARD_DAMAGE;
+        }
+        return lost ? QCOW2_GUARD_UNPROVEN : QCOW2_GUARD_FOREIGN;
     }
     return lost || !copy_target || (e->elsewhere && e->copy_refcount)
                ? QCOW2_GUARD_DAMAGE : QCOW2_GUARD_UNPROVEN;

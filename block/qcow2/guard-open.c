@@ -148,7 +148,7 @@ static int take_good(BDRVQcow2State *s, const Area *a, bool mixed)
         g->current = !g->current;
     }
     g->copy_bad = memcmp(a->copies[g->current], g->now, bytes) != 0;
-    g->unsettled = in_flight(a);
+    g->unsettled = in_flight(a) || a->head.disk_size != s->disk_size;
     other = (const uint8_t *)a->copies[!g->current];
     for (uint32_t i = 0; i < qcow2_guard_sectors(g); i++) {
         size_t pos = (size_t)i * QCOW2_GUARD_SECTOR;
@@ -196,6 +196,7 @@ static void coroutine_fn take_mismatch(BlockDriverState *bs, const Area *a)
         return;
     }
     g->state = QCOW2_GUARD_MISMATCH;
+    g->disk_size = a->head.disk_size;
     g->size = s->l1.size;
     g->generation = a->head.generation;
     g->want = want;
@@ -319,6 +320,14 @@ int coroutine_fn qcow2_guard_open(BlockDriverState *bs)
         report(bs);
     }
     return ret;
+}
+
+int coroutine_fn qcow2_guard_judge_again(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    qcow2_guard_void(&s->guard, QCOW2_GUARD_NONE, NULL);
+    return open_guard(bs);
 }
 
 int coroutine_fn qcow2_guard_make_writable(BlockDriverState *bs, Error **errp)

@@ -134,6 +134,7 @@ static int coroutine_fn write_head(BlockDriverState *bs, unsigned current,
         .current = current,
         .sum = sum,
         .old_sum = old_sum,
+        .disk_size = s->disk_size,
     };
 
     return qcow2_guard_write_head(bs, &h);
@@ -162,7 +163,7 @@ static int coroutine_fn write_l1(BlockDriverState *bs)
  * The current copy is not the table: writes it all anew, to the other one. The
  * sector has the sum of the table before the copies change.
  */
-static int coroutine_fn refresh_copy(BlockDriverState *bs)
+int coroutine_fn qcow2_guard_refresh(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2Guard *g = &s->guard;
@@ -182,6 +183,9 @@ static int coroutine_fn refresh_copy(BlockDriverState *bs)
         ret = qcow2_guard_write_table(
             bs, qcow2_guard_copy_offset(&g->place, g->size, !g->current),
             g->now, g->size, NULL, true);
+    }
+    if (ret == 0) {
+        ret = qcow2_flush_before_l1_in_place(bs);
     }
     if (ret == 0) {
         ret = write_head(bs, !g->current, g->sum, g->sum);
@@ -283,7 +287,7 @@ static int coroutine_fn change(BlockDriverState *bs, uint8_t *changed)
     }
     ret = g->durable ? 0 : qcow2_flush_before_l1_in_place(bs);
     if (ret == 0) {
-        ret = refresh_copy(bs);
+        ret = qcow2_guard_refresh(bs);
     }
     if (ret == 0) {
         ret = write_copy(bs, changed, sum);

@@ -42,7 +42,9 @@ typedef struct Qcow2GuardHead {
     uint64_t sum;           /* 48: of the current copy */
     uint64_t old_sum;       /* 56: of the table before the change in flight;
                              * as @sum if there is none */
-                            /* 64: zeroes up to 512 */
+    uint64_t disk_size;     /* 64: bytes; another one shows that another program
+                             * was here */
+                            /* 72: zeroes up to 512 */
 } Qcow2GuardHead;
 
 /* --- guard-format.c: any context --- */
@@ -65,6 +67,8 @@ typedef struct Qcow2GuardEvidence {
                                  * cluster, in the file, no other metadata, and
                                  * what is there reads as one */
     bool elsewhere;             /* the guard has that table at another index */
+    bool moved;                 /* the L1 table has the table that @copy names
+                                 * at another index */
     uint64_t entry_refcount;    /* of the table that @entry names */
     uint64_t entry_refs;        /* references to it that were found */
     uint64_t copy_refcount;     /* the same for @copy; 0 for no table */
@@ -119,6 +123,7 @@ typedef struct Qcow2Guard {
     bool unsettled;         /* the sector may say that a change is in flight */
 
     /* MISMATCH: */
+    uint64_t disk_size;     /* when the guard was written */
     uint64_t *want;         /* @size entries; NULL: no copy is whole */
     uint32_t differences;   /* entries; 0 if no copy is whole */
 } Qcow2Guard;

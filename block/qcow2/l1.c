@@ -82,7 +82,8 @@ static int coroutine_fn move_guard(BlockDriverState *bs, Qcow2GuardMove *move,
     if (cluster < 0) {
         return cluster;
     }
-    ret = qcow2_guard_move_begin(bs, move, cluster << s->cluster_bits, t);
+    ret = qcow2_guard_move_begin(bs, move, cluster << s->cluster_bits, t,
+                                 s->disk_size);
     if (ret < 0) {
         return ret;
     }

@@ -608,13 +608,15 @@ typedef struct Qcow2GuardMove {
     Qcow2Guard to;          /* state ON: there is one */
 } Qcow2GuardMove;
 /*
- * Writes a guard for the complete table @l1 to free clusters at @offset, which
+ * Writes a guard for the complete table @l1, of a disk that has @disk_size
+ * bytes with it, to free clusters at @offset, which
  * are nobody else's from now on. The caller flushes, writes the header, and
  * commits or aborts; after a failure there is nothing to abort. [lock]
  */
 int coroutine_fn qcow2_guard_move_begin(BlockDriverState *bs,
                                         Qcow2GuardMove *move, uint64_t offset,
-                                        const Qcow2Table *l1);
+                                        const Qcow2Table *l1,
+                                        uint64_t disk_size);
 void qcow2_guard_move_commit(BlockDriverState *bs, Qcow2GuardMove *move);
 void qcow2_guard_move_abort(BlockDriverState *bs, Qcow2GuardMove *move);
 /* Makes one for the table as it is; nothing to do if there is one. [lock] */
@@ -632,6 +634,10 @@ int coroutine_fn qcow2_guard_open(BlockDriverState *bs);
  * L1 table may be damaged. [lock] */
 int coroutine_fn qcow2_guard_make_writable(BlockDriverState *bs,
                                            Error **errp);
+/* The same for an L1 table that a repair has changed; says nothing. [lock] */
+int coroutine_fn qcow2_guard_judge_again(BlockDriverState *bs);
+/* Writes a damaged current copy anew, durably. [lock] */
+int coroutine_fn qcow2_guard_refresh(BlockDriverState *bs);
 /* Whether others use its clusters; 1, 0 or -errno. [lock] */
 int coroutine_fn qcow2_guard_is_taken(BlockDriverState *bs);
 

@@ -300,6 +300,8 @@ static int coroutine_fn set_size(BlockDriverState *bs, uint64_t size,
     }
     qatomic_set(&s->disk_size, size);
     s->l1_vm_state_index = size_to_l1(s, size);
+    /* Its sector has the size, too: for the next time that it is written. */
+    s->guard.unsettled = s->guard.state == QCOW2_GUARD_ON;
     return 0;
 }
 

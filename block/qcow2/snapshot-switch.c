@@ -330,7 +330,7 @@ static int coroutine_fn write_guard(Qcow2Switch *sw, Error **errp)
     ret = cluster < 0 ? cluster
                       : qcow2_guard_move_begin(sw->bs, &sw->guard,
                                                cluster << s->cluster_bits,
-                                               &sw->l1);
+                                               &sw->l1, sw->disk_size);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not write the L1 guard");
     }

@@ -92,11 +92,12 @@ static const Qcow2GuardHead head = {
     .current = 1,
     .sum = 0x1122334455667788ULL,
     .old_sum = 0x99aabbccddeeff00ULL,
+    .disk_size = 0x12345600,
 };
 
 static void test_layout(void)
 {
-    uint8_t buf[QCOW2_GUARD_SECTOR], zeroes[QCOW2_GUARD_SECTOR - 64] = { 0 };
+    uint8_t buf[QCOW2_GUARD_SECTOR], zeroes[QCOW2_GUARD_SECTOR - 72] = { 0 };
     uint32_t crc;
 
     qcow2_guard_encode(&head, buf);
@@ -109,7 +110,8 @@ static void test_layout(void)
     g_assert_cmphex(ldl_be_p(buf + 44), ==, 1);
     g_assert_cmphex(ldq_be_p(buf + 48), ==, head.sum);
     g_assert_cmphex(ldq_be_p(buf + 56), ==, head.old_sum);
-    g_assert_cmpmem(buf + 64, sizeof(zeroes), zeroes, sizeof(zeroes));
+    g_assert_cmphex(ldq_be_p(buf + 64), ==, head.disk_size);
+    g_assert_cmpmem(buf + 72, sizeof(zeroes), zeroes, sizeof(zeroes));
     crc = ldl_be_p(buf + 12);
     stl_be_p(buf + 12, 0);
     g_assert_cmphex(crc32(0, buf, sizeof(buf)), ==, crc);
@@ -171,47 +173,49 @@ typedef struct Case {
 } Case;
 
 static const Case cases[] = {
-    { "a new table", { C | X, 0, true, false, 1, 1, 0, 0 },
+    { "a new table", { C | X, 0, true, false, false, 1, 1, 0, 0 },
       QCOW2_GUARD_FOREIGN },
     { "a table copied, the old one freed",
-      { C | X, C | Y, true, false, 1, 1, 0, 0 }, QCOW2_GUARD_FOREIGN },
+      { C | X, C | Y, true, false, false, 1, 1, 0, 0 }, QCOW2_GUARD_FOREIGN },
     { "a table copied, a snapshot keeps the old one",
-      { C | X, Y, true, false, 1, 1, 1, 1 }, QCOW2_GUARD_FOREIGN },
-    { "a table of a snapshot applied", { X, C | Y, true, false, 2, 2, 0, 0 },
+      { C | X, Y, true, false, false, 1, 1, 1, 1 }, QCOW2_GUARD_FOREIGN },
+    { "a table of a snapshot applied",
+      { X, C | Y, true, false, false, 2, 2, 0, 0 }, QCOW2_GUARD_FOREIGN },
+    { "a table unmapped", { 0, C | Y, false, false, false, 0, 0, 0, 0 },
       QCOW2_GUARD_FOREIGN },
-    { "a table unmapped", { 0, C | Y, false, false, 0, 0, 0, 0 },
+    { "shared by a snapshot", { X, C | X, true, false, false, 2, 2, 2, 2 },
       QCOW2_GUARD_FOREIGN },
-    { "shared by a snapshot", { X, C | X, true, false, 2, 2, 2, 2 },
+    { "a snapshot deleted", { C | X, X, true, false, false, 1, 1, 1, 1 },
       QCOW2_GUARD_FOREIGN },
-    { "a snapshot deleted", { C | X, X, true, false, 1, 1, 1, 1 },
-      QCOW2_GUARD_FOREIGN },
-    { "an entry lost", { 0, C | Y, false, false, 0, 0, 1, 0 },
+    { "an entry lost", { 0, C | Y, false, false, false, 0, 0, 1, 0 },
       QCOW2_GUARD_DAMAGE },
     { "an entry lost that a snapshot has, too",
-      { 0, Y, false, false, 0, 0, 2, 1 }, QCOW2_GUARD_DAMAGE },
-    { "not a place for a table", { C | X, C | Y, false, false, 1, 1, 1, 0 },
+      { 0, Y, false, false, false, 0, 0, 2, 1 }, QCOW2_GUARD_DAMAGE },
+    { "not a place for a table",
+      { C | X, C | Y, false, false, false, 1, 1, 1, 0 }, QCOW2_GUARD_DAMAGE },
+    { "a free cluster", { C | X, C | Y, true, false, false, 0, 1, 1, 0 },
       QCOW2_GUARD_DAMAGE },
-    { "a free cluster", { C | X, C | Y, true, false, 0, 1, 1, 0 },
+    { "moved", { 0, C | Y, false, false, true, 0, 0, 1, 1 },
       QCOW2_GUARD_DAMAGE },
-    { "somebody's cluster", { C | X, C | Y, true, false, 1, 2, 1, 0 },
+    { "somebody's cluster", { C | X, C | Y, true, false, false, 1, 2, 1, 0 },
       QCOW2_GUARD_DAMAGE },
-    { "nothing was there", { X, 0, true, false, 1, 1, 0, 0 },
+    { "nothing was there", { X, 0, true, false, false, 1, 1, 0, 0 },
       QCOW2_GUARD_DAMAGE },
-    { "swapped", { C | X, C | Y, true, true, 1, 1, 1, 1 },
+    { "swapped", { C | X, C | Y, true, true, true, 1, 1, 1, 1 },
       QCOW2_GUARD_DAMAGE },
-    { "reserved bits", { C | X | 1, C | X, true, false, 1, 1, 1, 1 },
+    { "reserved bits", { C | X | 1, C | X, true, false, false, 1, 1, 1, 1 },
       QCOW2_GUARD_DAMAGE },
-    { "COPIED lost", { X, C | X, true, false, 1, 1, 1, 1 },
+    { "COPIED lost", { X, C | X, true, false, false, 1, 1, 1, 1 },
       QCOW2_GUARD_DAMAGE },
-    { "COPIED alone", { C, 0, false, false, 0, 0, 0, 0 },
+    { "COPIED alone", { C, 0, false, false, false, 0, 0, 0, 0 },
       QCOW2_GUARD_DAMAGE },
-    { "both tables are sound", { C | X, C | Y, true, false, 1, 1, 1, 0 },
+    { "both tables are sound", { C | X, C | Y, true, false, false, 1, 1, 1, 0 },
       QCOW2_GUARD_UNPROVEN },
     { "the guard's table is free, the other impossible",
-      { C | X, C | Y, false, false, 1, 1, 0, 0 }, QCOW2_GUARD_UNPROVEN },
-    { "used again at another place", { C | X, C | Y, true, true, 1, 1, 0, 0 },
-      QCOW2_GUARD_UNPROVEN },
-    { "flags of a free table", { X, C | X, true, false, 0, 1, 0, 1 },
+      { C | X, C | Y, false, false, false, 1, 1, 0, 0 }, QCOW2_GUARD_UNPROVEN },
+    { "used again at another place",
+      { C | X, C | Y, true, true, false, 1, 1, 0, 0 }, QCOW2_GUARD_UNPROVEN },
+    { "flags of a free table", { X, C | X, true, false, false, 0, 1, 0, 1 },
       QCOW2_GUARD_UNPROVEN },
 };
 
