@@ -163,7 +163,7 @@ const Workload workloads[] = {
     }, {
         .name = "guard-amend", .what = "an L1 guard turned on and off, other "
                                        "widths of refcounts, other names",
-        .mix = { .write = 8, .discard = 1, .flush = 1 }, .max_clusters = 4,
+        .mix = { .write = 8, .zero = 2, .flush = 1 }, .max_clusters = 4,
         .size = 512, .ops = 40, .workers = 2, .amend = 80, .rename = 20,
         .reopen = 10, .backing = true, .prefill = 20, .guard = true,
         .v3_only = true, .max_bytes = 1 << 20,
