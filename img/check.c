@@ -14,6 +14,7 @@ enum {
     OPTION_BITMAPS = OPTION_CMD,
     OPTION_L1_PLACE,
     OPTION_ORPHANS,
+    OPTION_L1_GUARD,
     OPTION_PLAN,
     OPTION_UNDO,
 };
@@ -34,6 +35,7 @@ typedef struct CheckArgs {
     bool bitmaps_given;
     bool free_orphans;
     bool orphans_given;
+    BdrvCheckL1Guard l1_guard;
     GArray *places;         /* BdrvCheckPlace */
     bool plan;              /* write nothing */
     const char *undo;       /* undo file; NULL: none */
@@ -95,6 +97,7 @@ static int check_once(BlockDriverState *bs, const CheckArgs *a,
 {
     BdrvCheckOptions opts = {
         .fix = fix, .free_orphans = a->free_orphans,
+        .l1_guard = a->l1_guard,
         .progress = show_progress,
     };
     BdrvCheckResult result = { 0 };
@@ -479,6 +482,18 @@ static void parse_orphans(const ImgCmd *cmd, const char *text, CheckArgs *a)
     }
 }
 
+static void parse_guard(const ImgCmd *cmd, const char *text, CheckArgs *a)
+{
+    if (!strcmp(text, "table")) {
+        a->l1_guard = BDRV_CHECK_L1_TABLE;
+    } else if (!strcmp(text, "copy")) {
+        a->l1_guard = BDRV_CHECK_L1_COPY;
+    } else {
+        img_usage_error(cmd, "Unknown option value for --l1-guard (expecting "
+                        "'table' or 'copy'): %s", text);
+    }
+}
+
 /* INDEX=OFFSET */
 static void parse_place(const ImgCmd *cmd, const char *text, CheckArgs *a)
 {
@@ -511,6 +526,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         { "quiet", no_argument, NULL, 'q' },
         { "l1-place", required_argument, NULL, OPTION_L1_PLACE },
         { "orphans", required_argument, NULL, OPTION_ORPHANS },
+        { "l1-guard", required_argument, NULL, OPTION_L1_GUARD },
         { "plan", no_argument, NULL, OPTION_PLAN },
         { "undo", required_argument, NULL, OPTION_UNDO },
         {}
@@ -546,6 +562,9 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         case OPTION_ORPHANS:
             parse_orphans(cmd, optarg, a);
             break;
+        case OPTION_L1_GUARD:
+            parse_guard(cmd, optarg, a);
+            break;
         case OPTION_PLAN:
             a->plan = true;
             break;
@@ -573,6 +592,7 @@ static bool options_agree(const CheckArgs *a)
     const char *alone = a->bitmaps_given ? "--bitmaps"
                         : a->orphans_given ? "--orphans"
                         : a->places->len ? "--l1-place"
+                        : a->l1_guard ? "--l1-guard"
                         : a->plan ? "--plan"
                         : a->undo ? "--undo" : NULL;
 
@@ -580,8 +600,9 @@ static bool options_agree(const CheckArgs *a)
         error_report("%s requires -r", alone);
         return false;
     }
-    if (a->places->len && !(a->fix & BDRV_FIX_ERRORS)) {
-        error_report("--l1-place requires -r all");
+    if ((a->places->len || a->l1_guard) && !(a->fix & BDRV_FIX_ERRORS)) {
+        error_report("%s requires -r all",
+                     a->l1_guard ? "--l1-guard" : "--l1-place");
         return false;
     }
     if (a->plan && a->undo) {

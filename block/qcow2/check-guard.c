@@ -203,14 +203,38 @@ static int coroutine_fn decide_by_copy(BlockDriverState *bs, Candidate *as_is,
     return try_copy(bs, decision, result);
 }
 
-static int coroutine_fn decide(BlockDriverState *bs, Decision *decision,
-                               uint64_t **result)
+/* What the user wants; false: to have it proven. */
+static bool decide_by_user(const BDRVQcow2State *s, BdrvCheckL1Guard choice,
+                           Decision *decision, uint64_t **result)
+{
+    const Qcow2Guard *g = &s->guard;
+
+    if (choice == BDRV_CHECK_L1_TABLE) {
+        *decision = KEEP;
+        return true;
+    }
+    if (choice == BDRV_CHECK_L1_COPY && g->want) {
+        *decision = RESTORE;
+        *result = g_memdup2(g->want, g->size * L1E_SIZE);
+        return true;
+    }
+    return choice == BDRV_CHECK_L1_COPY;
+}
+
+static int coroutine_fn decide(BlockDriverState *bs, BdrvCheckL1Guard choice,
+                               Decision *decision, uint64_t **result)
 {
     BDRVQcow2State *s = bs->opaque;
     Candidate as_is = { 0 };
-    int ret = try(bs, &as_is);
+    int ret;
 
     *decision = DECLINE;
+    /* Refcounts that are behind prove nothing. */
+    if (decide_by_user(s, choice, decision, result) ||
+        (s->incompatible_features & QCOW2_INCOMPAT_DIRTY)) {
+        return 0;
+    }
+    ret = try(bs, &as_is);
     if (ret == 0 && s->guard.want) {
         ret = decide_by_copy(bs, &as_is, decision, result);
     } else if (ret == 0 && is_spotless(&as_is)) {
@@ -279,20 +303,22 @@ static void list_differences(const BDRVQcow2State *s)
     }
 }
 
-static int coroutine_fn repair_table(BlockDriverState *bs, int64_t *fixed)
+static int coroutine_fn repair_table(BlockDriverState *bs,
+                                     BdrvCheckL1Guard choice, int64_t *fixed)
 {
     BDRVQcow2State *s = bs->opaque;
     g_autofree uint64_t *entries = NULL;
     Decision decision;
-    int ret = decide(bs, &decision, &entries);
+    int ret = decide(bs, choice, &decision, &entries);
 
     if (ret < 0) {
         return ret;
     }
     switch (decision) {
     case KEEP:
-        error_printf("All references agree with the L1 table: the guard is "
-                     "not used any more\n");
+        error_printf("%s: the guard is not used any more\n", choice
+                     ? "The L1 table stays as it is"
+                     : "All references agree with the L1 table");
         *fixed += MAX(s->guard.differences, 1);
         return leave(bs);
     case RESTORE:
@@ -303,7 +329,8 @@ static int coroutine_fn repair_table(BlockDriverState *bs, int64_t *fixed)
         return ret;
     default:
         error_printf("It is not proven which of both is right: nothing is "
-                     "repaired\n");
+                     "repaired; --l1-guard=table or --l1-guard=copy "
+                     "decides\n");
         return 0;
     }
 }
@@ -344,7 +371,7 @@ int coroutine_fn qcow2_check_guard_begin(BlockDriverState *bs,
     if (s->guard.state == QCOW2_GUARD_MISMATCH) {
         list_differences(s);
         if (opts->fix & BDRV_FIX_ERRORS) {
-            ret = repair_table(bs, &r->fixed);
+            ret = repair_table(bs, opts->l1_guard, &r->fixed);
         }
         if (s->guard.state == QCOW2_GUARD_MISMATCH) {
             r->corruptions = MAX(s->guard.differences, 1);

@@ -80,11 +80,13 @@ static uint64_t metadata_bytes(const Qcow2CreateOptions *o)
     uint64_t data = DIV_ROUND_UP(o->size, cluster_size);
     uint64_t l2 = qcow2_layout_l1_size(o);
     uint64_t l1 = DIV_ROUND_UP(l2 * L1E_SIZE, cluster_size);
-    uint64_t crypto = qcow2_layout_crypto_clusters(o);
+    uint64_t guard = o->l1_guard ? DIV_ROUND_UP(qcow2_guard_area_bytes(l2),
+                                                cluster_size) : 0;
+    uint64_t others = 1 + l1 + l2 + guard + qcow2_layout_crypto_clusters(o);
     Qcow2RefcountLayout rc;
 
-    qcow2_refcount_layout(o, 1 + l1 + l2 + crypto + data, &rc);
-    return (1 + l1 + l2 + crypto + rc.blocks + rc.table_clusters) << o->cluster_bits;
+    qcow2_refcount_layout(o, others + data, &rc);
+    return (others + rc.blocks + rc.table_clusters) << o->cluster_bits;
 }
 
 /* The size of @in_bs counts, whatever the options say. */

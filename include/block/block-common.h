@@ -170,8 +170,16 @@ typedef struct BdrvCheckPlace {
 } BdrvCheckPlace;
 
 /* How to check; zero-initialise. */
+/* Which is right if an L1 table is not what its guard says. */
+typedef enum BdrvCheckL1Guard {
+    BDRV_CHECK_L1_PROVEN,   /* whichever references prove; else neither */
+    BDRV_CHECK_L1_TABLE,
+    BDRV_CHECK_L1_COPY,     /* the copy in the guard */
+} BdrvCheckL1Guard;
+
 typedef struct BdrvCheckOptions {
     BdrvCheckMode fix;
+    BdrvCheckL1Guard l1_guard;
     /* Free what may be data of the guest that lost its table, too. */
     bool free_orphans;
     /* Say nothing on stderr. */

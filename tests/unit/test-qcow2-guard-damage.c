@@ -143,15 +143,23 @@ static bool opens_for_writing(RamDisk *disk)
     return true;
 }
 
-static void repair(RamDisk *disk, BdrvCheckResult *res)
+static void repair_as(RamDisk *disk, BdrvCheckL1Guard choice,
+                      BdrvCheckResult *res)
 {
+    const BdrvCheckOptions opts = {
+        .fix = BDRV_FIX_ERRORS | BDRV_FIX_LEAKS, .l1_guard = choice,
+    };
     BlockBackend *blk = ram_disk_open(disk, BDRV_O_RDWR | BDRV_O_CHECK, NULL,
                                       NULL);
 
     *res = (BdrvCheckResult) { 0 };
-    g_assert_cmpint(bdrv_check(blk_bs(blk), res,
-                               BDRV_FIX_ERRORS | BDRV_FIX_LEAKS), ==, 0);
+    g_assert_cmpint(bdrv_check_opts(blk_bs(blk), res, &opts), ==, 0);
     blk_unref(blk);
+}
+
+static void repair(RamDisk *disk, BdrvCheckResult *res)
+{
+    repair_as(disk, BDRV_CHECK_L1_PROVEN, res);
 }
 
 /* The guest's data, no fault, and a guard that goes on working. */
@@ -413,10 +421,43 @@ static void test_both(void)
     g_assert_cmpint(state_at_open(disk), ==, QCOW2_GUARD_MISMATCH);
     g_assert_false(opens_for_writing(disk));
     repair(disk, &res);
-    quiet_end();
     g_assert_cmpint(res.corruptions, >, 0);
     g_assert_cmpint(res.corruptions_fixed, ==, 0);
     g_assert_cmpmem(before, img.size, disk->data, disk->size);
+
+    /* Nor can it be had by saying so. */
+    repair_as(disk, BDRV_CHECK_L1_COPY, &res);
+    g_assert_cmpmem(before, img.size, disk->data, disk->size);
+    /* The table can, with what it has lost: leaks, which are kept. */
+    repair_as(disk, BDRV_CHECK_L1_TABLE, &res);
+    g_assert_true(opens_for_writing(disk));
+    quiet_end();
+    ram_disk_free(disk);
+    image_clear(&img);
+}
+
+/* Refcounts of a dirty image may be behind: the user decides. */
+static void test_dirty(void)
+{
+    Image img;
+    RamDisk *disk;
+    g_autofree uint8_t *before = NULL;
+    BdrvCheckResult res;
+
+    image_init(&img, 0, false);
+    disk = disk_of(&img);
+    memset(disk->data + img.l1, 0, L1_BYTES);
+    disk->data[79] |= 1;
+    before = g_memdup2(disk->data, disk->size);
+    quiet_begin();
+    g_assert_cmpint(state_at_open(disk), ==, QCOW2_GUARD_MISMATCH);
+    g_assert_false(opens_for_writing(disk));
+    repair(disk, &res);
+    g_assert_cmpmem(before, img.size, disk->data, disk->size);
+    repair_as(disk, BDRV_CHECK_L1_COPY, &res);
+    g_assert_cmpint(res.corruptions, ==, 0);
+    assert_whole(&img, disk);
+    quiet_end();
     ram_disk_free(disk);
     image_clear(&img);
 }
@@ -499,6 +540,7 @@ int main(int argc, char **argv)
                     test_copy_before_change);
     g_test_add_func("/qcow2-guard/guard/both", test_both);
     g_test_add_func("/qcow2-guard/guard/no-copy", test_no_copy);
+    g_test_add_func("/qcow2-guard/guard/dirty", test_dirty);
     g_test_add_func("/qcow2-guard/guard/taken", test_taken);
     return g_test_run();
 }
