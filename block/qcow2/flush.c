@@ -174,6 +174,11 @@ int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs)
             return ret;
         }
     }
+    /* A flush before the L2 tables may have made the last change durable. */
+    ret = qcow2_guard_settle(bs);
+    if (ret < 0) {
+        return ret;
+    }
     return refcounts_are_lazy(s) ? 0 : qcow2_write_refcounts(bs);
 }
 

@@ -161,6 +161,16 @@ def fragments():
                                f'{OURS} {how}') for how in ('seek', 'fiemap')])
 
 
+def guarded(clusters, target):
+    """Sequential allocation with an L1 guard, beside the same without."""
+    arguments = 'convert -f raw -O qcow2 -o cluster_size=' + clusters
+    sides = {OURS: f'ours {arguments},l1_guard=on source.raw OUT',
+             'unguarded': f'ours {arguments} source.raw OUT'}
+    name = f'L1 guard, {clusters} clusters'
+    return Row(name, 'disk', ('source.raw',), sides,
+               [Line(name, target=target)])
+
+
 def all_rows(small, have_fio, quick):
     """@small: bytes of the disk for 4 KiB requests."""
     rows = [
@@ -190,6 +200,7 @@ def all_rows(small, have_fio, quick):
              images=('small.qcow2',)),
     ]
     rows += fragments()
+    rows += [guarded('64k', 1.02), guarded('4k', None)]
     rows += nbd_rows()
     for place, requests in (('disk', 100000), ('memory', 500000)):
         for mode in ('randread', 'read', 'randwrite', 'write'):
