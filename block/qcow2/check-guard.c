@@ -335,6 +335,47 @@ static int coroutine_fn repair_table(BlockDriverState *bs,
     }
 }
 
+/* References that refcounts do not tell of, to clusters of the area. */
+static bool area_is_used(Qcow2Check *c)
+{
+    const Qcow2GuardPlace *p = &c->s->guard.place;
+    uint64_t cluster = p->offset >> c->s->cluster_bits;
+    uint64_t end = (p->offset + p->bytes) >> c->s->cluster_bits;
+
+    for (; cluster < end; cluster++) {
+        if (qcow2_check_counts_get(c->refs, cluster)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * A repair may change L1 entries, and so the area, before anybody knows that
+ * refcounts were too low: of a dirty image, or a damaged one. So references
+ * are counted once more, before the first write.
+ */
+static int coroutine_fn verify_area(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Candidate as_is = { 0 };
+    bool used;
+    int ret;
+
+    if (s->guard.state != QCOW2_GUARD_ON) {
+        return 0;
+    }
+    ret = try(bs, &as_is);
+    used = ret == 0 && area_is_used(&as_is.c);
+    candidate_clear(&as_is);
+    if (used) {
+        error_printf("The clusters of the L1 guard are in use: it is not "
+                     "used any more\n");
+        ret = leave(bs);
+    }
+    return ret;
+}
+
 static int coroutine_fn check_copy(BlockDriverState *bs, BdrvCheckMode fix,
                                    Qcow2CheckGuard *r)
 {
@@ -377,6 +418,9 @@ int coroutine_fn qcow2_check_guard_begin(BlockDriverState *bs,
             r->corruptions = MAX(s->guard.differences, 1);
             r->declined = true;
         }
+    }
+    if (ret == 0 && opts->fix) {
+        ret = verify_area(bs);
     }
     return ret < 0 ? ret : check_copy(bs, opts->fix, r);
 }

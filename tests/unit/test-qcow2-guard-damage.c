@@ -493,6 +493,44 @@ static void test_no_copy(void)
 }
 
 /* Clusters of the area that others use are not ours any more. */
+/* Nor are those that refcounts do not tell of, as after a crash with lazy
+ * ones: the repair must not write there. */
+static void test_taken_lazily(void)
+{
+    const uint64_t entry_offset = 7 * 8;
+    Image img;
+    RamDisk *disk;
+    g_autofree uint8_t *buf = g_malloc(512);
+    uint64_t l2, place;
+    const BDRVQcow2State *s;
+    BlockBackend *blk;
+
+    image_init(&img, 0, false);
+    disk = disk_of(&img);
+    /* Guest cluster 7 moves to the last cluster of both copies. */
+    l2 = ldq_be_p(disk->data + img.l1) & L1E_OFFSET_MASK;
+    place = img.guard + 4 * 512;
+    memset(disk->data + place, 0xdd, 512);
+    stq_be_p(disk->data + l2 + entry_offset, QCOW_OFLAG_COPIED | place);
+    disk->data[79] |= 1;
+    quiet_begin();
+    blk = ram_disk_open(disk, BDRV_O_RDWR, NULL, NULL);
+    /* The repair made another one. */
+    s = blk_bs(blk)->opaque;
+    g_assert_cmpint(state_of(blk), ==, QCOW2_GUARD_ON);
+    g_assert_cmphex(s->guard.place.offset, !=, img.guard);
+    memset(buf, 0x12, 512);
+    g_assert_cmpint(blk_pwrite(blk, 50 * ENTRY_BYTES, 512, buf, 0), ==, 0);
+    g_assert_cmpint(blk_pread(blk, 7 * 512, 512, buf, 0), ==, 0);
+    for (int i = 0; i < 512; i++) {
+        g_assert_cmphex(buf[i], ==, 0xdd);
+    }
+    blk_unref(blk);
+    quiet_end();
+    ram_disk_free(disk);
+    image_clear(&img);
+}
+
 static void test_taken(void)
 {
     Image img;
@@ -512,6 +550,59 @@ static void test_taken(void)
     quiet_end();
     ram_disk_free(disk);
     image_clear(&img);
+}
+
+/* --- what it costs --- */
+
+/* Flushes and writes of the file for @n new L2 tables, with a flush of the guest
+ * after each @batch of them. */
+static void count_requests(bool guard, unsigned n, unsigned batch,
+                           int *flushes, int *writes)
+{
+    RamDisk *disk = ram_disk_new(8 * 1024 * 1024);
+    g_autofree uint8_t *model = g_malloc0(DISK);
+    BlockBackend *blk;
+
+    ram_disk_format(disk, &geometry);
+    blk = ram_disk_open(disk, BDRV_O_RDWR, NULL, NULL);
+    if (guard) {
+        set_guard(blk, "on");
+    }
+    write_at(blk, model, 0, 512, 1);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    *flushes = disk->flushes;
+    *writes = disk->writes;
+    for (unsigned i = 1; i <= n; i++) {
+        write_at(blk, model, i * 37 % NB_ENTRIES * ENTRY_BYTES, 512, i);
+        if (i % batch == 0) {
+            g_assert_cmpint(blk_flush(blk), ==, 0);
+        }
+    }
+    *flushes = disk->flushes - *flushes;
+    *writes = disk->writes - *writes;
+    blk_unref(blk);
+    ram_disk_free(disk);
+}
+
+/* However many tables are new, their change costs one flush more. */
+static void test_cost(void)
+{
+    static const unsigned batches[] = { 1, 4, 32 };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(batches); i++) {
+        unsigned changes = 96 / batches[i];
+        int f0, f1, w0, w1;
+
+        count_requests(false, 96, batches[i], &f0, &w0);
+        count_requests(true, 96, batches[i], &f1, &w1);
+        g_test_message("%u tables a flush: %.2f flushes and %.2f writes a "
+                       "change, with a guard %.2f and %.2f", batches[i],
+                       (double)f0 / changes, (double)w0 / changes,
+                       (double)f1 / changes, (double)w1 / changes);
+        g_assert_cmpint(f1 - f0, <=, changes);
+        /* Copy and sector; the sector settled; a second sector of copy. */
+        g_assert_cmpint(w1 - w0, <=, 4 * changes);
+    }
 }
 
 static void add(const char *name, GTestDataFunc fn)
@@ -542,5 +633,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-guard/guard/no-copy", test_no_copy);
     g_test_add_func("/qcow2-guard/guard/dirty", test_dirty);
     g_test_add_func("/qcow2-guard/guard/taken", test_taken);
+    g_test_add_func("/qcow2-guard/guard/taken-lazily", test_taken_lazily);
+    g_test_add_func("/qcow2-guard/cost", test_cost);
     return g_test_run();
 }
