@@ -507,9 +507,10 @@ static void test_taken_lazily(void)
 
     image_init(&img, 0, false);
     disk = disk_of(&img);
-    /* Guest cluster 7 moves to the last cluster of both copies. */
+    /* Guest cluster 7 moves into one copy; the other one wants repair. */
     l2 = ldq_be_p(disk->data + img.l1) & L1E_OFFSET_MASK;
-    place = img.guard + 4 * 512;
+    place = copy_of(&img, !current_copy(&img)) + 512;
+    disk->data[copy_of(&img, current_copy(&img)) + 6] ^= 4;
     memset(disk->data + place, 0xdd, 512);
     stq_be_p(disk->data + l2 + entry_offset, QCOW_OFLAG_COPIED | place);
     disk->data[79] |= 1;
