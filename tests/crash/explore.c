@@ -16,7 +16,7 @@
 
 #define QUICK_STATES 1500
 #define QUICK_SECONDS 40
-#define LONG_STATES 18000
+#define LONG_STATES 21000
 #define ORACLE_EVERY 150
 
 typedef struct Options {
