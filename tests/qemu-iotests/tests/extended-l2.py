@@ -104,7 +104,7 @@ class Images(Base):
         combinations = list(itertools.product((False, True), STATES,
                                               OPERATIONS))
         if not iotests.LONG:
-            combinations = self.rng().sample(combinations, 40)
+            combinations = self.rng().sample(combinations, 20)
         for backing, state, operation in combinations:
             with self.subTest(f'{backing} {state} {operation}'):
                 results = []
