@@ -10,7 +10,6 @@
  *   nbd-server.c      the listening socket, the list of clients
  *   nbd-export.c      what is exported: names, bitmaps, life
  *   nbd-buffers.c     memory for data
- *   nbd-stream.c      bytes from and to a socket
  *   nbd-handshake.c   greeting, the loop over options
  *   nbd-options.c     each option
  *   nbd-meta.c        names of metadata contexts, and which a client chose
@@ -28,6 +27,7 @@
 #include "block/dirty-bitmap.h"
 #include "block/export.h"
 #include "block/nbd.h"
+#include "block/nbd-stream.h"
 #include "util/coroutine.h"
 #include "util/queue.h"
 #include "util/timer.h"
@@ -41,23 +41,6 @@
 #define NBD_MAX_CLIENT_MEMORY ((size_t)4 * 1024 * 1024)
 /* Extents in an answer for one context. */
 #define NBD_MAX_EXTENTS 8192
-
-/* --- nbd-stream.c --- */
-
-typedef struct NBDStream {
-    int fd;
-    bool drained;       /* the last read got all that was there */
-    unsigned head, tail;    /* what is left in @buf */
-    uint8_t buf[8192];
-} NBDStream;
-
-void nbd_stream_init(NBDStream *s, int fd);
-/* Exactly @len bytes. 0, -ECONNRESET at an end, or -errno. */
-int coroutine_fn nbd_stream_read(NBDStream *s, void *buf, size_t len);
-int coroutine_fn nbd_stream_skip(NBDStream *s, uint64_t len);
-/* All of it; changes the array. 0 or -errno. */
-int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
-                                  unsigned niov);
 
 /* --- nbd-buffers.c --- */
 
@@ -129,12 +112,6 @@ void nbd_meta_choose(NBDMeta *meta, NBDExport *exp, unsigned id);
 bool nbd_meta_chosen(const NBDMeta *meta, unsigned id);
 
 /* --- clients (nbd-server.c) --- */
-
-typedef enum NBDStyle {
-    NBD_STYLE_SIMPLE,
-    NBD_STYLE_STRUCTURED,
-    NBD_STYLE_EXTENDED,
-} NBDStyle;
 
 typedef struct NBDRequest NBDRequest;
 typedef struct NBDClient NBDClient;

@@ -69,6 +69,13 @@ enum {
     NBD_INFO_BLOCK_SIZE = 3,
 };
 
+/* What both sides agreed on. */
+typedef enum NBDStyle {
+    NBD_STYLE_SIMPLE,
+    NBD_STYLE_STRUCTURED,
+    NBD_STYLE_EXTENDED,
+} NBDStyle;
+
 /* --- an export's flags --- */
 #define NBD_FLAG_HAS_FLAGS 0x0001
 #define NBD_FLAG_READ_ONLY 0x0002

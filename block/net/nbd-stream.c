@@ -5,9 +5,9 @@
  * and the same call fills the buffer with what is behind it.
  */
 #include "util/osdep.h"
-#include "nbd-int.h"
 #include <poll.h>
 #include <sys/socket.h>
+#include "block/nbd-stream.h"
 #include "util/aio.h"
 
 void nbd_stream_init(NBDStream *s, int fd)
@@ -76,6 +76,27 @@ int coroutine_fn nbd_stream_read(NBDStream *s, void *buf, size_t len)
         n += ret;
     }
     return 0;
+}
+
+int coroutine_fn nbd_stream_read_qiov(NBDStream *s, QEMUIOVector *qiov,
+                                      size_t offset, size_t len)
+{
+    int ret = 0;
+
+    for (int i = 0; len && ret >= 0; i++) {
+        struct iovec *iov = &qiov->iov[i];
+
+        if (offset >= iov->iov_len) {
+            offset -= iov->iov_len;
+        } else {
+            size_t n = MIN(len, iov->iov_len - offset);
+
+            ret = nbd_stream_read(s, (uint8_t *)iov->iov_base + offset, n);
+            offset = 0;
+            len -= n;
+        }
+    }
+    return ret;
 }
 
 int coroutine_fn nbd_stream_skip(NBDStream *s, uint64_t len)

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Bytes of an NBD connection, of either side.
+ *
+ * At most one coroutine reads and one writes at a time; they may be in different
+ * threads, and others in the next call. Whoever wants them to end shuts the socket
+ * down.
+ */
+#ifndef BLOCK_NBD_STREAM_H
+#define BLOCK_NBD_STREAM_H
+
+#include "util/osdep.h"
+#include "util/coroutine.h"
+#include "util/iov.h"
+
+typedef struct NBDStream {
+    int fd;
+    bool drained;       /* the last read got all that was there */
+    unsigned head, tail;    /* what is left in @buf */
+    uint8_t buf[8192];
+} NBDStream;
+
+/* @fd is non-blocking or not, and stays the caller's. */
+void nbd_stream_init(NBDStream *s, int fd);
+/* Exactly @len bytes. 0, -ECONNRESET at an end, or -errno. */
+int coroutine_fn nbd_stream_read(NBDStream *s, void *buf, size_t len);
+/* The same into @qiov from @offset on. */
+int coroutine_fn nbd_stream_read_qiov(NBDStream *s, QEMUIOVector *qiov,
+                                      size_t offset, size_t len);
+int coroutine_fn nbd_stream_skip(NBDStream *s, uint64_t len);
+/* All of it; changes the array. 0 or -errno. */
+int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
+                                  unsigned niov);
+
+#endif
