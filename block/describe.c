@@ -436,6 +436,10 @@ static bool complete_children(OpenRequest *req, Error **errp)
         Described d = g_array_index(todo, Described, todo->len - 1);
 
         g_array_set_size(todo, todo->len - 1);
+        if (d.drv->bdrv_translate_options &&
+            !d.drv->bdrv_translate_options(d.dict, errp)) {
+            return false;
+        }
         for (int i = 0; i < ARRAY_SIZE(keys); i++) {
             if (!complete_child(req, &d, d.dict, keys[i], todo, errp)) {
                 return false;

@@ -14,6 +14,7 @@ BlockDriver *const bdrv_drivers[] = {
     &bdrv_file,
     &bdrv_host_device,
     &bdrv_luks,
+    &bdrv_nbd,
     &bdrv_null_aio,
     &bdrv_null_co,
     &bdrv_qcow2,

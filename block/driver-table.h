@@ -8,6 +8,7 @@
 /* Protocols. */
 extern BlockDriver bdrv_file;
 extern BlockDriver bdrv_host_device;
+extern BlockDriver bdrv_nbd;
 extern BlockDriver bdrv_null_aio;
 extern BlockDriver bdrv_null_co;
 

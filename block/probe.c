@@ -17,13 +17,18 @@ BlockDriver *bdrv_find_format(const char *format_name)
     return NULL;
 }
 
-static BlockDriver *find_by_protocol_name(const char *name, size_t len)
+static bool has_protocol_name(const BlockDriver *drv, const char *name)
+{
+    return drv->protocol_name &&
+           (!strcmp(drv->protocol_name, name) ||
+            (drv->protocol_aliases &&
+             g_strv_contains(drv->protocol_aliases, name)));
+}
+
+static BlockDriver *find_by_protocol_name(const char *name)
 {
     for (BlockDriver *const *d = bdrv_drivers; *d; d++) {
-        const char *protocol = (*d)->protocol_name;
-
-        if (protocol && strlen(protocol) == len &&
-            !memcmp(protocol, name, len)) {
+        if (has_protocol_name(*d, name)) {
             return *d;
         }
     }
@@ -51,7 +56,7 @@ BlockDriver *bdrv_find_protocol(const char *filename,
                                 bool allow_protocol_prefix, Error **errp)
 {
     BlockDriver *drv = find_for_device(filename);
-    size_t len;
+    g_autofree char *name = NULL;
 
     if (drv) {
         return drv;
@@ -59,10 +64,10 @@ BlockDriver *bdrv_find_protocol(const char *filename,
     if (!allow_protocol_prefix || !path_has_protocol(filename)) {
         return bdrv_find_format("file");
     }
-    len = strcspn(filename, ":");
-    drv = find_by_protocol_name(filename, len);
+    name = g_strndup(filename, strcspn(filename, ":"));
+    drv = find_by_protocol_name(name);
     if (!drv) {
-        error_setg(errp, "Unknown protocol '%.*s'", (int)len, filename);
+        error_setg(errp, "Unknown protocol '%s'", name);
     }
     return drv;
 }

@@ -150,3 +150,10 @@ int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
     }
     return 0;
 }
+
+void nbd_stream_try_write(NBDStream *s, const void *buf, size_t len)
+{
+    ssize_t n = send(s->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    (void)n;
+}

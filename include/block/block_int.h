@@ -38,6 +38,8 @@ struct BlockDriver {
 
     /* Non-NULL for protocol drivers: the file name prefix, e.g. "file". */
     const char *protocol_name;
+    /* Further prefixes; NULL-terminated, or NULL. */
+    const char *const *protocol_aliases;
     /* Presents exactly the content of its one FILTERED child. */
     bool is_filter;
     /* Is a format, i.e. has metadata in a METADATA child. */
@@ -59,6 +61,12 @@ struct BlockDriver {
      */
     bool (*bdrv_parse_filename)(const char *filename, QDict *options,
                                 Error **errp);
+
+    /*
+     * Older spellings of options become today's, in the nested dictionary of a
+     * node whose driver was found. Optional.
+     */
+    bool (*bdrv_translate_options)(QDict *options, Error **errp);
 
     /*
      * Opens the node. @options is the complete typed description and outlives

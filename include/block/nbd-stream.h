@@ -32,4 +32,8 @@ int coroutine_fn nbd_stream_skip(NBDStream *s, uint64_t len);
 int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
                                   unsigned niov);
 
+/* What fits without waiting; whether it arrives is not known. Not beside another
+ * writer. */
+void nbd_stream_try_write(NBDStream *s, const void *buf, size_t len);
+
 #endif
