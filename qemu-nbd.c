@@ -33,6 +33,7 @@ static bool start_server(const NbdArgs *a, Error **errp)
 {
     NBDServerConfig config = {
         .addr = a->addr,
+        .tls_creds = a->tls_creds,
         .max_connections = a->shared,
         .handshake_secs = a->handshake_secs,
     };
@@ -121,6 +122,18 @@ static bool make_objects(const NbdArgs *a, Error **errp)
     return true;
 }
 
+static int list(const NbdArgs *a)
+{
+    Error *err = NULL;
+    bool ok = nbd_list(a, &err);
+
+    if (!ok) {
+        error_report_err(err);
+    }
+    user_object_del_all();
+    return ok ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     static NbdArgs args;
@@ -135,18 +148,16 @@ int main(int argc, char **argv)
         error_report_err(err);
         return 1;
     }
-    if (args.list) {
-        if (!nbd_list(args.addr, &err)) {
-            error_report_err(err);
-            return 1;
-        }
-        return 0;
+    if (!args.list) {
+        daemon_signals();
+        bdrv_init();
     }
-    daemon_signals();
-    bdrv_init();
     if (!make_objects(&args, &err)) {
         error_report_err(err);
         return 1;
+    }
+    if (args.list) {
+        return list(&args);
     }
     return serve(&args);
 }

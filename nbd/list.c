@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qemu-nbd --list: what a server says about its exports. Blocking, with a socket
- * timeout; what the server says is bounded before it is believed.
+ * qemu-nbd --list: what a server says about its exports. Blocking, with a time
+ * limit; what the server says is bounded before it is believed.
  */
 #include "util/osdep.h"
+#include <poll.h>
 #include <sys/socket.h>
 #include "nbd/nbd.h"
 #include "block/nbd.h"
+#include "objects/tls-creds.h"
 #include "sockets/sockets.h"
 #include "util/bswap.h"
 
-/* For each read and write. */
+/* For each wait. */
 #define TIMEOUT_SECS 30
 /* Longest reply to an option, and most of them. */
 #define MAX_REPLY (64 * 1024)
@@ -18,6 +20,7 @@
 
 typedef struct Conn {
     int fd;
+    CryptoTLSSession *tls;      /* NULL: none */
     bool structured;
 } Conn;
 
@@ -49,15 +52,50 @@ static void info_free(void *opaque)
 
 /* --- bytes --- */
 
+/* 0 or -errno. */
+static int wait_for(Conn *c, int events)
+{
+    struct pollfd pfd = { .fd = c->fd, .events = events };
+    int n = RETRY_ON_EINTR(poll(&pfd, 1, TIMEOUT_SECS * 1000));
+
+    return n < 0 ? -errno : n ? 0 : -ETIMEDOUT;
+}
+
+/* Bytes or -errno. */
+static ssize_t put_some(Conn *c, const void *data, size_t len)
+{
+    ssize_t n;
+
+    if (c->tls) {
+        return crypto_tls_write(c->tls, data, len);
+    }
+    n = RETRY_ON_EINTR(send(c->fd, data, len, MSG_NOSIGNAL));
+    return n < 0 ? -errno : n;
+}
+
+static ssize_t get_some(Conn *c, void *data, size_t len)
+{
+    ssize_t n;
+
+    if (c->tls) {
+        return crypto_tls_read(c->tls, data, len);
+    }
+    n = RETRY_ON_EINTR(recv(c->fd, data, len, 0));
+    return n < 0 ? -errno : n;
+}
+
 static bool put(Conn *c, const void *data, size_t len, Error **errp)
 {
     const uint8_t *p = data;
 
     while (len) {
-        ssize_t n = RETRY_ON_EINTR(send(c->fd, p, len, MSG_NOSIGNAL));
+        ssize_t n = put_some(c, p, len);
 
+        if (n == -EAGAIN) {
+            n = wait_for(c, POLLOUT);
+        }
         if (n < 0) {
-            error_setg_errno(errp, errno, "Failed to write to the server");
+            error_setg_errno(errp, -n, "Failed to write to the server");
             return false;
         }
         p += n;
@@ -68,15 +106,24 @@ static bool put(Conn *c, const void *data, size_t len, Error **errp)
 
 static bool get(Conn *c, void *data, size_t len, Error **errp)
 {
-    ssize_t n = qemu_read_full(c->fd, data, len);
+    uint8_t *p = data;
 
-    if (n != len) {
-        if (errno == EAGAIN) {
-            errno = ETIMEDOUT;
+    while (len) {
+        ssize_t n = get_some(c, p, len);
+
+        if (n == -EAGAIN) {
+            n = wait_for(c, POLLIN);
+        } else if (n == 0) {
+            error_setg(errp, "Failed to read from the server: it has hung "
+                       "up");
+            return false;
         }
-        error_setg(errp, "Failed to read from the server: %s",
-                   errno ? strerror(errno) : "it has hung up");
-        return false;
+        if (n < 0) {
+            error_setg_errno(errp, -n, "Failed to read from the server");
+            return false;
+        }
+        p += n;
+        len -= n;
     }
     return true;
 }
@@ -140,6 +187,39 @@ static bool greet(Conn *c, Error **errp)
     return put(c, flags, sizeof(flags), errp);
 }
 
+static bool refused(const Reply *r, const char *what, Error **errp)
+{
+    error_setg(errp, "The server refuses to %s: %.*s", what,
+               MIN((int)r->len, 200), (const char *)r->data);
+    return false;
+}
+
+static bool start_tls(Conn *c, CryptoTLSCreds *creds, const char *hostname,
+                      Reply *r, Error **errp)
+{
+    int ret;
+
+    if (!send_option(c, NBD_OPT_STARTTLS, NULL, 0, errp) ||
+        !get_reply(c, NBD_OPT_STARTTLS, r, errp)) {
+        return false;
+    }
+    if (r->type != NBD_REP_ACK) {
+        return refused(r, "begin TLS", errp);
+    }
+    c->tls = crypto_tls_session_new(creds, hostname, c->fd, errp);
+    if (!c->tls) {
+        return false;
+    }
+    while ((ret = crypto_tls_handshake(c->tls, errp)) > 0) {
+        ret = wait_for(c, ret);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "TLS handshake failed");
+            return false;
+        }
+    }
+    return ret == 0;
+}
+
 static bool ask_structured(Conn *c, Reply *r, Error **errp)
 {
     if (!send_option(c, NBD_OPT_STRUCTURED_REPLY, NULL, 0, errp) ||
@@ -148,13 +228,6 @@ static bool ask_structured(Conn *c, Reply *r, Error **errp)
     }
     c->structured = r->type == NBD_REP_ACK;
     return true;
-}
-
-static bool refused(const Reply *r, const char *what, Error **errp)
-{
-    error_setg(errp, "The server refuses to %s: %.*s", what,
-               MIN((int)r->len, 200), (const char *)r->data);
-    return false;
 }
 
 static bool add_export(GPtrArray *infos, const Reply *r, Error **errp)
@@ -191,6 +264,11 @@ static bool ask_list(Conn *c, GPtrArray *infos, Reply *r, Error **errp)
         }
         if (r->type == NBD_REP_ACK) {
             return true;
+        }
+        if (r->type == NBD_REP_ERR_TLS_REQD) {
+            refused(r, "list its exports without TLS", errp);
+            error_append_hint(errp, "Did you forget a valid tls-creds?\n");
+            return false;
         }
         if (r->type != NBD_REP_SERVER) {
             return refused(r, "list its exports", errp);
@@ -303,11 +381,14 @@ static void print_export(const Info *info)
     }
 }
 
-static bool ask_all(Conn *c, GPtrArray *infos, Error **errp)
+static bool ask_all(Conn *c, CryptoTLSCreds *creds, const char *hostname,
+                    GPtrArray *infos, Error **errp)
 {
     g_autofree Reply *r = g_new(Reply, 1);
 
-    if (!greet(c, errp) || !ask_structured(c, r, errp) ||
+    if (!greet(c, errp) ||
+        (creds && !start_tls(c, creds, hostname, r, errp)) ||
+        !ask_structured(c, r, errp) ||
         !ask_list(c, infos, r, errp)) {
         return false;
     }
@@ -320,20 +401,40 @@ static bool ask_all(Conn *c, GPtrArray *infos, Error **errp)
     return true;
 }
 
-bool nbd_list(const SocketAddress *addr, Error **errp)
+static bool ask_server(const NbdArgs *a, CryptoTLSCreds *creds,
+                       GPtrArray *infos, Error **errp)
 {
-    g_autoptr(GPtrArray) infos = g_ptr_array_new_with_free_func(info_free);
-    struct timeval timeout = { .tv_sec = TIMEOUT_SECS };
-    Conn c = { .fd = socket_connect(addr, errp) };
+    const char *hostname = a->tls_hostname;
+    Conn c = { .fd = socket_connect(a->addr, errp) };
     bool ok;
 
     if (c.fd < 0) {
         return false;
     }
-    setsockopt(c.fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-    setsockopt(c.fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-    ok = ask_all(&c, infos, errp);
+    if (!hostname && a->addr->type == SOCKET_ADDRESS_TYPE_INET) {
+        hostname = a->addr->u.inet.host;
+    }
+    socket_set_nonblock(c.fd, true);
+    ok = ask_all(&c, creds, hostname, infos, errp);
+    crypto_tls_session_free(c.tls);
     close(c.fd);
+    return ok;
+}
+
+bool nbd_list(const NbdArgs *a, Error **errp)
+{
+    g_autoptr(GPtrArray) infos = g_ptr_array_new_with_free_func(info_free);
+    UserObject *creds = NULL;
+    bool ok;
+
+    if (a->tls_creds) {
+        creds = tls_creds_use(a->tls_creds, false, errp);
+        if (!creds) {
+            return false;
+        }
+    }
+    ok = ask_server(a, creds ? user_object_data(creds) : NULL, infos, errp);
+    user_object_unuse(creds);
     if (!ok) {
         return false;
     }

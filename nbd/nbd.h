@@ -19,6 +19,8 @@ typedef struct NbdArgs {
     uint64_t offset;            /* bytes */
 
     SocketAddress *addr;        /* where to listen or to connect */
+    const char *tls_creds;      /* id of an object; NULL: no TLS */
+    const char *tls_hostname;   /* with @list; NULL: the host of @addr */
     uint32_t shared;            /* clients at the same time; 0: any number */
     uint32_t handshake_secs;
     bool persistent;
@@ -47,7 +49,7 @@ BlockBackend *nbd_open_image(const NbdArgs *args);
 
 /* --- list.c --- */
 
-/* Prints the exports of the server at @addr. False with @errp. */
-bool nbd_list(const SocketAddress *addr, Error **errp);
+/* Prints the exports of the server at a->addr. False with @errp. */
+bool nbd_list(const NbdArgs *a, Error **errp);
 
 #endif

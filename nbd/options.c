@@ -21,7 +21,9 @@ enum {
     OPTION_IMAGE_OPTS,
     OPTION_OBJECT,
     OPTION_PID_FILE,
-    OPTION_TLS,
+    OPTION_TLS_AUTHZ,
+    OPTION_TLS_CREDS,
+    OPTION_TLS_HOSTNAME,
 };
 
 static const struct option longopts[] = {
@@ -53,9 +55,9 @@ static const struct option longopts[] = {
     { "shared", required_argument, NULL, 'e' },
     { "snapshot", no_argument, NULL, 's' },
     { "socket", required_argument, NULL, 'k' },
-    { "tls-authz", required_argument, NULL, OPTION_TLS },
-    { "tls-creds", required_argument, NULL, OPTION_TLS },
-    { "tls-hostname", required_argument, NULL, OPTION_TLS },
+    { "tls-authz", required_argument, NULL, OPTION_TLS_AUTHZ },
+    { "tls-creds", required_argument, NULL, OPTION_TLS_CREDS },
+    { "tls-hostname", required_argument, NULL, OPTION_TLS_HOSTNAME },
     { "trace", required_argument, NULL, 'T' },
     { "verbose", no_argument, NULL, 'v' },
     { "version", no_argument, NULL, 'V' },
@@ -97,6 +99,10 @@ static void print_help(void)
            "  -L, --list           list the exports of a server\n"
            "  --object TYPE,id=ID[,PROPERTY=VALUE]...\n"
            "                       make an object; --object help lists types\n"
+           "  --tls-creds=ID       serve, or with -L ask, by TLS only, with\n"
+           "                       the credentials of an object\n"
+           "  --tls-hostname=NAME  with -L: what the server's certificate is\n"
+           "                       for (default: where it connects to)\n"
            "  -T, --trace " TRACE_OPT_SYNTAX "\n"
            "                       specify tracing options\n"
            "  --fork               go to the background as soon as it listens\n"
@@ -132,7 +138,7 @@ static G_GNUC_NORETURN G_GNUC_PRINTF(1, 2) void fail(const char *fmt, ...)
 typedef struct Seen {
     const char *bind, *port, *socket;
     const char *connect;
-    bool disconnect, cache, aio;
+    bool disconnect, cache, aio, tls_authz;
 } Seen;
 
 static uint32_t number(const char *what, const char *text)
@@ -307,7 +313,7 @@ static bool server_option(NbdArgs *a, Seen *seen, int c)
     }
 }
 
-static void other_option(NbdArgs *a, Seen *seen, int c, int index)
+static void other_option(NbdArgs *a, Seen *seen, int c)
 {
     switch (c) {
     case 'h':
@@ -334,9 +340,15 @@ static void other_option(NbdArgs *a, Seen *seen, int c, int index)
         }
         g_ptr_array_add(a->objects, optarg);
         break;
-    case OPTION_TLS:
-        fail("this build has no TLS: '--%s' cannot be used",
-             longopts[index].name);
+    case OPTION_TLS_CREDS:
+        a->tls_creds = optarg;
+        break;
+    case OPTION_TLS_HOSTNAME:
+        a->tls_hostname = optarg;
+        break;
+    case OPTION_TLS_AUTHZ:
+        seen->tls_authz = true;
+        break;
     default:
         fail("Try `%s --help' for more information.", error_get_progname());
     }
@@ -429,8 +441,26 @@ static void check_list(const NbdArgs *a, const Seen *seen)
     }
 }
 
+static void check_tls(const NbdArgs *a, const Seen *seen)
+{
+    if (!a->tls_creds && a->tls_hostname) {
+        fail("--tls-hostname is not permitted without --tls-creds");
+    }
+    if (!a->tls_creds && seen->tls_authz) {
+        fail("--tls-authz is not permitted without --tls-creds");
+    }
+    if (seen->tls_authz) {
+        fail("--tls-authz cannot be used: this build has no authorization "
+             "objects");
+    }
+    if (a->tls_hostname && !a->list) {
+        fail("TLS hostname is only supported with export list");
+    }
+}
+
 static void check(NbdArgs *a, const Seen *seen)
 {
+    check_tls(a, seen);
     if (a->list) {
         check_list(a, seen);
         return;
@@ -455,7 +485,7 @@ static void check(NbdArgs *a, const Seen *seen)
 void nbd_parse_args(NbdArgs *a, int argc, char **argv)
 {
     Seen seen = { 0 };
-    int c, index = 0;
+    int c;
 
     *a = (NbdArgs) {
         .flags = BDRV_O_RDWR,
@@ -465,10 +495,10 @@ void nbd_parse_args(NbdArgs *a, int argc, char **argv)
     };
     bdrv_parse_cache_mode("writeback", &a->flags, &a->writethrough);
     while ((c = getopt_long(argc, argv, "hVb:o:p:rsnc:dvk:e:f:tl:x:T:D:AB:L",
-                            longopts, &index)) != -1) {
+                            longopts, NULL)) != -1) {
         if (!image_option(a, &seen, c) && !export_option(a, c) &&
             !server_option(a, &seen, c)) {
-            other_option(a, &seen, c, index);
+            other_option(a, &seen, c);
         }
     }
     if (argc - optind > 1) {

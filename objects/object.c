@@ -5,6 +5,7 @@
 #include "objects/object.h"
 #include "objects/secret.h"
 #include "objects/throttle-group.h"
+#include "objects/tls-creds.h"
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-input-visitor.h"
 #include "util/id.h"
@@ -44,6 +45,8 @@ static const UserObjectClass *const classes[OBJECT_TYPE__MAX] = {
     [OBJECT_TYPE_SECRET] = &secret_class,
     [OBJECT_TYPE_SECRET_KEYRING] = &secret_keyring_class,
     [OBJECT_TYPE_THROTTLE_GROUP] = &throttle_group_class,
+    [OBJECT_TYPE_TLS_CREDS_PSK] = &tls_creds_psk_class,
+    [OBJECT_TYPE_TLS_CREDS_X509] = &tls_creds_x509_class,
 };
 
 /* --- by id --- */
@@ -122,6 +125,10 @@ static const QapiMemberInfo *type_members(ObjectType type)
         return qapi_SecretKeyringProperties_members;
     case OBJECT_TYPE_THROTTLE_GROUP:
         return qapi_ThrottleGroupProperties_members;
+    case OBJECT_TYPE_TLS_CREDS_PSK:
+        return qapi_TlsCredsPskProperties_members;
+    case OBJECT_TYPE_TLS_CREDS_X509:
+        return qapi_TlsCredsX509Properties_members;
     default:
         g_assert_not_reached();
     }

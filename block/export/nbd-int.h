@@ -147,6 +147,8 @@ void nbd_client_disconnect(NBDClient *client);
 /* Those that use @exp. */
 void nbd_server_disconnect(const NBDExport *exp);
 bool nbd_server_single_client(void);
+/* NULL: no TLS. */
+CryptoTLSCreds *nbd_server_creds(void);
 
 /* --- nbd-handshake.c --- */
 

@@ -6,6 +6,7 @@
 #include "util/osdep.h"
 #include "nbd-int.h"
 #include "block/block_int.h"
+#include "trace/block.h"
 #include "util/aio.h"
 #include "util/bswap.h"
 
@@ -406,16 +407,56 @@ static int coroutine_fn run_abort(NBDClient *client, const NBDOption *opt)
 
 static int coroutine_fn run_starttls(NBDClient *client, const NBDOption *opt)
 {
+    CryptoTLSCreds *creds = nbd_server_creds();
+    Error *err = NULL;
+    int ret;
+
     if (opt->len) {
         return nbd_option_refuse(client, opt, NBD_REP_ERR_INVALID,
                                  "the option has no data");
     }
-    return nbd_option_refuse(client, opt, NBD_REP_ERR_POLICY,
-                             "TLS not configured");
+    if (!creds) {
+        return nbd_option_refuse(client, opt, NBD_REP_ERR_POLICY,
+                                 "TLS not configured");
+    }
+    if (client->stream.tls) {
+        return nbd_option_refuse(client, opt, NBD_REP_ERR_INVALID,
+                                 "TLS has begun already");
+    }
+    ret = nbd_option_reply(client, opt, NBD_REP_ACK, NULL, 0);
+    if (ret < 0) {
+        return ret;
+    }
+    if (!nbd_stream_start_tls(&client->stream, creds, NULL, &err)) {
+        trace_nbd_server_tls_failed(client, error_get_pretty(err));
+        error_free(err);
+        return -EACCES;
+    }
+    return NBD_OPTION_NEXT;
+}
+
+/* Nothing but the start of TLS is for those who listen on the way. */
+static bool needs_tls(const NBDClient *client, const NBDOption *opt)
+{
+    return nbd_server_creds() && !client->stream.tls &&
+           opt->code != NBD_OPT_STARTTLS && opt->code != NBD_OPT_ABORT;
+}
+
+static int coroutine_fn refuse_plain(NBDClient *client, const NBDOption *opt)
+{
+    if (opt->code == NBD_OPT_EXPORT_NAME) {
+        return -EACCES;     /* it has no reply for that */
+    }
+    return nbd_option_refuse(client, opt, NBD_REP_ERR_TLS_REQD,
+                             "Option 0x%" PRIx32 " not permitted before TLS",
+                             opt->code);
 }
 
 int coroutine_fn nbd_option_run(NBDClient *client, const NBDOption *opt)
 {
+    if (needs_tls(client, opt)) {
+        return refuse_plain(client, opt);
+    }
     switch (opt->code) {
     case NBD_OPT_EXPORT_NAME:
         return run_export_name(client, opt);

@@ -11,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include "block/nbd-server.h"
+#include "objects/tls-creds.h"
 #include "qapi/clone-visitor.h"
 #include "qapi/qapi-visit.h"
 #include "sockets/sockets.h"
@@ -23,6 +24,7 @@
 
 typedef struct NBDServer {
     SocketAddress *addr;
+    UserObject *creds;          /* NULL: no TLS; a use of it */
     int listen_fd;
     uint32_t max_connections;
     uint32_t handshake_secs;
@@ -62,6 +64,11 @@ bool nbd_server_single_client(void)
     return server->max_connections == 1;
 }
 
+CryptoTLSCreds *nbd_server_creds(void)
+{
+    return server->creds ? user_object_data(server->creds) : NULL;
+}
+
 static void update_listening(void);
 
 static void client_end(NBDClient *client)
@@ -70,6 +77,7 @@ static void client_end(NBDClient *client)
 
     QTAILQ_REMOVE(&server->clients, client, next);
     server->nr_clients--;
+    nbd_stream_clear(&client->stream);
     close(client->stream.fd);
     if (client->exp) {
         blk_exp_unref(&client->exp->common);
@@ -177,19 +185,28 @@ static void stop_listening(void)
 
 bool nbd_server_start(const NBDServerConfig *config, Error **errp)
 {
+    UserObject *creds = NULL;
     int fd;
 
     if (server) {
         error_setg(errp, "NBD server already running");
         return false;
     }
+    if (config->tls_creds) {
+        creds = tls_creds_use(config->tls_creds, true, errp);
+        if (!creds) {
+            return false;
+        }
+    }
     fd = socket_listen(config->addr, BACKLOG, errp);
     if (fd < 0) {
+        user_object_unuse(creds);
         return false;
     }
     socket_set_nonblock(fd, true);
     server = g_new0(NBDServer, 1);
     server->addr = QAPI_CLONE(SocketAddress, config->addr);
+    server->creds = creds;
     server->listen_fd = fd;
     server->max_connections = config->max_connections;
     server->handshake_secs = config->handshake_secs;
@@ -200,21 +217,11 @@ bool nbd_server_start(const NBDServerConfig *config, Error **errp)
     return true;
 }
 
-static bool refuse_tls(const char *tls_creds, const char *tls_authz,
-                       Error **errp)
-{
-    if (tls_creds || tls_authz) {
-        error_setg(errp, "this build has no TLS: '%s' cannot be used",
-                   tls_creds ? "tls-creds" : "tls-authz");
-        return false;
-    }
-    return true;
-}
-
 bool nbd_server_start_options(const NbdServerOptions *o, Error **errp)
 {
     NBDServerConfig config = {
         .addr = o->addr,
+        .tls_creds = o->tls_creds,
         .max_connections = o->has_max_connections
                            ? o->max_connections : NBD_DEFAULT_MAX_CONNECTIONS,
         .handshake_secs = o->has_handshake_max_seconds
@@ -222,8 +229,12 @@ bool nbd_server_start_options(const NbdServerOptions *o, Error **errp)
                           : NBD_DEFAULT_HANDSHAKE_MAX_SECS,
     };
 
-    return refuse_tls(o->tls_creds, o->tls_authz, errp) &&
-           nbd_server_start(&config, errp);
+    if (o->tls_authz) {
+        error_setg(errp, "tls-authz '%s' cannot be used: this build has no "
+                   "authorization objects", o->tls_authz);
+        return false;
+    }
+    return nbd_server_start(&config, errp);
 }
 
 bool nbd_server_is_running(void)
@@ -256,6 +267,7 @@ void nbd_server_stop(void)
     }
     AIO_WAIT_WHILE(NULL, server->nr_clients);
     qapi_free_SocketAddress(server->addr);
+    user_object_unuse(server->creds);
     g_free(server);
     server = NULL;
 }

@@ -25,6 +25,7 @@
 #include "block/block_int.h"
 #include "block/nbd.h"
 #include "block/nbd-stream.h"
+#include "objects/tls-creds.h"
 #include "util/coroutine.h"
 #include "util/queue.h"
 #include "util/thread.h"
@@ -51,6 +52,8 @@ void nbd_refresh_filename(BlockDriverState *bs);
 typedef struct NBDWanted {
     const char *export;
     const char *context;        /* the metadata context */
+    CryptoTLSCreds *creds;      /* NULL: no TLS */
+    const char *hostname;       /* that the server's certificate is for */
 } NBDWanted;
 
 /* What it said. */
@@ -172,7 +175,7 @@ typedef struct NBDAttempt {
  * thread. */
 NBDConn *coroutine_fn nbd_connect(NBDAttempt *a,
                                   const BlockdevOptionsNbd *options,
-                                  Error **errp);
+                                  CryptoTLSCreds *creds, Error **errp);
 /* Makes it end soon, without result. Outside of its coroutine. */
 void nbd_connect_cancel(NBDAttempt *a);
 
@@ -181,6 +184,7 @@ void nbd_connect_cancel(NBDAttempt *a);
 typedef struct NBDPool {
     /* Fixed. */
     const BlockdevOptionsNbd *options;
+    UserObject *creds;          /* NULL: no TLS; a use of it */
     NBDExportInfo info;         /* of the first connection; others are like it */
     int64_t delay_ns;           /* reconnect-delay */
 

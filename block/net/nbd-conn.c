@@ -70,6 +70,7 @@ void nbd_conn_free(NBDConn *c, bool polite)
     if (polite && !c->broken) {
         nbd_stream_try_write(&c->stream, head, put_head(c, &bye, head));
     }
+    nbd_stream_clear(&c->stream);
     close(c->stream.fd);
     qemu_mutex_destroy(&c->lock);
     g_free(c);

@@ -105,14 +105,20 @@ static void too_long(void *opaque)
 }
 
 static bool coroutine_fn shake_hands(NBDAttempt *a,
-                                     const BlockdevOptionsNbd *o, Error **errp)
+                                     const BlockdevOptionsNbd *o,
+                                     CryptoTLSCreds *creds, Error **errp)
 {
     NBDWanted wanted = {
         .export = o->export ?: "",
         .context = o->x_dirty_bitmap ?: NBD_META_BASE_ALLOCATION,
+        .creds = creds,
+        .hostname = o->tls_hostname,
     };
     bool ok;
 
+    if (!wanted.hostname && o->server->type == SOCKET_ADDRESS_TYPE_INET) {
+        wanted.hostname = o->server->u.inet.host;
+    }
     aio_timer_init(qemu_get_aio_context(), &a->timer, QEMU_CLOCK_REALTIME,
                    SCALE_NS, too_long, a);
     timer_mod_ns(&a->timer, get_clock() + NBD_CLIENT_HANDSHAKE_SECS *
@@ -130,7 +136,7 @@ static bool coroutine_fn shake_hands(NBDAttempt *a,
 }
 
 NBDConn *coroutine_fn nbd_connect(NBDAttempt *a, const BlockdevOptionsNbd *o,
-                                  Error **errp)
+                                  CryptoTLSCreds *creds, Error **errp)
 {
     NBDConn *c;
     int fd = dial(a, o->server, errp);
@@ -145,7 +151,7 @@ NBDConn *coroutine_fn nbd_connect(NBDAttempt *a, const BlockdevOptionsNbd *o,
     }
     c = nbd_conn_new(fd);
     a->conn = c;
-    if (!shake_hands(a, o, errp)) {
+    if (!shake_hands(a, o, creds, errp)) {
         a->conn = NULL;
         nbd_conn_free(c, false);
         return NULL;

@@ -208,6 +208,20 @@ static void append_string(GByteArray *data, const char *text)
     g_byte_array_append(data, (const uint8_t *)text, strlen(text));
 }
 
+/* Before anything else is said. */
+static bool coroutine_fn start_tls(Negotiation *n, Error **errp)
+{
+    if (!send_option(n, NBD_OPT_STARTTLS, NULL, errp) ||
+        !get_reply(n, NBD_OPT_STARTTLS, errp)) {
+        return false;
+    }
+    if (n->type != NBD_REP_ACK || n->len) {
+        return unexpected(n, NBD_OPT_STARTTLS, errp);
+    }
+    return nbd_stream_start_tls(n->s, n->wanted->creds, n->wanted->hostname,
+                                errp);
+}
+
 static bool coroutine_fn choose_style(Negotiation *n, Error **errp)
 {
     bool agreed;
@@ -394,10 +408,19 @@ static bool coroutine_fn go_by_name(Negotiation *n, Error **errp)
 
 /* --- the whole --- */
 
+static bool no_tls(Error **errp)
+{
+    error_setg(errp, "Server does not support STARTTLS");
+    return false;
+}
+
 static bool coroutine_fn oldstyle(Negotiation *n, Error **errp)
 {
     uint8_t rest[8 + 4 + ZEROES];
 
+    if (n->wanted->creds) {
+        return no_tls(errp);
+    }
     if (n->wanted->export[0]) {
         error_setg(errp, "Server does not support non-empty export names");
         return false;
@@ -419,6 +442,9 @@ static bool coroutine_fn fixed_newstyle(Negotiation *n, Error **errp)
 {
     bool known;
 
+    if (n->wanted->creds && !start_tls(n, errp)) {
+        return false;
+    }
     if (!choose_style(n, errp) ||
         (n->info->style != NBD_STYLE_SIMPLE && !choose_context(n, errp)) ||
         !go(n, &known, errp)) {
@@ -444,7 +470,7 @@ static bool coroutine_fn newstyle(Negotiation *n, Error **errp)
     if (f & NBD_FLAG_FIXED_NEWSTYLE) {
         return fixed_newstyle(n, errp);
     }
-    return go_by_name(n, errp);
+    return n->wanted->creds ? no_tls(errp) : go_by_name(n, errp);
 }
 
 static bool coroutine_fn greet(Negotiation *n, Error **errp)

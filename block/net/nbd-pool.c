@@ -85,7 +85,8 @@ static bool coroutine_fn attempt(NBDPool *p, Error **errp)
         p->attempting = true;
         p->attempt_ns = get_clock();
     }
-    c = nbd_connect(&p->attempt, p->options, errp);
+    c = nbd_connect(&p->attempt, p->options,
+                    p->creds ? user_object_data(p->creds) : NULL, errp);
     if (c && p->open_until_ns) {
         p->info = c->info;
     } else if (c && !is_same_export(p, c, errp)) {
@@ -338,6 +339,12 @@ bool nbd_pool_open(NBDPool *p, const BlockdevOptionsNbd *o, Error **errp)
 {
     bool ok;
 
+    if (o->tls_creds) {
+        p->creds = tls_creds_use(o->tls_creds, false, errp);
+        if (!p->creds) {
+            return false;
+        }
+    }
     init(p, o);
     p->open_until_ns = get_clock() + 1 +
                        (o->has_open_timeout ? o->open_timeout : 0) *
@@ -352,6 +359,7 @@ bool nbd_pool_open(NBDPool *p, const BlockdevOptionsNbd *o, Error **errp)
         error_propagate(errp, g_steal_pointer(&p->open_error));
         timer_del(&p->timer);
         qemu_mutex_destroy(&p->lock);
+        user_object_unuse(p->creds);
     }
     error_free(g_steal_pointer(&p->open_error));
     return ok;
@@ -370,6 +378,7 @@ void nbd_pool_close(NBDPool *p)
     }
     error_free(p->open_error);
     qemu_mutex_destroy(&p->lock);
+    user_object_unuse(p->creds);
 }
 
 void nbd_pool_drained_begin(NBDPool *p)

@@ -10,9 +10,13 @@
 #include "block/nbd-stream.h"
 #include "util/aio.h"
 
+/* Bytes of data in a record of TLS, at most. */
+#define TLS_RECORD 16384
+
 void nbd_stream_init(NBDStream *s, int fd)
 {
     s->fd = fd;
+    s->tls = NULL;
     s->head = s->tail = 0;
     s->drained = true;
 }
@@ -24,6 +28,23 @@ static size_t take_buffered(NBDStream *s, void *buf, size_t len)
     memcpy(buf, s->buf + s->head, n);
     s->head += n;
     return n;
+}
+
+/* At least one byte, 0 at the end, -errno. GnuTLS has a buffer of its own. */
+static ssize_t coroutine_fn receive_tls(NBDStream *s, void *buf, size_t len)
+{
+    for (;;) {
+        ssize_t n = crypto_tls_read(s->tls, buf, len);
+        int ret;
+
+        if (n != -EAGAIN) {
+            return n;
+        }
+        ret = qemu_co_wait_fd(s->fd, POLLIN);
+        if (ret < 0) {
+            return ret;
+        }
+    }
 }
 
 /* At least one byte, into @buf first and then into the empty buffer. Returns
@@ -68,7 +89,8 @@ int coroutine_fn nbd_stream_read(NBDStream *s, void *buf, size_t len)
     size_t n = take_buffered(s, p, len);
 
     while (n < len) {
-        ssize_t ret = receive(s, p + n, len - n);
+        ssize_t ret = s->tls ? receive_tls(s, p + n, len - n)
+                             : receive(s, p + n, len - n);
 
         if (ret <= 0) {
             return ret < 0 ? ret : -ECONNRESET;
@@ -121,8 +143,59 @@ int coroutine_fn nbd_stream_skip(NBDStream *s, uint64_t len)
     return 0;
 }
 
-int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
+bool nbd_stream_has_more(const NBDStream *s)
+{
+    return s->head < s->tail;
+}
+
+static int coroutine_fn send_tls(NBDStream *s, const uint8_t *p, size_t len)
+{
+    while (len) {
+        ssize_t n = crypto_tls_write(s->tls, p, len);
+
+        if (n >= 0) {
+            p += n;
+            len -= n;
+        } else if (n == -EAGAIN) {
+            int ret = qemu_co_wait_fd(s->fd, POLLOUT);
+
+            if (ret < 0) {
+                return ret;
+            }
+        } else {
+            return n;
+        }
+    }
+    return 0;
+}
+
+/* In whole records: short pieces are put together. */
+static int coroutine_fn write_tls(NBDStream *s, struct iovec *iov,
                                   unsigned niov)
+{
+    g_autofree uint8_t *record = g_malloc(TLS_RECORD);
+    int ret = 0;
+
+    while (niov && ret >= 0) {
+        size_t len = TLS_RECORD;
+
+        if (iov->iov_len >= TLS_RECORD) {
+            ret = send_tls(s, iov->iov_base, len);
+        } else {
+            len = iov_to_buf(iov, niov, 0, record, TLS_RECORD);
+            ret = send_tls(s, record, len);
+        }
+        iov_discard_front(&iov, &niov, len);
+        while (niov && !iov->iov_len) {
+            iov++;
+            niov--;
+        }
+    }
+    return ret;
+}
+
+static int coroutine_fn write_plain(NBDStream *s, struct iovec *iov,
+                                    unsigned niov)
 {
     struct msghdr msg = { 0 };
 
@@ -151,9 +224,55 @@ int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
     return 0;
 }
 
+int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
+                                  unsigned niov)
+{
+    return s->tls ? write_tls(s, iov, niov) : write_plain(s, iov, niov);
+}
+
 void nbd_stream_try_write(NBDStream *s, const void *buf, size_t len)
 {
-    ssize_t n = send(s->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = s->tls ? crypto_tls_write(s->tls, buf, len)
+                       : send(s->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
     (void)n;
+}
+
+bool coroutine_fn nbd_stream_start_tls(NBDStream *s, CryptoTLSCreds *creds,
+                                       const char *hostname, Error **errp)
+{
+    CryptoTLSSession *tls;
+    int ret;
+
+    /* It was sent in the clear, by whomever. */
+    if (nbd_stream_has_more(s)) {
+        error_setg(errp, "Unexpected data before the start of TLS");
+        return false;
+    }
+    tls = crypto_tls_session_new(creds, hostname, s->fd, errp);
+    if (!tls) {
+        return false;
+    }
+    while ((ret = crypto_tls_handshake(tls, errp)) > 0) {
+        ret = qemu_co_wait_fd(s->fd, ret);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "TLS handshake failed");
+            break;
+        }
+    }
+    if (ret < 0) {
+        crypto_tls_session_free(tls);
+        return false;
+    }
+    s->tls = tls;
+    return true;
+}
+
+void nbd_stream_clear(NBDStream *s)
+{
+    if (s->tls) {
+        crypto_tls_bye(s->tls);
+        crypto_tls_session_free(s->tls);
+        s->tls = NULL;
+    }
 }

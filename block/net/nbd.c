@@ -45,9 +45,8 @@ static bool check_options(const BlockdevOptionsNbd *o, Error **errp)
         error_setg(errp, "x-dirty-bitmap query too long to send to server");
         return false;
     }
-    if (o->tls_creds || o->tls_hostname) {
-        error_setg(errp, "this build has no TLS: '%s' cannot be used",
-                   o->tls_creds ? "tls-creds" : "tls-hostname");
+    if (o->tls_hostname && !o->tls_creds) {
+        error_setg(errp, "tls-hostname is of no use without tls-creds");
         return false;
     }
     return true;

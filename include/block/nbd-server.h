@@ -15,6 +15,7 @@
 
 typedef struct NBDServerConfig {
     const SocketAddress *addr;
+    const char *tls_creds;      /* id of an object; NULL: no TLS */
     uint32_t max_connections;   /* 0: as many as there are */
     uint32_t handshake_secs;    /* 0: for ever */
 } NBDServerConfig;

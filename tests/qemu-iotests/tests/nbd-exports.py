@@ -88,7 +88,7 @@ class NbdExports(iotests.TestCase):
         self.add_fails('NBD server not running')
         self.qmp_fails('NBD server not running', self.qmp, 'nbd-server-stop')
         addr = {'type': 'unix', 'data': {'path': self.socket}}
-        self.qmp_fails("tls-creds", self.qmp, 'nbd-server-start',
+        self.qmp_fails("No TLS credentials", self.qmp, 'nbd-server-start',
                        {'addr': addr, 'tls-creds': 'x'})
         self.qmp.cmd('nbd-server-start', addr=addr)
         self.qmp_fails('NBD server already running', self.qmp,
