@@ -23,7 +23,8 @@ def _own_clock(output, requests):
     told = re.search(r'Run completed in ([0-9.]+) seconds', output)
     if told:
         return float(told[1]) / requests
-    job = json.loads(output)['jobs'][0]     # fio
+    # fio; some of its engines say something first
+    job = json.loads(output[output.index('{'):])['jobs'][0]
     return 1 / (job['read']['iops'] + job['write']['iops'])
 
 

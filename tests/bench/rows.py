@@ -137,12 +137,38 @@ def nbd(name, client, key):
     return Row(name, 'memory', ('noise.raw',), sides, [Line(name, key=key)])
 
 
-def nbd_rows():
+def nbd_fio(requests):
+    """The same client, and what it gets of either server."""
+    row = nbd('nbd server: 4k random read, fio',
+              f'fio --name=bench --ioengine=nbd --uri=URI --rw=randread '
+              f'--bs={BLOCK} --iodepth={DEPTH} --io_size={requests * BLOCK} '
+              f'--norandommap --gtod_reduce=1 --output-format=json',
+              'request')
+    row.requests = requests
+    return row
+
+
+def nbd_client(requests):
+    """Either client, with the distribution's server."""
+    arguments = (f'bench -f raw -c {requests} -d {DEPTH} -s {BLOCK} -S 40960 '
+                 f'URI')
+    sides = {label: f'serve {tools.ref_nbd()} noise.raw {program} {arguments}'
+             for label, program in ((OURS, tools.qemu_img()),
+                                    ('qemu-img', tools.ref_img()))}
+    name = 'nbd client: 4k read'
+    return Row(name, 'memory', ('noise.raw',), sides,
+               [Line(name, key='request')], requests)
+
+
+def nbd_rows(have_fio, requests):
     """Of the clients there are."""
     if not tools.ref_nbd():
         return
     if shutil.which('nbdcopy'):
         yield nbd('nbdcopy from qemu-nbd', 'nbdcopy URI null:', 'time')
+    if have_fio:
+        yield nbd_fio(requests)
+    yield nbd_client(requests)
 
 
 FILE_SYSTEMS = ('ext4', 'xfs')
@@ -201,7 +227,7 @@ def all_rows(small, have_fio, quick):
     ]
     rows += fragments()
     rows += [guarded('64k', 1.02), guarded('4k', None)]
-    rows += nbd_rows()
+    rows += nbd_rows(have_fio, 20000 if quick else 200000)
     for place, requests in (('disk', 100000), ('memory', 500000)):
         for mode in ('randread', 'read', 'randwrite', 'write'):
             rows.append(small_requests(mode, place, small,
