@@ -60,7 +60,7 @@ class Convert(Killed):
 
     def check_rounds(self, *options, existing=None):
         rng = self.rng()
-        rounds = 60 if tools.LONG else 6
+        rounds = 60 if tools.LONG else 4
         start = time.monotonic()
         if existing:
             self.create('target', *existing)
@@ -177,7 +177,7 @@ class RandomWrites(Killed):
         done = 0
         self.create('a', *create, str(self.SIZE))
         model = Model(self.SIZE)
-        for _ in range(80 if tools.LONG else 8):
+        for _ in range(80 if tools.LONG else 5):
             # Now and then so early that it is just being opened.
             seconds = rng.choice([.005, .02, .05, .1])
             done += self.play('a', rng, model, seconds)
@@ -218,7 +218,7 @@ class Resize(Killed):
         rng = self.rng()
         self.create('a', '-o', 'cluster_size=4k', '8M')
         self.io('a', 'write -P 7 0 1M')
-        for _ in range(60 if tools.LONG else 10):
+        for _ in range(60 if tools.LONG else 6):
             size = rng.randrange(1, 256) * MIB
             self.run_and_kill([tools.qemu_img(), 'resize', '-q', '--shrink',
                                '-f', 'qcow2', 'a', str(size)],

@@ -169,7 +169,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('exercise', help='path of qcow2-exercise')
     parser.add_argument('--seed', type=int)
-    parser.add_argument('--rounds', type=int, default=20)
+    parser.add_argument('--rounds', type=int, default=12)
     parser.add_argument('--ops', type=int, default=600)
     parser.add_argument('--keep', help='work here and leave the files')
     parser.add_argument('-v', '--verbose', action='store_true')
