@@ -120,19 +120,26 @@ class Queue:
 
     def completions(self):
         """(head, status, bytes read) of what has ended since."""
-        idx = self.get16(self.used + 2)
-        while self.seen & 0xffff != idx:
-            head, _ = self.get('II', self.used + 4 +
-                               8 * (self.seen % self.size))
-            self.seen += 1
-            slot, length = self.waiting.pop(head)
-            at = self.slots + slot * self.SLOT
-            status, = self.get('B', at + 16)
-            data = bytes(self.guest.memory[at + 512:at + 512 + length])
-            self.free.append(slot)
-            yield head, status, data
-        # The next completion is an interrupt.
-        self.put16(self.avail + 4 + 2 * self.size, self.seen)
+        while True:
+            idx = self.get16(self.used + 2)
+            while self.seen & 0xffff != idx:
+                yield self.completed()
+            # The next completion is an interrupt, unless it was there before
+            # the device could know that.
+            self.put16(self.avail + 4 + 2 * self.size, self.seen)
+            if self.get16(self.used + 2) == idx:
+                return
+
+    def completed(self):
+        """The next one of them."""
+        head, _ = self.get('II', self.used + 4 + 8 * (self.seen % self.size))
+        self.seen += 1
+        slot, length = self.waiting.pop(head)
+        at = self.slots + slot * self.SLOT
+        status, = self.get('B', at + 16)
+        data = bytes(self.guest.memory[at + 512:at + 512 + length])
+        self.free.append(slot)
+        return head, status, data
 
     def wait(self, timeout=20):
         """All of what is under way: {head: (status, data)}."""
@@ -143,12 +150,9 @@ class Queue:
             if not self.waiting:
                 break
             ready = select.select([self.call], [], [], timeout)[0]
-            # An interrupt may have been left out since completions() looked.
-            if not ready and self.get16(self.used + 2) == \
-                    self.seen & 0xffff:
+            if not ready:
                 raise TimeoutError(f'{len(self.waiting)} requests do not end')
-            if ready:
-                os.eventfd_read(self.call)
+            os.eventfd_read(self.call)
         return done
 
     def request(self, *args, **kwargs):
