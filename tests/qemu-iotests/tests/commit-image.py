@@ -171,7 +171,7 @@ class Commit(iotests.TestCase):
 
     def test_base_fails(self):
         struck = 0
-        for n in range(1, 40, 1 if LONG else 3):
+        for n in range(1, 40, 1 if LONG else 6):
             with self.subTest(n):
                 self.chain()
                 before = self.content('top')

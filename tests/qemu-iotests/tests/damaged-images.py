@@ -76,8 +76,9 @@ class DamagedImages(iotests.TestCase):
         values = (0, 1, 2, 7, 8, 22, 31, 64, 72, 0xff, 0x200, 0x7fffffff,
                   0xffffffff, 1 << 40, (1 << 63) - 512, (1 << 63), (1 << 64) - 1,
                   (1 << 64) - 512)
+        random = self.rng()
         for name, (offset, width) in fields.items():
-            for value in values:
+            for value in values if LONG else random.sample(values, 9):
                 if value >= 1 << 8 * width:
                     continue
                 with self.subTest(f'{name}={value:#x}'):
