@@ -254,6 +254,8 @@ static void check_data_file_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
 static void compressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
                              uint32_t index, uint64_t entry, uint64_t bitmap)
 {
+    /* Both are signs of a cluster that is not compressed: nothing is changed. */
+    bool doubtful = entry & QCOW_OFLAG_COPIED && bitmap;
     uint64_t offset;
     int size;
 
@@ -268,14 +270,18 @@ static void compressed_entry(Qcow2Check *c, const Qcow2CheckL2 *table,
         qcow2_check_bad_reference(
             c, table->refs, "ERROR: coffset=0x%" PRIx64 ": copied flag must "
             "never be set for compressed clusters", offset);
-        note_fixup(c, table, index, QCOW2_CHECK_FIX_COPIED);
+        if (!doubtful) {
+            note_fixup(c, table, index, QCOW2_CHECK_FIX_COPIED);
+        }
     }
     if (bitmap) {
         qcow2_check_bad_reference(
             c, table->refs, "ERROR compressed cluster %" PRIu32 " with "
             "non-zero subcluster allocation bitmap, entry=0x%" PRIx64, index,
             entry);
-        note_fixup(c, table, index, QCOW2_CHECK_FIX_BITMAP);
+        if (!doubtful) {
+            note_fixup(c, table, index, QCOW2_CHECK_FIX_BITMAP);
+        }
     }
     c->res->bfi.allocated_clusters += table->active;
     c->res->bfi.compressed_clusters += table->active;

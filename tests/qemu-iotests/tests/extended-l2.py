@@ -367,6 +367,18 @@ class Damaged(Base):
                 self.io('a', 'read -P 2 64k 64k')
                 self.assert_clean('a')
 
+    def test_data_that_became_compressed(self):
+        """One wrong bit: what tells of it is not repaired away."""
+        self.damaged(0, lambda e: e | 1 << 62, lambda b: b)
+        with Qcow2Bytes(self.path('a')) as q:
+            before = q.l2(0, 0), q.l2_bitmap(0, 0)
+        self.img('check', '-r', 'all', 'a', rc=2)
+        with Qcow2Bytes(self.path('a')) as q:
+            self.assertEqual((q.l2(0, 0), q.l2_bitmap(0, 0)), before)
+            q.set_l2(0, 0, before[0] ^ 1 << 62)
+        self.io('a', 'read -P 1 0 64k')
+        self.assert_clean('a')
+
     def test_offset_without_data(self):
         """An unaligned host cluster that holds nothing is forgotten."""
         self.damaged(2, lambda e: e + 512, lambda b: 2 << 32)
