@@ -22,7 +22,10 @@ build:
 	@scripts/setup
 	@scripts/build $(BUILD) $(MESON_FLAGS)
 
-demo: build
+demo:
+	@scripts/setup
+	@TARGETS='qemu-img qemu-io tests/demo-claims' \
+	    scripts/build $(BUILD) $(MESON_FLAGS)
 	@BUILD_DIR=$(BUILD) scripts/demo $(IMAGE)
 
 check: build
