@@ -271,10 +271,8 @@ Qcow2ReopenState *coroutine_fn qcow2_options_prepare(
     return r;
 }
 
-void qcow2_options_commit(BlockDriverState *bs, Qcow2ReopenState *r)
+static void replace_caches(BDRVQcow2State *s, const Qcow2ReopenState *r)
 {
-    BDRVQcow2State *s = bs->opaque;
-
     assert(!s->l2_table_cache || qatomic_read(&s->unusable) ||
            (!qcow2_cache_is_dirty(s->l2_table_cache) &&
             !qcow2_cache_is_dirty(s->refcount_block_cache)));
@@ -282,6 +280,22 @@ void qcow2_options_commit(BlockDriverState *bs, Qcow2ReopenState *r)
     qcow2_cache_destroy(s->refcount_block_cache);
     s->l2_table_cache = r->l2_table_cache;
     s->refcount_block_cache = r->refcount_block_cache;
+}
+
+void qcow2_options_commit_caches(BlockDriverState *bs, Qcow2ReopenState *r)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    assert(r->l2_slice_size == s->l2_slice_size);
+    replace_caches(s, r);
+    g_free(r);
+}
+
+void qcow2_options_commit(BlockDriverState *bs, Qcow2ReopenState *r)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    replace_caches(s, r);
     s->l2_slice_size = r->l2_slice_size;
     memcpy(s->discard_passthrough, r->discard_passthrough,
            sizeof(s->discard_passthrough));

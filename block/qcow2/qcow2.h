@@ -924,6 +924,9 @@ Qcow2ReopenState *coroutine_fn qcow2_options_prepare(
     BlockDriverState *bs, const BlockdevOptionsQcow2 *options, int flags,
     Error **errp);
 void qcow2_options_commit(BlockDriverState *bs, Qcow2ReopenState *r);
+/* The same, of options that are in use, for another size of the disk: nothing but
+ * the caches, since requests of other threads look at the rest. [lock] */
+void qcow2_options_commit_caches(BlockDriverState *bs, Qcow2ReopenState *r);
 void qcow2_options_abort(Qcow2ReopenState *r);
 int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                          Error **errp);

@@ -270,7 +270,7 @@ static void coroutine_fn resize_caches(BlockDriverState *bs)
     QEMU_LOCK_GUARD(&s->lock);
     r = qcow2_options_prepare(bs, &bs->options->u.qcow2, bs->open_flags, NULL);
     if (r) {
-        qcow2_options_commit(bs, r);
+        qcow2_options_commit_caches(bs, r);
     }
 }
 
