@@ -475,7 +475,7 @@ void run_start_op(Run *run, const Op *op)
         fprintf(stderr, "  [%" PRIu64 "] #%u %s\n", sched_steps(), op->index,
                 text);
     }
-    run->done++;
+    qatomic_inc(&run->done);
 }
 
 /* ------------------------------------------------------------ whole runs */

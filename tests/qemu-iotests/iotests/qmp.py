@@ -36,12 +36,13 @@ class QMPClient:
             self.cmd('qmp_capabilities', **args)
 
     def _connect(self, path):
-        """Between its appearance and listen() a socket refuses."""
+        """Between its appearance and listen() a socket refuses, and that of a
+        daemon that was killed goes away before there is a new one."""
         end = time.monotonic() + 5
         while True:
             try:
                 return self.sock.connect(path)
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, FileNotFoundError):
                 if time.monotonic() > end:
                     raise
                 time.sleep(.005)
