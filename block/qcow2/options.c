@@ -286,9 +286,13 @@ void qcow2_options_commit_caches(BlockDriverState *bs, Qcow2ReopenState *r)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    assert(r->l2_slice_size == s->l2_slice_size);
-    replace_caches(s, r);
-    g_free(r);
+    /* Slices of another size would change what running requests do. */
+    if (r->l2_slice_size == s->l2_slice_size) {
+        replace_caches(s, r);
+        g_free(r);
+    } else {
+        qcow2_options_abort(r);
+    }
 }
 
 void qcow2_options_commit(BlockDriverState *bs, Qcow2ReopenState *r)

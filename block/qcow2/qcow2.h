@@ -925,7 +925,8 @@ Qcow2ReopenState *coroutine_fn qcow2_options_prepare(
     Error **errp);
 void qcow2_options_commit(BlockDriverState *bs, Qcow2ReopenState *r);
 /* The same, of options that are in use, for another size of the disk: nothing but
- * the caches, since requests of other threads look at the rest. [lock] */
+ * the caches, since requests of other threads look at the rest; and not even
+ * those if their slices would have another size. [lock] */
 void qcow2_options_commit_caches(BlockDriverState *bs, Qcow2ReopenState *r);
 void qcow2_options_abort(Qcow2ReopenState *r);
 int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
