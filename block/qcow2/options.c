@@ -208,14 +208,19 @@ static bool parse_options(BlockDriverState *bs, Qcow2ReopenState *r,
     return true;
 }
 
+/* @slice: entries of a cached piece of an L2 table; 0: what suits the size. */
 static bool make_caches(BlockDriverState *bs, Qcow2ReopenState *r,
-                        const BlockdevOptionsQcow2 *o, Error **errp)
+                        const BlockdevOptionsQcow2 *o, int slice, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t l2, entry, refcount;
 
     if (!qcow2_cache_sizes(s, o, s->disk_size, &l2, &entry, &refcount, errp)) {
         return false;
+    }
+    if (slice) {
+        entry = (uint64_t)slice * qcow2_l2_entry_size(s);
+        l2 = CLAMP(l2, MIN_L2_CACHE_TABLES * entry, INT_MAX * entry);
     }
     r->l2_slice_size = entry / qcow2_l2_entry_size(s);
     r->l2_table_cache = qcow2_cache_create(bs, l2 / entry, entry,
@@ -258,7 +263,7 @@ Qcow2ReopenState *coroutine_fn qcow2_options_prepare(
     int ret;
 
     if (!parse_options(bs, r, options, flags, errp) ||
-        !make_caches(bs, r, options, errp)) {
+        !make_caches(bs, r, options, 0, errp)) {
         qcow2_options_abort(r);
         return NULL;
     }
@@ -282,19 +287,6 @@ static void replace_caches(BDRVQcow2State *s, const Qcow2ReopenState *r)
     s->refcount_block_cache = r->refcount_block_cache;
 }
 
-void qcow2_options_commit_caches(BlockDriverState *bs, Qcow2ReopenState *r)
-{
-    BDRVQcow2State *s = bs->opaque;
-
-    /* Slices of another size would change what running requests do. */
-    if (r->l2_slice_size == s->l2_slice_size) {
-        replace_caches(s, r);
-        g_free(r);
-    } else {
-        qcow2_options_abort(r);
-    }
-}
-
 void qcow2_options_commit(BlockDriverState *bs, Qcow2ReopenState *r)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -316,5 +308,19 @@ void qcow2_options_abort(Qcow2ReopenState *r)
         qcow2_cache_destroy(r->l2_table_cache);
         qcow2_cache_destroy(r->refcount_block_cache);
         g_free(r);
+    }
+}
+
+void coroutine_fn qcow2_resize_caches(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Qcow2ReopenState *r = g_new0(Qcow2ReopenState, 1);
+
+    if (make_caches(bs, r, &bs->options->u.qcow2, s->l2_slice_size, NULL) &&
+        write_caches(bs, s->use_lazy_refcounts) == 0) {
+        replace_caches(s, r);
+        g_free(r);
+    } else {
+        qcow2_options_abort(r);
     }
 }

@@ -924,11 +924,12 @@ Qcow2ReopenState *coroutine_fn qcow2_options_prepare(
     BlockDriverState *bs, const BlockdevOptionsQcow2 *options, int flags,
     Error **errp);
 void qcow2_options_commit(BlockDriverState *bs, Qcow2ReopenState *r);
-/* The same, of options that are in use, for another size of the disk: nothing but
- * the caches, since requests of other threads look at the rest; and not even
- * those if their slices would have another size. [lock] */
-void qcow2_options_commit_caches(BlockDriverState *bs, Qcow2ReopenState *r);
 void qcow2_options_abort(Qcow2ReopenState *r);
+/*
+ * New caches for the disk's size, with slices as they are, which requests of
+ * other threads go by; the old ones stay if that fails. [lock]
+ */
+void coroutine_fn qcow2_resize_caches(BlockDriverState *bs);
 int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                          Error **errp);
 void qcow2_reopen_commit(BDRVReopenState *state);

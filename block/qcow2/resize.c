@@ -261,19 +261,6 @@ void coroutine_fn qcow2_trim_file(BlockDriverState *bs)
     }
 }
 
-/* More disk deserves more cache; if there is no memory the old one stays. */
-static void coroutine_fn resize_caches(BlockDriverState *bs)
-{
-    BDRVQcow2State *s = bs->opaque;
-    Qcow2ReopenState *r;
-
-    QEMU_LOCK_GUARD(&s->lock);
-    r = qcow2_options_prepare(bs, &bs->options->u.qcow2, bs->open_flags, NULL);
-    if (r) {
-        qcow2_options_commit_caches(bs, r);
-    }
-}
-
 static int coroutine_fn set_size(BlockDriverState *bs, uint64_t size,
                                  Error **errp)
 {
@@ -343,7 +330,9 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset,
     if (new_size < old_size) {
         qcow2_trim_file(bs);
     }
-    resize_caches(bs);
+    qemu_co_mutex_lock(&s->lock);
+    qcow2_resize_caches(bs);
+    qemu_co_mutex_unlock(&s->lock);
     /* Last: an image whose data file is too short could not be opened. */
     return new_size < old_size && s->has_data_file
                ? qcow2_data_file_resize(bs, new_size, false, errp) : 0;
