@@ -8,7 +8,6 @@
 
 enum {
     OPTION_FORCE = OPTION_CMD,
-    OPTION_PROGRESS,
 };
 
 typedef struct AmendArgs {
@@ -31,7 +30,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         { "options", required_argument, NULL, 'o' },
         { "cache", required_argument, NULL, 't' },
         { "force", no_argument, NULL, OPTION_FORCE },
-        { "progress", optional_argument, NULL, OPTION_PROGRESS },
+        { "progress", optional_argument, NULL, 'p' },
         { "quiet", no_argument, NULL, 'q' },
         {}
     };
@@ -49,9 +48,6 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
             }
             break;
         case 'p':
-            a->progress = IMG_PROGRESS_AUTO;
-            break;
-        case OPTION_PROGRESS:
             if (!img_parse_progress(optarg, &a->progress)) {
                 return false;
             }
