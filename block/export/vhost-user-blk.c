@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include "block/export.h"
 #include "block/export/vhost-user.h"
-#include "block/export/vhost-user-wire.h"
 #include "block/export/virtio-blk.h"
 #include "qapi/clone-visitor.h"
 #include "qapi/qapi-visit.h"

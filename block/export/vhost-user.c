@@ -40,7 +40,6 @@ struct VhostUser {
 
     /* Of the connection. */
     uint64_t features;
-    uint64_t protocol_features;
     GuestMemory *mem;
     int channel;                /* to tell it of changes; -1: none */
     int reply_fd;               /* goes with the next reply; -1: none */
@@ -466,16 +465,14 @@ static uint64_t offered_features(VhostUser *vu)
            1ULL << VIRTIO_F_VERSION_1;
 }
 
-/* Of @offered; the rest is named in the error. */
-static bool set_bits(uint64_t *where, uint64_t bits, uint64_t offered,
-                     Error **errp)
+/* All are of @offered; the rest is named in the error. */
+static bool check_bits(uint64_t bits, uint64_t offered, Error **errp)
 {
     if (bits & ~offered) {
         error_setg(errp, "Features 0x%" PRIx64 " were not offered",
                    bits & ~offered);
         return false;
     }
-    *where = bits;
     return true;
 }
 
@@ -542,8 +539,11 @@ static bool coroutine_fn get_features(VhostUser *vu, VhostUserMessage *msg,
 static bool coroutine_fn set_features(VhostUser *vu, VhostUserMessage *msg,
                                       Error **errp)
 {
-    return set_bits(&vu->features, msg->u64, offered_features(vu), errp) &&
-           update_all(vu, errp);
+    if (!check_bits(msg->u64, offered_features(vu), errp)) {
+        return false;
+    }
+    vu->features = msg->u64;
+    return update_all(vu, errp);
 }
 
 static bool coroutine_fn get_protocol_features(VhostUser *vu,
@@ -559,8 +559,8 @@ static bool coroutine_fn set_protocol_features(VhostUser *vu,
                                                VhostUserMessage *msg,
                                                Error **errp)
 {
-    return set_bits(&vu->protocol_features, msg->u64,
-                    OFFERED_PROTOCOL_FEATURES, errp);
+    /* What they allow is recognised by the messages that come. */
+    return check_bits(msg->u64, OFFERED_PROTOCOL_FEATURES, errp);
 }
 
 static bool coroutine_fn get_queue_num(VhostUser *vu, VhostUserMessage *msg,
@@ -716,7 +716,7 @@ static void coroutine_fn reset(VhostUser *vu)
     vu->mem = NULL;
     drop_inflight(vu);
     replace_fd(&vu->channel, -1);
-    vu->features = vu->protocol_features = 0;
+    vu->features = 0;
 }
 
 void coroutine_fn vhost_user_co_serve(VhostUser *vu, int sock, Error **errp)

@@ -274,12 +274,6 @@ static int coroutine_fn restore(BlockDriverState *bs, const uint64_t *entries,
     return ret;
 }
 
-/* The guard is left, and made anew when the rest of the image is in order. */
-static int coroutine_fn leave(BlockDriverState *bs)
-{
-    return qcow2_guard_drop(bs);
-}
-
 static void list_differences(const BDRVQcow2State *s)
 {
     const Qcow2Guard *g = &s->guard;
@@ -320,11 +314,11 @@ static int coroutine_fn repair_table(BlockDriverState *bs,
                      ? "The L1 table stays as it is"
                      : "All references agree with the L1 table");
         *fixed += MAX(s->guard.differences, 1);
-        return leave(bs);
+        return qcow2_guard_drop(bs);
     case RESTORE:
         ret = restore(bs, entries, fixed);
         if (ret == 0 && s->guard.state != QCOW2_GUARD_ON) {
-            ret = leave(bs);
+            ret = qcow2_guard_drop(bs);
         }
         return ret;
     default:
@@ -371,7 +365,7 @@ static int coroutine_fn verify_area(BlockDriverState *bs)
     if (used) {
         error_printf("The clusters of the L1 guard are in use: it is not "
                      "used any more\n");
-        ret = leave(bs);
+        ret = qcow2_guard_drop(bs);
     }
     return ret;
 }
@@ -442,7 +436,7 @@ int coroutine_fn qcow2_check_guard_end(BlockDriverState *bs,
     if (s->guard.state == QCOW2_GUARD_VOID ||
         s->guard.state == QCOW2_GUARD_OUTDATED ||
         (s->guard.state == QCOW2_GUARD_ON && qcow2_guard_is_taken(bs) > 0)) {
-        ret = leave(bs);
+        ret = qcow2_guard_drop(bs);
     }
     if (ret == 0 && r->renew && s->guard.state == QCOW2_GUARD_NONE &&
         !res->corruptions && !res->check_errors) {

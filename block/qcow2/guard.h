@@ -130,11 +130,6 @@ typedef struct Qcow2Guard {
 
 /* The area may be used by nobody else. */
 bool qcow2_guard_reserves(const BDRVQcow2State *s, uint64_t cluster);
-/* Whether there is an area at all, which makes looking worth while. */
-static inline bool qcow2_guard_has_place(const Qcow2Guard *g)
-{
-    return g->place.bytes || g->next.bytes;
-}
 /* If [@first, @first + @n) hits reserved clusters, the first one behind these;
  * else 0. */
 uint64_t qcow2_guard_skip(const BDRVQcow2State *s, uint64_t first, uint64_t n);
