@@ -163,6 +163,8 @@ void coroutine_fn qemu_co_mutex_unlock(CoMutex *mutex)
     w = mutex->fifo;
     mutex->fifo = w->next;
     co = w->co;
+    /* So that nobody of its thread waits actively for what it has to do. */
+    qatomic_set(&mutex->ctx, qatomic_read(&co->ctx));
     /* From here on the mutex belongs to co, and w is gone. */
     aio_co_wake(co);
 }
