@@ -53,6 +53,11 @@ const char *crypto_tls_peer_name(const CryptoTLSSession *s)
     g_assert_not_reached();
 }
 
+const char *crypto_tls_alert(const CryptoTLSSession *s)
+{
+    g_assert_not_reached();
+}
+
 ssize_t crypto_tls_read(CryptoTLSSession *s, void *buf, size_t len)
 {
     g_assert_not_reached();

@@ -14,6 +14,7 @@ struct CryptoTLSSession {
     CryptoTLSCreds *creds;
     char *hostname;
     char *peer_name;
+    const char *alert;  /* what the other side ended it with, or NULL */
     QemuMutex lock;
     gnutls_session_t session;
 };
@@ -166,6 +167,12 @@ static bool judge(CryptoTLSSession *s, Error **errp)
     return look_at_cert(s, errp);
 }
 
+static const char *alert_name(const CryptoTLSSession *s)
+{
+    return gnutls_alert_get_name(gnutls_alert_get(s->session)) ?:
+           "unknown alert";
+}
+
 int crypto_tls_handshake(CryptoTLSSession *s, Error **errp)
 {
     int ret = gnutls_handshake(s->session);
@@ -175,8 +182,7 @@ int crypto_tls_handshake(CryptoTLSSession *s, Error **errp)
     }
     if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED) {
         error_setg(errp, "TLS handshake failed: the other side says: %s",
-                   gnutls_alert_get_name(gnutls_alert_get(s->session)) ?:
-                   "unknown alert");
+                   alert_name(s));
         return -1;
     }
     if (ret < 0 && !gnutls_error_is_fatal(ret)) {
@@ -196,6 +202,11 @@ const char *crypto_tls_peer_name(const CryptoTLSSession *s)
     return s->peer_name;
 }
 
+const char *crypto_tls_alert(const CryptoTLSSession *s)
+{
+    return s->alert;
+}
+
 /* --- data --- */
 
 static ssize_t result(ssize_t ret)
@@ -213,8 +224,14 @@ static ssize_t result(ssize_t ret)
 
 ssize_t crypto_tls_read(CryptoTLSSession *s, void *buf, size_t len)
 {
+    ssize_t ret;
+
     QEMU_LOCK_GUARD(&s->lock);
-    return result(gnutls_record_recv(s->session, buf, len));
+    ret = gnutls_record_recv(s->session, buf, len);
+    if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED) {
+        s->alert = alert_name(s);
+    }
+    return result(ret);
 }
 
 ssize_t crypto_tls_write(CryptoTLSSession *s, const void *buf, size_t len)

@@ -26,15 +26,22 @@ typedef struct Negotiation {
 
 /* --- bytes --- */
 
+/* Why a read ended with @ret. */
+static const char *reason(const NBDStream *s, int ret)
+{
+    const char *alert = s->tls ? crypto_tls_alert(s->tls) : NULL;
+
+    return alert ?: ret == -ECONNRESET ? "the server has hung up"
+                                       : strerror(-ret);
+}
+
 static bool coroutine_fn get(Negotiation *n, void *buf, size_t len,
                              const char *what, Error **errp)
 {
     int ret = nbd_stream_read(n->s, buf, len);
 
     if (ret < 0) {
-        error_setg(errp, "Failed to read %s: %s", what,
-                   ret == -ECONNRESET ? "the server has hung up"
-                                      : strerror(-ret));
+        error_setg(errp, "Failed to read %s: %s", what, reason(n->s, ret));
     }
     return ret >= 0;
 }

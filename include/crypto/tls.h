@@ -66,6 +66,11 @@ int crypto_tls_handshake(CryptoTLSSession *s, Error **errp);
  * session's. */
 const char *crypto_tls_peer_name(const CryptoTLSSession *s);
 
+/* After a read that failed: why the other side gave up, in TLS' words, or NULL
+ * if it did not say. With TLS 1.3 a server's verdict comes only after the
+ * client's handshake has ended. */
+const char *crypto_tls_alert(const CryptoTLSSession *s);
+
 /*
  * Bytes, 0 at the orderly end of the connection, -EAGAIN if the socket is to
  * be waited for (reads: POLLIN, writes: POLLOUT; then a write is repeated with the

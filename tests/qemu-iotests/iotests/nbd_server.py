@@ -186,13 +186,13 @@ class NBDServer:
 
     def __init__(self, path, size=1 << 20, style=2, flags=ALL, greeting=3,
                  oldstyle=False, has_go=True, blocks=None, answer=None,
-                 option=None, hello=None):
+                 option=None, hello=None, disk=None):
         self.path, self.size, self.style, self.flags = path, size, style, flags
         self.greeting, self.oldstyle, self.has_go = greeting, oldstyle, has_go
         self.blocks, self.hello = blocks, hello
         self.answer = answer or (lambda connection, req: connection.answer(req))
         self.option = option or (lambda connection, option, data: False)
-        self.disk = bytearray(size)
+        self.disk = bytearray(size) if disk is None else disk
         self.requests, self.options, self.connections = [], [], []
         self.accepted = 0
         self.sock = socket.socket(socket.AF_UNIX)

@@ -459,13 +459,12 @@ class NbdClient(NbdCase):
             old = server.disk
             server.close()
             io.cmd('aio_write -q -P 6 4k 4k')
-            timer = threading.Timer(.5, lambda: setattr(self, 'new',
-                                                        self.serve()))
+            timer = threading.Timer(.5, lambda disk=old: setattr(
+                self, 'new', self.serve(disk=disk)))
             self.assertNotIn('failed', io.cmd('aio_read -P 5 0 512'))
             timer.start()
             timer.join()
             server = self.new
-            server.disk[:] = old
             self.assertNotIn('failed', io.cmd('aio_flush'))
             self.assertIn('read 4096/4096', io.cmd('read -P 6 4k 4k'), times)
         self.assertEqual(io.quit()[0], 0)

@@ -15,6 +15,9 @@ from iotests.nbd_server import NBDServer
 
 SECRET = bytes(range(32))
 STARTTLS_REQUIRED = 0x80000005
+# The server's verdict arrives during or after the client's handshake, or is
+# overtaken by the end of the connection.
+REFUSED = 'ertificate|CA is unknown|hung up|reset|pipe'
 
 
 class NbdTls(iotests.TestCase):
@@ -78,11 +81,10 @@ class NbdTls(iotests.TestCase):
         bad = other.sign(self.path('bad'), 'client', tls.CLIENT)
         self.refused('known issuer', self.x509(bad))
         # It does not trust us: the certificates must be the right ones.
-        self.refused('handshake|hung up|reset|pipe', self.x509(
-            bad, ',verify-peer=off'))
+        self.refused(REFUSED, self.x509(bad, ',verify-peer=off'))
         none = self.path('none')
         shutil.copytree(self.ca.dir, none)
-        self.refused('handshake|hung up|reset|pipe', self.x509(none))
+        self.refused(REFUSED, self.x509(none))
         self.works(self.x509())
 
     def test_clients_without_certificate(self):
