@@ -14,7 +14,7 @@
 #include "util/aio.h"
 #include "util/error.h"
 
-#define QUICK_STATES 1000
+#define QUICK_STATES 700
 #define QUICK_SECONDS 40
 #define LONG_STATES 21000
 #define ORACLE_EVERY 150

@@ -365,7 +365,7 @@ def report(args, results, images, seconds):
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--runner', required=True)
-    parser.add_argument('--count', type=int, default=10000 if LONG else 180)
+    parser.add_argument('--count', type=int, default=10000 if LONG else 120)
     parser.add_argument('--seed', default=os.environ.get('SEED') or '1')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     parser.add_argument('--only', help='labels that start with this')
