@@ -161,7 +161,9 @@ static int take_fault(CrashDisk *disk, bool read, bool grows)
     if (f->once ? disk->seen != f->at : disk->seen < f->at) {
         return 0;
     }
-    disk->failed++;
+    if (!disk->failed++) {
+        disk->failed_at = tick(disk);
+    }
     return -f->error;
 }
 

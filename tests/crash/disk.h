@@ -68,6 +68,7 @@ typedef struct CrashDisk {
     DiskFault fault;
     int seen;               /* requests that the fault could have hit */
     int failed;
+    CrashTime failed_at;    /* the first that failed; 0: none */
     int failed_minor;       /* of them those that nobody need be told of:
                              * discards and cuts of free space, and single
                              * writes, which may be repeated */

@@ -74,6 +74,7 @@ static char *judge_end(Run *run)
     return judge_image(&judge, run);
 }
 
+/* Before the fault everything is as without one: the explorer's work. */
 static char *judge_cuts(Run *run, uint32_t seed, unsigned per_epoch,
                         Totals *totals)
 {
@@ -85,8 +86,12 @@ static char *judge_cuts(Run *run, uint32_t seed, unsigned per_epoch,
 
     guest_walk_start(run->guest);
     while (!wrong && (epoch = epochs_next(epochs))) {
-        CrashState *s = crash_state_new(epoch);
+        CrashState *s;
 
+        if (epoch->end < run->disk->failed_at) {
+            continue;
+        }
+        s = crash_state_new(epoch);
         guest_walk_to(run->guest, epoch->end);
         for (unsigned i = 0; i < per_epoch && !wrong; i++) {
             Judge judge = { 0 };
@@ -139,7 +144,7 @@ static char *one_run(const Workload *w, const Geometry *g, uint32_t seed,
     if (!wrong) {
         wrong = judge_end(run);
     }
-    if (!wrong) {
+    if (!wrong && *hit) {
         wrong = judge_cuts(run, seed, STATES_AN_EPOCH, totals);
     }
     run_free(run);
