@@ -435,7 +435,7 @@ int coroutine_fn qcow2_check_guard_end(BlockDriverState *bs,
     }
     if (s->guard.state == QCOW2_GUARD_VOID ||
         s->guard.state == QCOW2_GUARD_OUTDATED ||
-        (s->guard.state == QCOW2_GUARD_ON && qcow2_guard_is_taken(bs) > 0)) {
+        (s->guard.state == QCOW2_GUARD_ON && qcow2_guard_is_taken(bs) != 0)) {
         ret = qcow2_guard_drop(bs);
     }
     if (ret == 0 && r->renew && s->guard.state == QCOW2_GUARD_NONE &&

@@ -69,6 +69,11 @@ static int coroutine_fn read_head(BlockDriverState *bs, Qcow2GuardHead *h,
     return 0;
 }
 
+static const char *name_of(BlockDriverState *bs)
+{
+    return *bs->filename ? bs->filename : bdrv_get_device_or_node_name(bs);
+}
+
 /* One that cannot be read has a sum that is not its own. */
 static int coroutine_fn read_copy(BlockDriverState *bs, Area *a, unsigned i)
 {
@@ -88,6 +93,8 @@ static int coroutine_fn read_copy(BlockDriverState *bs, Area *a, unsigned i)
     }
     a->sums[i] = qcow2_guard_sum(entries, n);
     if (ret < 0) {
+        warn_report("%s: a copy in the L1 guard cannot be read: %s",
+                    name_of(bs), strerror(-ret));
         a->sums[i] = ~a->head.sum;
     }
     return 0;
@@ -228,6 +235,15 @@ int coroutine_fn qcow2_guard_is_taken(BlockDriverState *bs)
     return 0;
 }
 
+/* NULL, or why its clusters cannot be relied on. */
+static const char *coroutine_fn clusters_fault(BlockDriverState *bs)
+{
+    int taken = qcow2_guard_is_taken(bs);
+
+    return taken < 0 ? "the refcounts of its clusters cannot be read"
+         : taken ? "other data use its clusters" : NULL;
+}
+
 static int coroutine_fn judge(BlockDriverState *bs, Area *a)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -268,9 +284,7 @@ static int coroutine_fn open_guard(BlockDriverState *bs)
         g->place.bytes = qcow2_guard_clusters(s, s->l1.size)
                          << s->cluster_bits;
         fault = g->place.offset + g->place.bytes > QCOW_MAX_HOST_OFFSET
-                    ? "it is outside the image"
-                : qcow2_guard_is_taken(bs) ? "other data use its clusters"
-                                           : NULL;
+                    ? "it is outside the image" : clusters_fault(bs);
     }
     if (ret == 0 && !fault) {
         ret = judge(bs, &a);
@@ -286,8 +300,7 @@ static void report(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     const Qcow2Guard *g = &s->guard;
-    const char *name = *bs->filename ? bs->filename
-                                     : bdrv_get_device_or_node_name(bs);
+    const char *name = name_of(bs);
 
     switch (g->state) {
     case QCOW2_GUARD_VOID:
@@ -334,7 +347,7 @@ int coroutine_fn qcow2_guard_make_writable(BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2Guard *g = &s->guard;
-    int ret;
+    int ret = 0;
 
     if (g->state == QCOW2_GUARD_MISMATCH) {
         error_setg(errp, "The L1 table is not what its guard says; use "
@@ -342,14 +355,13 @@ int coroutine_fn qcow2_guard_make_writable(BlockDriverState *bs, Error **errp)
         return -EIO;
     }
     if (g->state == QCOW2_GUARD_ON) {
-        ret = qcow2_guard_is_taken(bs);
-        if (ret > 0) {
-            qcow2_guard_void(g, QCOW2_GUARD_VOID,
-                             "other data use its clusters");
+        const char *fault = clusters_fault(bs);
+
+        if (fault) {
+            qcow2_guard_void(g, QCOW2_GUARD_VOID, fault);
             report(bs);
         }
     }
-    ret = 0;
     if (g->state == QCOW2_GUARD_VOID || g->state == QCOW2_GUARD_OUTDATED) {
         ret = qcow2_guard_drop(bs);
         if (ret < 0) {

@@ -248,16 +248,22 @@ void coroutine_fn qcow2_trim_file(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t length, clusters;
+    int ret;
 
     QEMU_LOCK_GUARD(&s->lock);
-    if (qcow2_flush_metadata(bs) < 0) {
-        return;
+    ret = qcow2_flush_metadata(bs);
+    if (ret == 0) {
+        clusters = used_end(bs);
+        length = bdrv_co_getlength(bs->file->bs);
+        if (clusters > 0 && clusters << s->cluster_bits < length) {
+            ret = bdrv_co_truncate(bs->file, clusters << s->cluster_bits,
+                                   false, PREALLOC_MODE_OFF, 0, NULL);
+        }
     }
-    clusters = used_end(bs);
-    length = bdrv_co_getlength(bs->file->bs);
-    if (clusters > 0 && clusters << s->cluster_bits < length) {
-        bdrv_co_truncate(bs->file, clusters << s->cluster_bits, false,
-                         PREALLOC_MODE_OFF, 0, NULL);
+    if (ret < 0) {
+        warn_report("%s: free space at the end of the file is not given "
+                    "back: %s", bdrv_get_device_or_node_name(bs),
+                    strerror(-ret));
     }
 }
 

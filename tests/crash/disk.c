@@ -205,6 +205,7 @@ static int coroutine_fn disk_preadv(BlockDriverState *bs, int64_t offset,
     int64_t in_file;
     int ret = take_fault(disk, true, false);
 
+    disk->failed_minor += ret < 0 && disk->fault.once;
     delay(disk);
     if (ret < 0) {
         return ret;

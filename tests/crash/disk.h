@@ -71,7 +71,7 @@ typedef struct CrashDisk {
     CrashTime failed_at;    /* the first that failed; 0: none */
     int failed_minor;       /* of them those that nobody need be told of:
                              * discards and cuts of free space, and single
-                             * writes, which may be repeated */
+                             * requests, which may be repeated */
 } CrashDisk;
 
 /* A node called @name; @data and everything else are set by the caller. */

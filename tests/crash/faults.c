@@ -135,6 +135,8 @@ static char *one_run(const Workload *w, const Geometry *g, uint32_t seed,
     *hit = run->disk->failed;
     totals->runs++;
     totals->told += run->errors > 0;
+    run->guard_given_up = strstr(printed, "the L1 guard is void: ") &&
+                          strstr(printed, " cannot be read");
 
     if (run->disk->failed > run->disk->failed_minor && !run->errors && !err &&
         !*printed) {

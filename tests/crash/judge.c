@@ -153,7 +153,8 @@ static char *judge_guard(const Run *run, BlockDriverState *bs)
     const BDRVQcow2State *s = bs->opaque;
 
     if (!run->w->guard || s->guard.state == QCOW2_GUARD_ON ||
-        (run->w->amend && s->guard.state == QCOW2_GUARD_NONE &&
+        ((run->w->amend || run->guard_given_up) &&
+         s->guard.state == QCOW2_GUARD_NONE &&
          !(s->autoclear_features & QCOW2_AUTOCLEAR_L1_GUARD))) {
         return NULL;
     }

@@ -82,6 +82,7 @@ struct Run {
     unsigned running;
     unsigned errors;        /* requests that failed */
     bool may_fail;          /* they may */
+    bool guard_given_up;    /* with a warning, because it could not be read */
 
     GPtrArray *names;       /* of BackingName */
     GBytes *extension;      /* in the header of the image; NULL: none */
