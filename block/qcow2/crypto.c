@@ -177,7 +177,7 @@ int coroutine_fn qcow2_data_read(BlockDriverState *bs, uint64_t offset,
         return bdrv_co_preadv_part(qcow2_data_child(bs), host, bytes, qiov,
                                    qiov_offset, 0);
     }
-    return bdrv_co_preadv_decrypt(bs->file, s->crypto,
+    return bdrv_co_preadv_decrypt(qcow2_data_child(bs), s->crypto,
                                   crypt_pos(s, offset, host), host, bytes,
                                   qiov, qiov_offset);
 }
@@ -192,7 +192,7 @@ int coroutine_fn qcow2_data_write(BlockDriverState *bs, uint64_t offset,
         return bdrv_co_pwritev_part(qcow2_data_child(bs), host, bytes, qiov,
                                     qiov_offset, 0);
     }
-    return bdrv_co_pwritev_encrypt(bs->file, s->crypto,
+    return bdrv_co_pwritev_encrypt(qcow2_data_child(bs), s->crypto,
                                    crypt_pos(s, offset, host), host, bytes,
                                    qiov, qiov_offset, 0);
 }

@@ -13,6 +13,8 @@
  *     sees. Data go there first anyway. Zeroes do too, and then it is best to
  *     leave the L2 entries alone: were one to say "zeroes" while the next write
  *     is on its way, a power cut would leave two different answers.
+ *   - An encrypted one shows nothing, raw or not: its zeroes are only in the L2
+ *     tables, and discards go to it when these are durable.
  */
 #include "util/osdep.h"
 #include "util/error.h"
@@ -99,11 +101,6 @@ int qcow2_open_data_file(BlockDriverState *bs, BlockdevRef *ref, int flags,
     bs->file->role &= ~BDRV_CHILD_DATA;
     if (flags & BDRV_O_NO_IO) {
         return 0;
-    }
-    if (s->crypt_method_header != QCOW_CRYPT_NONE) {
-        error_setg(errp, "Encryption with an external data file is not "
-                   "supported");
-        return -ENOTSUP;
     }
     if (ref) {
         s->data_file = bdrv_open_child(bs, ref, "data-file", BDRV_CHILD_DATA,

@@ -151,13 +151,14 @@ static void coroutine_fn discard_kept(BlockDriverState *bs, GArray *kept)
 
 /*
  * Of a data file, what is told to it must not be mapped after a power cut
- * either, if something else shows where it was. Whether it is not.
+ * either, if something else shows where it was, or if it would be decrypted.
+ * Whether it is not.
  */
 static bool coroutine_fn may_discard(BlockDriverState *bs, bool full)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    if (!s->has_data_file || !full) {
+    if (!s->has_data_file || !(full || s->crypto)) {
         return true;
     }
     QEMU_LOCK_GUARD(&s->lock);

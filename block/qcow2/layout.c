@@ -302,10 +302,10 @@ int qcow2_create_options_check(const CreateOptionsQcow2 *opts,
     if (ret == 0) {
         ret = check_encryption(opts, o, errp);
     }
-    if (ret == 0 && o->data_file && o->crypt_method != QCOW_CRYPT_NONE) {
-        error_setg(errp, "Encryption with an external data file is not "
-                   "supported");
-        ret = -ENOTSUP;
+    if (ret == 0 && o->data_file_raw && o->crypt_method != QCOW_CRYPT_NONE) {
+        error_setg(errp, "data-file-raw is not possible with encryption: the "
+                   "data file would not show what the guest sees");
+        ret = -EINVAL;
     }
     return ret;
 }

@@ -317,13 +317,15 @@ static inline BdrvChild *qcow2_data_child(BlockDriverState *bs)
 
 /*
  * Whether the data file alone shows what the guest sees, and has to go on
- * doing so. A backing file that somebody put below makes the promise void.
+ * doing so. A backing file that somebody put below makes the promise void, and
+ * so does encryption.
  */
 static inline bool qcow2_data_file_is_raw(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
 
     return s->has_data_file && !bs->backing &&
+           s->crypt_method_header == QCOW_CRYPT_NONE &&
            (qatomic_read(&s->autoclear_features) &
             QCOW2_AUTOCLEAR_DATA_FILE_RAW);
 }

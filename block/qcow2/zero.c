@@ -137,7 +137,8 @@ static int coroutine_fn zero_range(BlockDriverState *bs, uint64_t offset,
         offset += n;
         bytes -= n;
     }
-    if (s->has_data_file && unmap) {
+    /* An L2 entry that a power cut brings back would decrypt the zeroes. */
+    if (s->has_data_file && unmap && !s->crypto) {
         qcow2_data_file_release(bs, all_offset, all_bytes, true);
     }
     return 0;
