@@ -22,7 +22,8 @@
 #define HANG_SECONDS 60
 #define QUICK_STRIDE 40
 #define LONG_GEOMETRIES 6
-/* Power cuts tried after a fault. */
+/* Power cuts tried between two flushes after a fault; where every n is tried,
+ * the first of them. */
 #define STATES_AN_EPOCH 3
 
 typedef struct FaultCase {
@@ -48,6 +49,8 @@ typedef struct Totals {
     unsigned states;
     unsigned told;          /* runs in which a request of the guest failed */
 } Totals;
+
+static unsigned states_an_epoch = STATES_AN_EPOCH;
 
 /* Printed by the alarm. */
 static char current[256];
@@ -75,10 +78,9 @@ static char *judge_end(Run *run)
 }
 
 /* Before the fault everything is as without one: the explorer's work. */
-static char *judge_cuts(Run *run, uint32_t seed, unsigned per_epoch,
-                        Totals *totals)
+static char *judge_cuts(Run *run, uint32_t seed, Totals *totals)
 {
-    GRand *rand = g_rand_new_with_seed(seed);
+    GRand *rand = g_rand_new();
     Epochs *epochs = epochs_new(run->start, run->start_size, run->log,
                                 run->clock);
     const Epoch *epoch;
@@ -92,8 +94,9 @@ static char *judge_cuts(Run *run, uint32_t seed, unsigned per_epoch,
             continue;
         }
         s = crash_state_new(epoch);
+        g_rand_set_seed(rand, seed + epoch->index);
         guest_walk_to(run->guest, epoch->end);
-        for (unsigned i = 0; i < per_epoch && !wrong; i++) {
+        for (unsigned i = 0; i < states_an_epoch && !wrong; i++) {
             Judge judge = { 0 };
             g_autofree uint8_t *data = NULL;
             int64_t size;
@@ -147,7 +150,7 @@ static char *one_run(const Workload *w, const Geometry *g, uint32_t seed,
         wrong = judge_end(run);
     }
     if (!wrong && *hit) {
-        wrong = judge_cuts(run, seed, STATES_AN_EPOCH, totals);
+        wrong = judge_cuts(run, seed, totals);
     }
     run_free(run);
     return wrong;
@@ -214,6 +217,7 @@ int main(int argc, char **argv)
     uint32_t seed = tap_seed();
     unsigned number = 0, failures = 0;
 
+    states_an_epoch = full ? 1 : STATES_AN_EPOCH;
     signal(SIGALRM, on_alarm);
     qemu_init_main_loop(&error_fatal);
     bdrv_init();

@@ -277,13 +277,42 @@ static bool use_zstd(Run *run)
 #endif
 }
 
+/* What is in a new image; kept, because many runs begin with the same. */
+static GBytes *new_image(const char *options, int64_t size)
+{
+    static GHashTable *made;
+    char *key = g_strdup_printf("%" PRId64 " %s", size, options);
+    GBytes *bytes;
+
+    if (!made) {
+        made = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                     (GDestroyNotify)g_bytes_unref);
+    }
+    bytes = g_hash_table_lookup(made, key);
+    if (!bytes) {
+        g_autofree char *dir = g_dir_make_tmp("crash-XXXXXX", NULL);
+        g_autofree char *path = g_build_filename(dir, "image", NULL);
+        char *content;
+        gsize length;
+
+        bdrv_img_create(path, "qcow2", NULL, NULL, (char *)options, size, 0,
+                        true, &error_abort);
+        g_assert(g_file_get_contents(path, &content, &length, NULL));
+        bytes = g_bytes_new_take(content, length);
+        g_hash_table_insert(made, g_steal_pointer(&key), bytes);
+        g_unlink(path);
+        g_rmdir(dir);
+    }
+    g_free(key);
+    return bytes;
+}
+
 static void make_image(Run *run, int64_t size)
 {
-    g_autofree char *dir = g_dir_make_tmp("crash-XXXXXX", NULL);
-    g_autofree char *path = g_build_filename(dir, "image", NULL);
     g_autofree char *options = NULL;
-    g_autofree char *content = NULL;
+    const uint8_t *content;
     gsize length;
+    GBytes *image;
 
     options = g_strdup_printf(
         "compat=%s,cluster_size=%" PRId64 ",refcount_bits=%d%s%s%s%s",
@@ -292,12 +321,9 @@ static void make_image(Run *run, int64_t size)
         run->w->lazy ? ",lazy_refcounts=on" : "",
         run->w->guard ? ",l1_guard=on" : "",
         use_zstd(run) ? ",compression_type=zstd" : "");
-    bdrv_img_create(path, "qcow2", NULL, NULL, options, size, 0, true,
-                    &error_abort);
-    g_assert(g_file_get_contents(path, &content, &length, NULL));
-    crash_disk_load(run->disk, (uint8_t *)content, length);
-    g_unlink(path);
-    g_rmdir(dir);
+    image = new_image(options, size);
+    content = g_bytes_get_data(image, &length);
+    crash_disk_load(run->disk, content, length);
 }
 
 static void make_backing(Run *run, int64_t sectors)
