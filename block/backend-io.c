@@ -412,6 +412,20 @@ int64_t coroutine_fn blk_co_getlength(BlockBackend *blk)
     return ret;
 }
 
+int64_t coroutine_fn blk_co_get_allocated_file_size(BlockBackend *blk)
+{
+    int64_t ret;
+
+    blk_inc_in_flight(blk);
+    ret = enter(blk);
+    if (ret >= 0) {
+        ret = bdrv_co_get_allocated_file_size(blk->root->bs);
+        leave(blk);
+    }
+    blk_dec_in_flight(blk);
+    return ret;
+}
+
 int coroutine_fn blk_co_block_status_above(BlockBackend *blk,
                                            BlockDriverState *base,
                                            bool want_zero, int64_t offset,

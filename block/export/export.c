@@ -9,6 +9,9 @@
 
 /* NULL-terminated. */
 static const BlockExportDriver *const block_export_drivers[] = {
+#ifdef CONFIG_EXPORT_FUSE
+    &blk_exp_fuse,
+#endif
 #ifdef CONFIG_EXPORT_VHOST_USER_BLK
     &blk_exp_vhost_user_blk,
 #endif
@@ -122,7 +125,7 @@ static bool open_backend(BlockExport *exp, BlockExportOptions *options,
         }
         perm |= BLK_PERM_WRITE;
     }
-    exp->blk = blk_new(perm, BLK_PERM_ALL & ~BLK_PERM_RESIZE);
+    exp->blk = blk_new(perm, BLK_PERM_ALL);
     blk_set_owner(exp->blk, "%s export '%s'",
                   BlockExportType_str(options->type), options->id);
     if (!blk_insert_bs(exp->blk, bs, errp)) {

@@ -147,19 +147,12 @@ static bool nbd_export_create(BlockExport *common, BlockExportOptions *options,
     NBDExport *exp = (NBDExport *)common;
     const BlockExportOptionsNbd *nbd = &options->u.nbd;
     const char *name = nbd->name ?: options->node_name;
-    uint64_t perm, shared;
 
     if (!nbd_server_is_running()) {
         error_setg(errp, "NBD server not running");
         return false;
     }
     if (!check_names(name, nbd->description, errp)) {
-        return false;
-    }
-    /* Clients learn of another length when they connect again, and requests
-     * are held against the one that there is. */
-    blk_get_perm(common->blk, &perm, &shared);
-    if (!blk_set_perm(common->blk, perm, shared | BLK_PERM_RESIZE, errp)) {
         return false;
     }
     exp->serial = ++last_serial;

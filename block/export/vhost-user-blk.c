@@ -178,12 +178,7 @@ static bool vhost_user_blk_create(BlockExport *exp,
     g_autofree AioContext **ctx = NULL;
 
     e->sock = e->listen_fd = -1;
-    /* Another length is told to the guest. */
-    if (!take_options(e, o, errp) ||
-        !blk_set_perm(exp->blk, BLK_PERM_CONSISTENT_READ |
-                      (exp->writable ? BLK_PERM_WRITE : 0), BLK_PERM_ALL,
-                      errp)) {
-        g_free(e->dev.serial);
+    if (!take_options(e, o, errp)) {
         return false;
     }
     e->listen_fd = socket_listen(o->addr, BACKLOG, errp);

@@ -105,6 +105,8 @@ int coroutine_fn blk_co_copy_range(BlockBackend *in, int64_t off_in,
                                    int64_t bytes, BdrvRequestFlags read_flags,
                                    BdrvRequestFlags write_flags);
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);
+/* Bytes that the image takes from its host, or -errno. */
+int64_t coroutine_fn blk_co_get_allocated_file_size(BlockBackend *blk);
 int coroutine_fn blk_co_block_status_above(BlockBackend *blk,
                                            BlockDriverState *base,
                                            bool want_zero, int64_t offset,

@@ -31,9 +31,8 @@ typedef struct BlockExportDriver {
 
     /*
      * Starts to serve. exp->id, exp->blk, exp->ctx, exp->writable are set; the
-     * backend has CONSISTENT_READ, and WRITE if writable, and shares everything
-     * but RESIZE; a driver that copes with another length adds that by
-     * blk_set_perm(). @options is borrowed. False with @errp: nothing is left
+     * backend has CONSISTENT_READ, and WRITE if writable, and shares everything,
+     * so that the length may change. @options is borrowed. False with @errp: nothing is left
      * running; delete() is not called.
      */
     bool (*create)(BlockExport *exp, BlockExportOptions *options,
@@ -47,6 +46,9 @@ typedef struct BlockExportDriver {
     void (*delete)(BlockExport *exp);
 } BlockExportDriver;
 
+#ifdef CONFIG_EXPORT_FUSE
+extern const BlockExportDriver blk_exp_fuse;
+#endif
 #ifdef CONFIG_EXPORT_VHOST_USER_BLK
 extern const BlockExportDriver blk_exp_vhost_user_blk;
 #endif
