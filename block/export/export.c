@@ -106,6 +106,17 @@ AioContext *blk_exp_thread_ctx(const BlockExport *exp, unsigned n)
 
 /* --- making --- */
 
+/* Requests of its clients may wait for servers that are gone. */
+static void hurry(void *opaque)
+{
+    BlockExport *exp = opaque;
+
+    if (blk_bs(exp->blk)) {
+        bdrv_hurry(blk_bs(exp->blk));
+    }
+    timer_mod_ns(&exp->hurry, get_clock() + NANOSECONDS_PER_SECOND);
+}
+
 static bool open_backend(BlockExport *exp, BlockExportOptions *options,
                          Error **errp)
 {
@@ -170,6 +181,8 @@ BlockExport *blk_exp_add(BlockExportOptions *options, Error **errp)
         return NULL;
     }
     exp->ctx = blk_exp_thread_ctx(exp, 0);
+    aio_timer_init(qemu_get_aio_context(), &exp->hurry, QEMU_CLOCK_REALTIME,
+                   SCALE_NS, hurry, exp);
     if (!drv->create(exp, options, errp)) {
         export_free(exp);
         return NULL;
@@ -186,6 +199,7 @@ static void export_delete_bh(void *opaque)
     g_autofree char *id = g_strdup(exp->id);
 
     assert(!qatomic_read(&exp->refcount));
+    timer_del(&exp->hurry);
     QLIST_REMOVE(exp, next);
     exp->drv->delete(exp);
     export_free(exp);
@@ -216,6 +230,7 @@ void blk_exp_request_shutdown(BlockExport *exp)
     /* It must survive the driver's dropping of clients. */
     blk_exp_ref(exp);
     exp->drv->request_shutdown(exp);
+    hurry(exp);
     if (exp->user_owned) {
         exp->user_owned = false;
         blk_exp_unref(exp);

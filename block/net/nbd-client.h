@@ -107,8 +107,10 @@ struct NBDClientRequest {
     QTAILQ_ENTRY(NBDClientRequest) next_queued;
     QTAILQ_ENTRY(NBDClientRequest) next;
 
-    /* nbd-pool.c: when it first lost a connection; 0 if it did not. */
-    int64_t lost_ns;
+    /* nbd-pool.c; 0: did not happen. */
+    int64_t lost_ns;            /* it first lost a connection */
+    int64_t wait_ns;            /* it began to wait for one */
+    int64_t hurry_ns;           /* it was told to hurry */
 };
 
 typedef struct NBDConn {
@@ -198,6 +200,7 @@ typedef struct NBDPool {
     int64_t pause_until_ns;     /* no attempt before */
     unsigned failures;          /* one after the other */
     int64_t drained_ns;         /* since when; 0: not drained */
+    int64_t hurry_ns;           /* who waited then waits not much longer */
     CoQueue waiters;            /* requests without connection */
 
     /* Main thread. */
@@ -219,5 +222,7 @@ int coroutine_fn nbd_pool_request(NBDPool *p, NBDClientRequest *req);
 /* Requests that wait for a connection do not wait much longer. */
 void nbd_pool_drained_begin(NBDPool *p);
 void nbd_pool_drained_end(NBDPool *p);
+/* The same for those that wait already. */
+void nbd_pool_hurry(NBDPool *p);
 
 #endif

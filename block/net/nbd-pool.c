@@ -15,6 +15,7 @@
  *   later, or 0       a request waits for the attempt that is being made or that it
  *                     causes, but not longer than ATTEMPT_NS
  *   drained           as before, but not longer than DRAINED_NS
+ *   hurried           the same, for those that wait already
  *
  * Attempts that fail are followed by pauses that grow. A server that comes back
  * with another export than before (another length above all) is refused.
@@ -188,6 +189,9 @@ static int64_t patience(const NBDPool *p, const NBDClientRequest *req)
     if (p->drained_ns) {
         until = MIN(until, p->drained_ns + DRAINED_NS);
     }
+    if (req->hurry_ns) {
+        until = MIN(until, req->hurry_ns + DRAINED_NS);
+    }
     return until;
 }
 
@@ -199,6 +203,10 @@ static bool coroutine_fn wait_for_conn(NBDPool *p, NBDClientRequest *req)
     if (!p->connecting && (p->delay_ns || now >= p->pause_until_ns)) {
         p->attempt_ns = now;
         start_connector(p);
+    }
+    req->wait_ns = req->wait_ns ?: now;
+    if (!req->hurry_ns && p->hurry_ns >= req->wait_ns) {
+        req->hurry_ns = p->hurry_ns;
     }
     until = patience(p, req);
     if (!p->connecting || now >= until) {
@@ -294,7 +302,7 @@ static void put_conn(NBDPool *p, NBDConn *c, bool broken)
 
 int coroutine_fn nbd_pool_request(NBDPool *p, NBDClientRequest *req)
 {
-    req->lost_ns = 0;
+    req->lost_ns = req->wait_ns = req->hurry_ns = 0;
     for (;;) {
         NBDConn *c = get_conn(p, req);
         int ret;
@@ -392,4 +400,11 @@ void nbd_pool_drained_end(NBDPool *p)
 {
     QEMU_LOCK_GUARD(&p->lock);
     p->drained_ns = 0;
+}
+
+void nbd_pool_hurry(NBDPool *p)
+{
+    QEMU_LOCK_GUARD(&p->lock);
+    p->hurry_ns = get_clock();
+    qemu_co_queue_restart_all(&p->waiters);
 }

@@ -147,6 +147,15 @@ static void nbd_drained_end(BlockDriverState *bs)
     }
 }
 
+static void nbd_hurry(BlockDriverState *bs)
+{
+    BDRVNBDState *s = bs->opaque;
+
+    if (s->is_open) {
+        nbd_pool_hurry(&s->pool);
+    }
+}
+
 static void nbd_refresh_limits(BlockDriverState *bs, Error **errp)
 {
     BDRVNBDState *s = bs->opaque;
@@ -401,6 +410,7 @@ BlockDriver bdrv_nbd = {
     .bdrv_reopen_abort = nbd_reopen_end,
     .bdrv_drained_begin = nbd_drained_begin,
     .bdrv_drained_end = nbd_drained_end,
+    .bdrv_hurry = nbd_hurry,
     .bdrv_refresh_limits = nbd_refresh_limits,
     .bdrv_co_preadv = nbd_co_preadv,
     .bdrv_co_pwritev = nbd_co_pwritev,

@@ -308,6 +308,8 @@ struct BlockDriver {
      */
     void (*bdrv_drained_begin)(BlockDriverState *bs);
     void (*bdrv_drained_end)(BlockDriverState *bs);
+    /* See bdrv_hurry(): for drivers that wait for somebody else. */
+    void (*bdrv_hurry)(BlockDriverState *bs);
 
     /* An edge below appears or vanishes; optional. */
     void (*bdrv_attach_child)(BlockDriverState *bs, BdrvChild *child);

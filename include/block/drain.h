@@ -22,6 +22,17 @@ void bdrv_drain_all_end(void);
 void bdrv_drain_all(void);
 
 /*
+ * Somebody waits for requests to end who wants no more of them: those to @bs that
+ * wait at it, or at a node below, for what may never come (a server that is gone)
+ * fail within seconds instead, as they do when a node is drained. Those that
+ * others have made of the same nodes are no exception. Nothing happens to requests
+ * that do not wait yet: call it again, each second say. Main thread.
+ */
+void bdrv_hurry(BlockDriverState *bs);
+/* The same for every node. */
+void bdrv_hurry_all(void);
+
+/*
  * For the graph code, under the write lock: @child was attached to, or is
  * about to leave, a node; brings the parent's quiescence in line with the
  * node's. Never polls: the caller has drained both nodes.

@@ -69,6 +69,7 @@ struct BlockExport {
     int refcount;               /* atomic */
     bool user_owned;            /* main thread */
     bool shutting_down;         /* main thread */
+    QEMUTimer hurry;            /* while it shuts down */
     QLIST_ENTRY(BlockExport) next;
 };
 

@@ -553,6 +553,47 @@ class NbdClient(NbdCase):
         qmp.cmd('blockdev-del', {'node-name': 'n'})
         self.assertLess(time.monotonic() - begin, 40)
 
+    def waiting_daemon(self):
+        """A daemon whose client waits for its server's return."""
+        server = self.serve()
+        daemon = self.daemon(
+            '--blockdev', self.opts(node_name='n', reconnect_delay=1000),
+            '--object', 'iothread,id=t',
+            '--nbd-server', 'addr.type=unix,addr.path=out', '--export',
+            'nbd,id=e,node-name=n,writable=on,iothread=t')
+        qmp = daemon.connect()
+        nbd.wait_for(lambda: qmp.cmd('query-block-exports'))
+        client = nbd.NBDClient(self.path('out'))
+        self.addCleanup(client.close)
+        client.go('n')
+        client.pwrite(0, b'x' * 512)
+        server.close()
+        client.send(nbd.READ, 0, 512)
+        client.send(nbd.WRITE, 0, 512, data=b'y' * 512)
+        time.sleep(.5)
+        return daemon, qmp
+
+    def test_export_ends_without_server(self):
+        _, qmp = self.waiting_daemon()
+        begin = time.monotonic()
+        qmp.cmd('block-export-del', id='e', mode='hard')
+        qmp.event('BLOCK_EXPORT_DELETED', id='e')
+        self.assertLess(time.monotonic() - begin, 30)
+        # It has not given up for good.
+        self.serve()
+        qmp.cmd('block-export-add', {'type': 'nbd', 'id': 'e',
+                                     'node-name': 'n'})
+        client = nbd.NBDClient(self.path('out'))
+        self.addCleanup(client.close)
+        client.go('n')
+        client.pread(0, 512)
+
+    def test_daemon_ends_without_server(self):
+        daemon, _ = self.waiting_daemon()
+        begin = time.monotonic()
+        self.assertEqual(daemon.stop(), 0)
+        self.assertLess(time.monotonic() - begin, 30)
+
     def test_daemon_of_itself(self):
         """Server and client are one process."""
         self.img('create', '-q', '-f', 'raw', 'a', '1M')
