@@ -17,6 +17,7 @@ BlockDriver *const bdrv_drivers[] = {
     &bdrv_nbd,
     &bdrv_null_aio,
     &bdrv_null_co,
+    &bdrv_preallocate,
     &bdrv_qcow2,
     &bdrv_raw,
     &bdrv_throttle,
