@@ -428,7 +428,7 @@ static bool complete_children_list(OpenRequest *req, const Described *parent,
 static bool complete_children(OpenRequest *req, Error **errp)
 {
     static const char *const keys[] = { "file", "image", "target", "data-file",
-                                        "test", "raw" };
+                                        "test", "raw", "log" };
     g_autoptr(GArray) todo = g_array_new(false, false, sizeof(Described));
 
     described_push(todo, req->options, req->flags);

@@ -8,6 +8,8 @@
 
 BlockDriver *const bdrv_drivers[] = {
     &bdrv_blkdebug,
+    &bdrv_blklogwrites,
+    &bdrv_blkverify,
     &bdrv_compress,
     &bdrv_concat,
     &bdrv_copy_on_read,

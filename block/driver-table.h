@@ -19,6 +19,8 @@ extern BlockDriver bdrv_raw;
 
 /* Filters and nodes made of several others. */
 extern BlockDriver bdrv_blkdebug;
+extern BlockDriver bdrv_blklogwrites;
+extern BlockDriver bdrv_blkverify;
 extern BlockDriver bdrv_compress;
 extern BlockDriver bdrv_concat;
 extern BlockDriver bdrv_copy_on_read;

@@ -25,26 +25,6 @@ typedef struct BDRVBlkdebugState {
 
 /* --- file name: blkdebug:[CONFIG]:IMAGE, or IMAGE --- */
 
-/* What opens @filename, as a nested dictionary. */
-static QDict *describe_image(const char *filename, Error **errp)
-{
-    BlockDriver *drv = bdrv_find_protocol(filename, true, errp);
-    QDict *image;
-
-    if (!drv) {
-        return NULL;
-    }
-    image = qdict_new();
-    qdict_put_str(image, "driver", drv->format_name);
-    if (!drv->bdrv_parse_filename) {
-        qdict_put_str(image, "filename", filename);
-    } else if (!drv->bdrv_parse_filename(filename, image, errp)) {
-        qobject_unref(image);
-        return NULL;
-    }
-    return image;
-}
-
 static bool blkdebug_parse_filename(const char *filename, QDict *options,
                                     Error **errp)
 {
@@ -69,7 +49,7 @@ static bool blkdebug_parse_filename(const char *filename, QDict *options,
         error_setg(errp, "Cannot specify 'image' and a filename");
         return false;
     }
-    image = describe_image(filename, errp);
+    image = filter_describe_file(filename, errp);
     if (!image) {
         return false;
     }

@@ -14,6 +14,25 @@ bool filter_open_file(BlockDriverState *bs, BlockdevRef *ref, Error **errp)
     return true;
 }
 
+QDict *filter_describe_file(const char *filename, Error **errp)
+{
+    BlockDriver *drv = bdrv_find_protocol(filename, true, errp);
+    QDict *file;
+
+    if (!drv) {
+        return NULL;
+    }
+    file = qdict_new();
+    qdict_put_str(file, "driver", drv->format_name);
+    if (!drv->bdrv_parse_filename) {
+        qdict_put_str(file, "filename", filename);
+    } else if (!drv->bdrv_parse_filename(filename, file, errp)) {
+        qobject_unref(file);
+        return NULL;
+    }
+    return file;
+}
+
 void filter_refresh_flags(BlockDriverState *bs)
 {
     BlockDriverState *child = bs->file->bs;

@@ -11,6 +11,10 @@
 /* For bdrv_open: attaches what @ref says as the child "file". */
 bool filter_open_file(BlockDriverState *bs, BlockdevRef *ref, Error **errp);
 
+/* For bdrv_parse_filename: what opens the file @filename, as a nested dictionary
+ * with a reference for the caller; NULL if no driver takes the name. */
+QDict *filter_describe_file(const char *filename, Error **errp);
+
 /* For bdrv_open and bdrv_refresh_limits: the flags of requests that the node
  * takes are those that its child does something with. */
 void filter_refresh_flags(BlockDriverState *bs);
