@@ -445,7 +445,8 @@ static bool complete_children(OpenRequest *req, Error **errp)
                 return false;
             }
         }
-        if (!complete_children_list(req, &d, "files", todo, errp)) {
+        if (!complete_children_list(req, &d, "files", todo, errp) ||
+            !complete_children_list(req, &d, "children", todo, errp)) {
             return false;
         }
     }

@@ -21,6 +21,7 @@ BlockDriver *const bdrv_drivers[] = {
     &bdrv_null_co,
     &bdrv_preallocate,
     &bdrv_qcow2,
+    &bdrv_quorum,
     &bdrv_raw,
     &bdrv_throttle,
     NULL,

@@ -25,6 +25,7 @@ extern BlockDriver bdrv_compress;
 extern BlockDriver bdrv_concat;
 extern BlockDriver bdrv_copy_on_read;
 extern BlockDriver bdrv_preallocate;
+extern BlockDriver bdrv_quorum;
 extern BlockDriver bdrv_throttle;
 
 #endif

@@ -7,6 +7,7 @@
 #include "block/block_int.h"
 #include "block/graph-internal.h"
 #include "qobject/qjson.h"
+#include "qobject/qlist.h"
 #include "qobject/qstring.h"
 #include "util/cutils.h"
 
@@ -105,6 +106,26 @@ static bool has_significant_options(BlockDriverState *bs)
     return bs->drv->supports_backing && backing_overridden(bs);
 }
 
+/* "LIST.N" becomes the next member of LIST: there may be gaps in the numbers. */
+static void put_child(QDict *tree, const char *name, QDict *child)
+{
+    const char *dot = strchr(name, '.');
+    g_autofree char *key = NULL;
+    QList *list;
+
+    if (!dot) {
+        qdict_put(tree, name, child);
+        return;
+    }
+    key = g_strndup(name, dot - name);
+    list = qobject_to(QList, qdict_get(tree, key));
+    if (!list) {
+        list = qlist_new();
+        qdict_put(tree, key, list);
+    }
+    qlist_append_obj(list, QOBJECT(child));
+}
+
 /*
  * The json: tree: significant options, children by their own trees. Whatever is
  * further down than @depth would be cut off with the rest of a name of that
@@ -128,7 +149,7 @@ static QDict *filename_tree(BlockDriverState *bs, unsigned depth)
     }
     QTAILQ_FOREACH(c, &bs->children, next) {
         if (depth && (c != bs->backing || backing_overridden(bs))) {
-            qdict_put(tree, c->name, filename_tree(c->bs, depth - 1));
+            put_child(tree, c->name, filename_tree(c->bs, depth - 1));
         }
     }
     if (!bs->backing && backing_overridden(bs)) {

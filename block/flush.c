@@ -88,6 +88,9 @@ static int coroutine_fn flush_active(BlockDriverState *bs, uint64_t needed)
             return ret;
         }
     }
+    if (bs->drv->bdrv_co_flush_children) {
+        return bs->drv->bdrv_co_flush_children(bs);
+    }
     return flush_children(bs);
 }
 

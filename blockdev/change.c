@@ -42,6 +42,64 @@ void qmp_block_resize(const char *device, const char *node_name, int64_t size,
     bdrv_unref(bs);
 }
 
+/* --- x-blockdev-change --- */
+
+static BdrvChild *find_child(BlockDriverState *bs, const char *name)
+{
+    BdrvChild *child;
+
+    QTAILQ_FOREACH(child, &bs->children, next) {
+        if (!strcmp(child->name, name)) {
+            return child;
+        }
+    }
+    return NULL;
+}
+
+static void change_del_child(BlockDriverState *bs, const char *parent,
+                             const char *name, Error **errp)
+{
+    BdrvChild *child = find_child(bs, name);
+
+    if (!child) {
+        error_setg(errp, "Node '%s' does not have child '%s'", parent, name);
+        return;
+    }
+    bdrv_del_child(bs, child, errp);
+}
+
+static void change_add_child(BlockDriverState *bs, const char *name,
+                             Error **errp)
+{
+    BlockDriverState *child = bdrv_find_node(name);
+
+    if (!child) {
+        error_setg(errp, "Node '%s' not found", name);
+        return;
+    }
+    bdrv_add_child(bs, child, errp);
+}
+
+void qmp_x_blockdev_change(const char *parent, const char *child,
+                           const char *node, Error **errp)
+{
+    BlockDriverState *bs = blockdev_lookup(parent, parent, errp);
+
+    if (!bs) {
+        return;
+    }
+    if (!child == !node) {
+        error_setg(errp, child ? "The parameters child and node are in conflict"
+                               : "Either child or node must be specified");
+        return;
+    }
+    if (child) {
+        change_del_child(bs, parent, child, errp);
+    } else {
+        change_add_child(bs, node, errp);
+    }
+}
+
 /* --- write threshold --- */
 
 static void threshold_exceeded(BlockDriverState *bs, uint64_t exceeded,

@@ -193,6 +193,9 @@ struct BlockDriver {
     /* Make durable what the node itself stores; children are flushed by the
      * generic layer. */
     int coroutine_fn (*bdrv_co_flush_to_disk)(BlockDriverState *bs);
+    /* In place of the generic layer: for drivers that can do without some of
+     * their children. */
+    int coroutine_fn (*bdrv_co_flush_children)(BlockDriverState *bs);
 
     /*
      * @exact false: the result may be longer than @offset. flags:
@@ -310,6 +313,16 @@ struct BlockDriver {
     void (*bdrv_drained_end)(BlockDriverState *bs);
     /* See bdrv_hurry(): for drivers that wait for somebody else. */
     void (*bdrv_hurry)(BlockDriverState *bs);
+
+    /*
+     * A user adds @child_bs as a child, or takes @child away: x-blockdev-change.
+     * The node and @child_bs are drained. Part of @tran, with the graph write
+     * lock held; the driver's own state follows in commit and abort.
+     */
+    bool (*bdrv_add_child)(BlockDriverState *bs, BlockDriverState *child_bs,
+                           Transaction *tran, Error **errp);
+    bool (*bdrv_del_child)(BlockDriverState *bs, BdrvChild *child,
+                           Transaction *tran, Error **errp);
 
     /* An edge below appears or vanishes; optional. */
     void (*bdrv_attach_child)(BlockDriverState *bs, BdrvChild *child);

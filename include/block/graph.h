@@ -82,6 +82,14 @@ bool bdrv_unref_child(BlockDriverState *parent, BdrvChild *child,
 bool bdrv_unref_child_tran(BdrvChild *child, BdrvClaimOwner *owner,
                            Transaction *tran, Error **errp);
 
+/*
+ * A user adds @child as a child to @parent, or takes the edge @child away. Only
+ * drivers with children that may come and go can; the others refuse.
+ */
+bool bdrv_add_child(BlockDriverState *parent, BlockDriverState *child,
+                    Error **errp);
+bool bdrv_del_child(BlockDriverState *parent, BdrvChild *child, Error **errp);
+
 /* Lets the edge @child lead to @new_bs. Refuses cycles, claims, permissions. */
 bool bdrv_replace_child_bs(BdrvChild *child, BlockDriverState *new_bs,
                            BdrvClaimOwner *owner, Error **errp);
