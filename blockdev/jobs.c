@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Commands about jobs. */
 #include "util/osdep.h"
+#include "block/amend.h"
 #include "block/blockjob.h"
 #include "block/create.h"
+#include "blockdev/blockdev.h"
 #include "qapi/qapi-commands.h"
 
 static Job *find_job(const char *id, Error **errp)
@@ -191,4 +193,15 @@ void qmp_blockdev_create(const char *job_id, BlockdevCreateOptions *options,
                          Error **errp)
 {
     bdrv_create_job_start(job_id, options, errp);
+}
+
+void qmp_x_blockdev_amend(const char *job_id, const char *node_name,
+                          BlockdevAmendOptions *options, bool has_force,
+                          bool force, Error **errp)
+{
+    BlockDriverState *bs = blockdev_lookup(NULL, node_name, errp);
+
+    if (bs) {
+        bdrv_amend_job_start(job_id, bs, options, has_force && force, errp);
+    }
 }

@@ -24,6 +24,15 @@ typedef struct BdrvAmendArgs {
 int bdrv_amend_options(BlockDriverState *bs, QDict *options,
                        const BdrvAmendArgs *args, Error **errp);
 
+/*
+ * Starts the job @id that does it with the image of @bs, for QMP's @options, which
+ * are copied. False if there is no such job then; whether it succeeds, the job
+ * tells.
+ */
+bool bdrv_amend_job_start(const char *id, BlockDriverState *bs,
+                          BlockdevAmendOptions *options, bool force,
+                          Error **errp);
+
 /* `-o help` on stdout. False with @errp if @drv cannot amend. */
 bool bdrv_print_amend_options(BlockDriver *drv, Error **errp);
 
