@@ -136,6 +136,12 @@ static BlockDeviceStats *backend_counters(BlockBackend *blk)
     BlockAcctStats *acct = blk_get_stats(blk);
     BlockDeviceStats *stats = g_new0(BlockDeviceStats, 1);
     int64_t idle = block_acct_idle_time_ns(acct);
+    BlockLatencyHistogramInfo *reads =
+        block_acct_histogram(acct, BLOCK_ACCT_READ);
+    BlockLatencyHistogramInfo *writes =
+        block_acct_histogram(acct, BLOCK_ACCT_WRITE);
+    BlockLatencyHistogramInfo *flushes =
+        block_acct_histogram(acct, BLOCK_ACCT_FLUSH);
 
     QEMU_LOCK_GUARD(&acct->lock);
     *stats = (BlockDeviceStats) {
@@ -165,6 +171,9 @@ static BlockDeviceStats *backend_counters(BlockBackend *blk)
         .invalid_unmap_operations = acct->invalid_ops[BLOCK_ACCT_UNMAP],
         .account_invalid = true,
         .account_failed = true,
+        .rd_latency_histogram = reads,
+        .wr_latency_histogram = writes,
+        .flush_latency_histogram = flushes,
     };
     return stats;
 }
@@ -224,6 +233,66 @@ BlockStatsList *qmp_query_blockstats(bool has_query_nodes, bool query_nodes,
         QAPI_LIST_APPEND(tail, s);
     }
     return list;
+}
+
+/* --- block-latency-histogram-set --- */
+
+/* By its own name, or by that of its node. */
+static BlockBackend *find_backend(const char *id, Error **errp)
+{
+    BlockBackend *of_node = NULL;
+
+    for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        if (!blk_name(blk)) {
+            continue;
+        }
+        if (!strcmp(blk_name(blk), id)) {
+            return blk;
+        }
+        if (!of_node && blk_bs(blk) &&
+            !strcmp(bdrv_get_node_name(blk_bs(blk)), id)) {
+            of_node = blk;
+        }
+    }
+    if (!of_node) {
+        error_setg(errp, "Device '%s' not found", id);
+    }
+    return of_node;
+}
+
+void qmp_block_latency_histogram_set(
+    const char *id, bool has_boundaries, uint64List *boundaries,
+    bool has_boundaries_read, uint64List *boundaries_read,
+    bool has_boundaries_write, uint64List *boundaries_write,
+    bool has_boundaries_flush, uint64List *boundaries_flush, Error **errp)
+{
+    const struct {
+        BlockAcctType type;
+        const char *name;
+        bool has;
+        uint64List *list;
+    } kinds[] = {
+        { BLOCK_ACCT_READ, "read", has_boundaries_read, boundaries_read },
+        { BLOCK_ACCT_WRITE, "write", has_boundaries_write, boundaries_write },
+        { BLOCK_ACCT_FLUSH, "flush", has_boundaries_flush, boundaries_flush },
+    };
+    bool none = !has_boundaries && !has_boundaries_read &&
+                !has_boundaries_write && !has_boundaries_flush;
+    BlockBackend *blk = find_backend(id, errp);
+
+    for (int i = 0; blk && i < ARRAY_SIZE(kinds); i++) {
+        uint64List *list = kinds[i].has ? kinds[i].list : boundaries;
+
+        if (!none && !kinds[i].has && !has_boundaries) {
+            continue;
+        }
+        if (!block_acct_set_histogram(blk_get_stats(blk), kinds[i].type,
+                                      list)) {
+            error_setg(errp, "Device '%s' set %s boundaries fail", id,
+                       kinds[i].name);
+            return;
+        }
+    }
 }
 
 /* --- graphs --- */

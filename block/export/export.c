@@ -139,6 +139,7 @@ static bool open_backend(BlockExport *exp, BlockExportOptions *options,
     exp->blk = blk_new(perm, BLK_PERM_ALL);
     blk_set_owner(exp->blk, "%s export '%s'",
                   BlockExportType_str(options->type), options->id);
+    blk_set_name(exp->blk, options->id);
     if (!blk_insert_bs(exp->blk, bs, errp)) {
         return false;
     }

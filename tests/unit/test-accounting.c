@@ -84,10 +84,74 @@ static void test_threads(void)
     block_acct_cleanup(&st);
 }
 
+static uint64List *boundaries(uint64List *entries, const uint64_t *values,
+                              int n)
+{
+    for (int i = 0; i < n; i++) {
+        entries[i].value = values[i];
+        entries[i].next = i + 1 < n ? &entries[i + 1] : NULL;
+    }
+    return entries;
+}
+
+static void count_one(BlockAcctStats *st, uint64_t age_ns, bool failed)
+{
+    BlockAcctCookie c;
+
+    block_acct_start(st, &c, 512, BLOCK_ACCT_READ);
+    c.start_time_ns -= age_ns;
+    if (failed) {
+        block_acct_failed(st, &c);
+    } else {
+        block_acct_done(st, &c);
+    }
+}
+
+/* Bins are between boundaries, the lower one included; failures count. */
+static void test_histogram(void)
+{
+    /* Further apart than a slow machine takes. */
+    const uint64_t hour = 3600 * 1000000000ULL;
+    const uint64_t good[] = { hour, 2 * hour, 3 * hour };
+    const uint64_t bad[] = { 1, 1 }, zero[] = { 0, 1 };
+    BlockLatencyHistogramInfo *info;
+    uint64List entries[3], *e;
+    BlockAcctStats st;
+
+    block_acct_init(&st);
+    g_assert_null(block_acct_histogram(&st, BLOCK_ACCT_READ));
+    g_assert_true(block_acct_set_histogram(&st, BLOCK_ACCT_READ,
+                                           boundaries(entries, good, 3)));
+    g_assert_false(block_acct_set_histogram(&st, BLOCK_ACCT_READ,
+                                            boundaries(entries, bad, 2)));
+    g_assert_false(block_acct_set_histogram(&st, BLOCK_ACCT_READ,
+                                            boundaries(entries, zero, 2)));
+    count_one(&st, 0, false);
+    count_one(&st, hour, false);
+    count_one(&st, 2 * hour - hour / 2, true);
+    count_one(&st, 9 * hour, false);
+    info = block_acct_histogram(&st, BLOCK_ACCT_READ);
+    e = info->bins;
+    for (int i = 0; i < 4; i++) {
+        const uint64_t bins[] = { 1, 2, 0, 1 };
+
+        g_assert_cmpuint(e->value, ==, bins[i]);
+        e = e->next;
+    }
+    g_assert_null(e);
+    g_assert_cmpuint(info->boundaries->next->value, ==, 2 * hour);
+    qapi_free_BlockLatencyHistogramInfo(info);
+    g_assert_null(block_acct_histogram(&st, BLOCK_ACCT_WRITE));
+    g_assert_true(block_acct_set_histogram(&st, BLOCK_ACCT_READ, NULL));
+    g_assert_null(block_acct_histogram(&st, BLOCK_ACCT_READ));
+    block_acct_cleanup(&st);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/accounting/counts", test_counts);
+    g_test_add_func("/accounting/histogram", test_histogram);
     g_test_add_func("/accounting/idle", test_idle);
     g_test_add_func("/accounting/threads", test_threads);
     return g_test_run();
