@@ -428,5 +428,6 @@ int coroutine_fn qcow2_bitmaps_read_directory(BlockDriverState *bs)
         s->bitmaps_fault = "the directory cannot be read";
         return 0;
     }
+    qcow2_patch_read(s, s->bitmap_directory_offset, d.size, buf);
     return split(bs, &d);
 }

@@ -304,6 +304,7 @@ static void coroutine_fn judge_candidate(Qcow2Check *c, void *element,
     if (o.last < 0) {
         return;
     }
+    g_array_append_val(c->lost_tables, o.offset);
     o.clusters = clusters;
     weigh_all(c, &o);
     o.zeroes_only = c->s->has_data_file ? o.index < 0 : clusters->len == 0;

@@ -45,6 +45,7 @@ int coroutine_fn qcow2_check_pread(Qcow2Check *c, uint64_t offset,
         }
     }
     memset((char *)buf + inside, 0, bytes - inside);
+    qcow2_patch_read(c->s, offset, bytes, buf);
     return 0;
 }
 

@@ -33,6 +33,7 @@ bool qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes,
     for (cluster = offset >> s->cluster_bits; cluster <= last; cluster++) {
         excess = qcow2_check_counts_add(c->refs, cluster, n, s->refcount_max);
         if (excess) {
+            qcow2_check_counts_add(c->excess, cluster, excess, UINT64_MAX);
             qcow2_check_bad_reference(
                 c, excess, "ERROR: overflow cluster offset=0x%" PRIx64 "\n"
                 "Use qemu-img amend to increase the refcount entry width or "
@@ -131,8 +132,7 @@ static void compare(Qcow2Check *c)
                                << c->s->cluster_bits;
 }
 
-/* Counts references and compares. 0 or -errno. */
-static int coroutine_fn count_and_compare(Qcow2Check *c)
+int coroutine_fn qcow2_check_measure(Qcow2Check *c)
 {
     BDRVQcow2State *s = c->s;
     int ret;
@@ -155,20 +155,9 @@ static int coroutine_fn count_and_compare(Qcow2Check *c)
     return 0;
 }
 
-/* Everything that comes before repairs. 0 or -errno. */
-static int coroutine_fn scan(Qcow2Check *c)
-{
-    int ret = count_and_compare(c);
-
-    if (ret == 0) {
-        qcow2_check_find_orphans(c, c->opts->free_orphans);
-    }
-    return ret;
-}
-
-static void check_init(Qcow2Check *c, BlockDriverState *bs,
-                       BdrvCheckResult *result, const BdrvCheckOptions *opts,
-                       uint64_t file_size)
+void qcow2_check_init(Qcow2Check *c, BlockDriverState *bs,
+                      BdrvCheckResult *result, const BdrvCheckOptions *opts,
+                      uint64_t file_size, uint64_t data_size)
 {
     int64_t restored = result->tables_restored;
 
@@ -181,27 +170,32 @@ static void check_init(Qcow2Check *c, BlockDriverState *bs,
     c->fix = opts->fix;
     c->opts = opts;
     c->file_size = file_size;
+    c->data_size = data_size;
     c->nb_clusters = size_to_clusters(c->s, file_size);
     c->refs = qcow2_check_counts_new();
     c->disk = qcow2_check_counts_new();
+    c->excess = qcow2_check_counts_new();
     c->l2_tables = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckL2));
     c->fixups = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckFixup));
     c->structure = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckExtent));
     c->orphans = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckOrphan));
     g_array_set_clear_func(c->orphans, qcow2_check_orphan_clear);
+    c->lost_tables = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     c->kept = qcow2_check_counts_new();
     c->lines = g_hash_table_new(NULL, NULL);
 }
 
-static void check_destroy(Qcow2Check *c)
+void qcow2_check_destroy(Qcow2Check *c)
 {
     g_hash_table_unref(c->lines);
     qcow2_check_counts_free(c->kept);
+    g_array_unref(c->lost_tables);
     g_array_unref(c->orphans);
     g_array_unref(c->structure);
     g_array_unref(c->fixups);
     g_array_unref(c->l2_tables);
     g_free(c->block_state);
+    qcow2_check_counts_free(c->excess);
     qcow2_check_counts_free(c->disk);
     qcow2_check_counts_free(c->refs);
 }
@@ -230,21 +224,21 @@ int coroutine_fn qcow2_check_trial(BlockDriverState *bs, uint64_t *entries,
     int64_t file_size, data_size;
     int ret = get_sizes(bs, &file_size, &data_size);
 
-    check_init(c, bs, res, &no_repair, MAX(file_size, 0));
+    qcow2_check_init(c, bs, res, &no_repair, MAX(file_size, 0),
+                     MAX(data_size, 0));
     if (ret < 0) {
         return ret;
     }
-    c->data_size = data_size;
     /* Nothing is written meanwhile, and the lock is held. */
     s->l1.entries = entries ?: real;
-    ret = count_and_compare(c);
+    ret = qcow2_check_measure(c);
     s->l1.entries = real;
     return ret;
 }
 
 void qcow2_check_end_trial(Qcow2Check *c)
 {
-    check_destroy(c);
+    qcow2_check_destroy(c);
 }
 
 /*
@@ -268,6 +262,19 @@ static int coroutine_fn put_tables_back(Qcow2Check *c, bool place, int64_t *nb)
     return *nb ? qcow2_check_write_l1(c, *nb) : 0;
 }
 
+/* Single entries first: until they are right nothing else is certain. */
+static int coroutine_fn repair_rest(Qcow2Check *c, int64_t *nb_fixups)
+{
+    bool declined;
+    int ret = qcow2_check_restore(c, nb_fixups, &declined);
+
+    if (ret < 0 || declined || *nb_fixups) {
+        return ret;
+    }
+    ret = qcow2_check_apply_fixups(c, nb_fixups);
+    return ret == 0 && *nb_fixups == 0 ? qcow2_check_repair(c) : ret;
+}
+
 /*
  * One pass over the image. Sets *@again if something was repaired that hid
  * references: then nothing else was repaired, and it takes another pass to know
@@ -284,20 +291,19 @@ static int coroutine_fn check_pass(BlockDriverState *bs,
     int ret;
 
     *nb_fixups = 0;
-    check_init(&c, bs, result, opts, file_size);
-    c.data_size = data_size;
-    ret = scan(&c);
+    qcow2_check_init(&c, bs, result, opts, file_size, data_size);
+    ret = qcow2_check_measure(&c);
+    if (ret == 0) {
+        qcow2_check_find_orphans(&c, opts->free_orphans);
+    }
     if (ret == 0 && opts->fix) {
         ret = put_tables_back(&c, place, &nb_tables);
         if (ret == 0 && !nb_tables) {
-            ret = qcow2_check_apply_fixups(&c, nb_fixups);
-        }
-        if (ret == 0 && !nb_tables && *nb_fixups == 0) {
-            ret = qcow2_check_repair(&c);
+            ret = repair_rest(&c, nb_fixups);
         }
     }
     *again = nb_tables || *nb_fixups;
-    check_destroy(&c);
+    qcow2_check_destroy(&c);
     return ret;
 }
 

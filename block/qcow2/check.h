@@ -11,6 +11,12 @@
  *   check-tables.c     L1 and L2 tables
  *   check-guard.c      the guard of the L1 table
  *   check-orphans.c    leaks that may be the guest's data
+ *   check-trial.c      what would be found if some bytes were others
+ *   check-entries.c    damaged L2 entries
+ *   check-l1-entries.c damaged L1 entries
+ *   check-bitmap-fields.c  damaged stored bitmaps
+ *   check-snapshot-fields.c  damaged snapshot tables
+ *   check-context.c    which one of several it is
  *   check-repair.c     changes in place
  *   check-rebuild.c    a new refcount structure
  *
@@ -99,6 +105,7 @@ typedef struct Qcow2Check {
 
     Qcow2CheckCounts *refs; /* references that were found */
     Qcow2CheckCounts *disk; /* refcounts as stored; unknown for BAD blocks */
+    Qcow2CheckCounts *excess;   /* references beyond refcount_max, not in @refs */
     uint8_t *block_state;   /* Qcow2CheckBlockState by block number */
     uint64_t nb_blocks;     /* that the file's clusters need */
 
@@ -107,6 +114,8 @@ typedef struct Qcow2Check {
     GArray *fixups;         /* Qcow2CheckFixup */
     GArray *structure;      /* Qcow2CheckExtent */
     GArray *orphans;        /* Qcow2CheckOrphan */
+    GArray *lost_tables;    /* uint64_t: leaked clusters that read as L2 tables,
+                             * and others that no L1 entry has room for */
     Qcow2CheckCounts *kept; /* not 0: what may not be freed */
     bool keep_all;
 
@@ -153,6 +162,14 @@ void qcow2_check_bad_refcounts(Qcow2Check *c, uint64_t block, uint64_t first,
                                uint64_t n);
 
 /* --- check.c --- */
+
+/* @result is set to 0. @c is to be destroyed. */
+void qcow2_check_init(Qcow2Check *c, BlockDriverState *bs,
+                      BdrvCheckResult *result, const BdrvCheckOptions *opts,
+                      uint64_t file_size, uint64_t data_size);
+void qcow2_check_destroy(Qcow2Check *c);
+/* Counts all references and compares them with what is stored. 0 or -errno. */
+int coroutine_fn qcow2_check_measure(Qcow2Check *c);
 
 /*
  * Counts @n references to every cluster that the range touches. False, having
@@ -266,6 +283,81 @@ int64_t qcow2_check_count_kept(Qcow2Check *c);
 bool qcow2_check_l1_is_proven(Qcow2Check *c);
 /* Of elements of Qcow2Check.orphans. */
 void qcow2_check_orphan_clear(void *opaque);
+
+/* --- check-trial.c --- */
+
+/* A field of the metadata, and what it may have been. */
+typedef struct Qcow2CheckChange {
+    uint64_t offset;        /* in the file */
+    uint32_t bytes;         /* 1 to 8 */
+    uint64_t old;
+    uint64_t new;
+    uint64_t refs;          /* of the cluster that it is in, if all is well */
+    uint64_t table;         /* L2 entries: offset of the table */
+    uint32_t index;         /* of the entry */
+    char what[40];          /* "L2 entry" and the like, for messages */
+} Qcow2CheckChange;
+
+/* Candidates that are tried; with more of them nothing is certain. */
+#define QCOW2_CHECK_MAX_TRIALS 512
+
+void qcow2_check_patch_init(Qcow2Patch *patch, const Qcow2CheckChange *change);
+/*
+ * Whether others than the field under suspicion, with its @refs references, use
+ * the cluster, or it is not there. Else the field may be right, and the
+ * refcount wrong: then only a single bit in the field says otherwise.
+ */
+static inline bool qcow2_check_has_rival(Qcow2Check *c, uint64_t offset,
+                                         uint64_t refs)
+{
+    uint64_t cluster = offset >> c->s->cluster_bits;
+
+    return !qcow2_check_in_file(c, offset) ||
+           qcow2_check_counts_get(c->refs, cluster) +
+           qcow2_check_counts_get(c->excess, cluster) > refs;
+}
+/* Adds it unless it is there. */
+void qcow2_check_add_change(GArray *changes, const Qcow2CheckChange *change);
+
+/*
+ * Restores what has one wrong value and one that makes all references,
+ * refcounts and flags agree; *@nb: how many, 0 or 1. Without BDRV_FIX_ERRORS
+ * nothing is written. Sets *@declined if there is more than one way to do that:
+ * then any other repair could destroy data. 0 or -errno.
+ */
+int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
+                                     bool *declined);
+
+/* --- check-entries.c --- */
+
+/* Adds the candidates for L2 entries to an array of Qcow2CheckChange. */
+void coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes);
+
+/* --- check-l1-entries.c --- */
+
+/* The same for L1 entries; after the search for orphans. */
+void coroutine_fn qcow2_check_find_l1_entries(Qcow2Check *c, GArray *changes);
+
+/* --- check-bitmap-fields.c --- */
+
+/* The same for what stored bitmaps consist of. */
+void coroutine_fn qcow2_check_find_bitmap_fields(Qcow2Check *c,
+                                                 GArray *changes);
+
+/* --- check-snapshot-fields.c --- */
+
+/* The same for the snapshot table. */
+void coroutine_fn qcow2_check_find_snapshot_fields(Qcow2Check *c,
+                                                   GArray *changes);
+
+/* --- check-context.c --- */
+
+/*
+ * Of two or more candidates that all make refcounts agree, the index of the
+ * only one that makes the entry agree with what is around it; -1: none.
+ */
+int coroutine_fn qcow2_check_best_in_context(Qcow2Check *c,
+                                             const GArray *changes);
 
 /* --- check-repair.c --- */
 

@@ -135,6 +135,13 @@ typedef struct Qcow2Inflight {
     unsigned cluster_bits;
 } Qcow2Inflight;
 
+/* Bytes that metadata are read with instead of those in the file. */
+typedef struct Qcow2Patch {
+    uint64_t offset;            /* in the file */
+    uint32_t size;
+    uint8_t bytes[8];
+} Qcow2Patch;
+
 struct BDRVQcow2State {
     /* --- Fixed at open. --- */
     int qcow_version;
@@ -214,6 +221,8 @@ struct BDRVQcow2State {
     uint64_t incompatible_features;
     uint64_t compatible_features;
     uint64_t autoclear_features;    /* read without lock by writers: atomic */
+
+    const Qcow2Patch *patch;    /* NULL but while a check tries something */
 
     uint64_t snapshots_offset;
     uint64_t snapshots_size;    /* bytes of the table on disk */
@@ -995,6 +1004,10 @@ qcow2_data_overlap_check(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 }
 
 /* --- check*.c ---------------------------------------------------------------- */
+
+/* Puts the bytes of BDRVQcow2State.patch into what was read from the file. */
+void qcow2_patch_read(const BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
+                      void *buf);
 
 /* Counts, reports and repairs. [lock] */
 int coroutine_fn qcow2_check_locked(BlockDriverState *bs,

@@ -86,6 +86,7 @@ static int coroutine_fn read_piece(BlockDriverState *bs, uint64_t *pos,
         error_setg_errno(errp, -ret, "Could not read snapshots");
         return ret;
     }
+    qcow2_patch_read(s, s->snapshots_offset + *pos, len, buf);
     *pos += len;
     return 0;
 }

@@ -57,7 +57,9 @@ class CheckRepairs(iotests.TestCase):
         MAKE['plain'](self, 'a')
         with Qcow2Bytes(self.path('a')) as image:
             lost = image.l2(0, 2)
+            # With one of them it would be certain what it was.
             image.set_l2(0, 2, lost ^ 1 << 45)
+            image.set_l2(0, 5, image.l2(0, 5) ^ 1 << 44)
         self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=2)
         with Qcow2Bytes(self.path('a')) as image:
             cluster = (lost & (1 << 56) - 1) >> 16

@@ -124,7 +124,7 @@ DAMAGE = {
     'refcount-of-block-low': Damage(lambda i: i.set_refcount(2, 0)),
     'refcount-of-block-high': Damage(lambda i: i.set_refcount(2, 2)),
     'refcount-overflow': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 3)),
-                                opts='refcount_bits=1', repairable=False),
+                                opts='refcount_bits=1', restores=True),
 
     # flags
     'copied-missing': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 2) & ~COPIED)),
@@ -134,25 +134,28 @@ DAMAGE = {
     'copied-on-plain-zero': Damage(lambda i: i.set_l2(0, 100, ZERO | COPIED)),
     'copied-on-unallocated': Damage(lambda i: i.set_l2(0, 100, COPIED)),
 
-    # L2 entries
+    # L2 entries; with one fault the refcounts tell what it was
     'l2-unaligned': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 2) | 512),
-                           repairable=False),
+                           restores=True),
     'l2-unaligned-zero': Damage(lambda i: i.set_l2(0, 0, i.l2(0, 0) | 512)),
     'l2-beyond-file': Damage(lambda i: i.set_l2(0, 2, 1 << 30 | COPIED),
-                             repairable=False),
+                             restores=True),
     'l2-far-beyond-file': Damage(lambda i: i.set_l2(0, 2, 1 << 50 | COPIED),
-                                 repairable=False),
+                                 restores=True),
     'l2-reserved': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 2) | 1 << 60 | 2),
-                          repairable=False),
-    'l2-doubled': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 3))),
-    'l2-into-l1': Damage(lambda i: i.set_l2(0, 2, i.l1_offset | COPIED)),
-    'l2-into-reftable': Damage(lambda i: i.set_l2(0, 2, 0x10000 | COPIED)),
+                          restores=True),
+    'l2-doubled': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 3)), restores=True),
+    'l2-into-l1': Damage(lambda i: i.set_l2(0, 2, i.l1_offset | COPIED),
+                         restores=True),
+    'l2-into-reftable': Damage(lambda i: i.set_l2(0, 2, 0x10000 | COPIED),
+                               restores=True),
     # There the distribution finds its own blocks in its new structure.
-    'l2-into-refblock': Damage(lambda i: i.set_l2(0, 2, 0x20000 | COPIED)),
+    'l2-into-refblock': Damage(lambda i: i.set_l2(0, 2, 0x20000 | COPIED),
+                               restores=True),
     'l2-into-itself': Damage(
-        lambda i: i.set_l2(0, 2, i.l2_offset(0) | COPIED), repairable=False),
+        lambda i: i.set_l2(0, 2, i.l2_offset(0) | COPIED), restores=True),
     'compressed-beyond-file': Damage(
-        lambda i: i.set_l2(0, 128, i.l2(0, 128) | 1 << 40), repairable=False),
+        lambda i: i.set_l2(0, 128, i.l2(0, 128) | 1 << 40), restores=True),
     'file-cut': Damage(lambda i: i.truncate(i.size() - 3 * i.cluster),
                        repairable=False),
     'file-cut-short': Damage(lambda i: i.truncate(5 * i.cluster),
@@ -160,9 +163,9 @@ DAMAGE = {
 
     # L1
     'l1-reserved': Damage(lambda i: i.set_l1(0, i.l1(0) | 1 << 60 | 2),
-                          repairable=False),
+                          restores=True),
     'l1-unaligned': Damage(lambda i: i.set_l1(0, i.l1(0) | 512),
-                           repairable=False),
+                           restores=True),
     # The only table that is lost, and the only place for it.
     'l1-beyond-file': Damage(lambda i: i.set_l1(0, 1 << 30 | COPIED),
                              restores=True),
@@ -190,28 +193,25 @@ DAMAGE = {
     'snapshots-v2': Damage(lambda i: None, kind='snapshots',
                            opts='compat=0.10'),
     'snapshot-l1-outside': Damage(
-        lambda i: i.set_u64(i.snap_offset, 1 << 40), kind='snapshots',
-        repairable=False),
+        lambda i: i.set_u64(i.snap_offset, 1 << 40), kind='snapshots'),
     'snapshot-l1-unaligned': Damage(
         lambda i: i.set_u64(i.snap_offset, _snap_l1(i) + 512),
-        kind='snapshots', repairable=False),
+        kind='snapshots'),
     'snapshot-l1-empty': Damage(
         lambda i: i.set_u32(i.snap_offset + 8, 0), kind='snapshots'),
     'snapshot-l1-too-large': Damage(
-        lambda i: i.set_u32(i.snap_offset + 8, 100000000), kind='snapshots',
-        repairable=False),
+        lambda i: i.set_u32(i.snap_offset + 8, 100000000), kind='snapshots'),
     'snapshot-l1-entry-unaligned': Damage(
-        lambda i: i.set_u64(_snap_l1(i), 0x40200), kind='snapshots',
-        repairable=False),
+        lambda i: i.set_u64(_snap_l1(i), 0x40200), kind='snapshots'),
     'snapshot-l1-entry-copied': Damage(
         lambda i: i.set_u64(_snap_l1(i), i.u64(_snap_l1(i)) | COPIED),
         kind='snapshots'),
     'snapshot-l2-unaligned': Damage(
         lambda i: i.set_u64(_snap_l2(i) + 16, 0x70200), kind='snapshots',
-        repairable=False),
+        restores=True),
     'snapshot-l2-reserved': Damage(
         lambda i: i.set_u64(_snap_l2(i) + 16, i.u64(_snap_l2(i) + 16) | 2),
-        kind='snapshots', repairable=False),
+        kind='snapshots', restores=True),
     'snapshot-forgotten': Damage(lambda i: i.set_u32(60, 1),
                                  kind='snapshots'),
     'snapshot-low-refcounts': Damage(
@@ -230,10 +230,9 @@ DAMAGE = {
     # bitmaps
     'bitmaps': Damage(lambda i: None, kind='bitmaps'),
     'bitmap-table-outside': Damage(lambda i: i.set_u64(_bm(i), 1 << 40),
-                                   kind='bitmaps', repairable=False),
+                                   kind='bitmaps'),
     'bitmap-data-outside': Damage(
-        lambda i: i.set_u64(i.u64(_bm(i)), 1 << 40), kind='bitmaps',
-        repairable=False),
+        lambda i: i.set_u64(i.u64(_bm(i)), 1 << 40), kind='bitmaps'),
     'bitmap-data-doubled': Damage(
         lambda i: i.set_u64(i.u64(_bm(i)), 0x60000), kind='bitmaps'),
     'bitmap-in-use': Damage(lambda i: i.set_u32(_bm(i) + 12, 1),

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * L2 entries that may be damaged, and what they may have been.
+ *
+ * An entry is suspect if it cannot be right, if it names a cluster that has
+ * fewer references stored than were found, or if it is compressed, cannot be
+ * unpacked, and ends before a leaked cluster. It may have been each value that
+ * differs in one bit; a leaked cluster; or nothing, if it cannot be right. Those
+ * candidates are kept that make the refcounts agree: that takes the few clusters
+ * which are out of balance before. Entries with subclusters are left alone.
+ */
+#include "util/osdep.h"
+#include "util/memalign.h"
+#include "block/qcow2/check.h"
+
+/* With more of them it was no single entry. */
+#define MAX_SUSPECTS 64
+#define MAX_ODD 64
+/* A compressed cluster touches three host clusters at the most. */
+#define MAX_DELTAS 8
+
+/* A cluster whose refcount is not what was found. */
+typedef struct Odd {
+    uint64_t cluster;
+    int64_t missing;        /* references */
+    bool compressed;        /* a compressed cluster is in it */
+} Odd;
+
+typedef struct Suspect {
+    uint64_t table;         /* offset */
+    uint32_t index;
+    uint32_t refs;
+    bool active;
+    uint64_t entry;
+} Suspect;
+
+typedef struct Finder {
+    Qcow2Check *c;
+    GArray *odd;            /* Odd, sorted */
+    GArray *suspects;       /* Suspect; one more than the maximum: too many */
+} Finder;
+
+/* What an entry adds to the references of clusters, with its sign. */
+typedef struct Deltas {
+    uint64_t clusters[MAX_DELTAS];
+    int64_t refs[MAX_DELTAS];
+    int n;
+} Deltas;
+
+/* --- clusters out of balance ---------------------------------------------- */
+
+static int64_t missing_refs(Qcow2Check *c, uint64_t cluster)
+{
+    return (int64_t)(qcow2_check_counts_get(c->disk, cluster) -
+                     qcow2_check_counts_get(c->refs, cluster) -
+                     qcow2_check_counts_get(c->excess, cluster));
+}
+
+static void add_odd_of_page(Finder *f, uint64_t page)
+{
+    Qcow2Check *c = f->c;
+    uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
+    uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+
+    for (; cluster < end && f->odd->len <= MAX_ODD; cluster++) {
+        Odd odd = {
+            .cluster = cluster, .missing = missing_refs(c, cluster),
+        };
+
+        if (odd.missing) {
+            g_array_append_val(f->odd, odd);
+        }
+    }
+}
+
+/* False if there are too many. */
+static bool find_odd(Finder *f)
+{
+    Qcow2Check *c = f->c;
+    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, c->disk);
+    g_autoptr(GArray) excess = qcow2_check_counts_pages(c->excess, NULL);
+    guint i;
+
+    for (i = 0; i < pages->len; i++) {
+        uint64_t page = g_array_index(pages, uint64_t, i);
+
+        if (excess->len || !qcow2_check_counts_same(c->refs, c->disk, page)) {
+            add_odd_of_page(f, page);
+        }
+    }
+    return f->odd->len <= MAX_ODD;
+}
+
+static Odd *find_odd_cluster(const Finder *f, uint64_t cluster)
+{
+    guint i;
+
+    for (i = 0; i < f->odd->len; i++) {
+        Odd *odd = &g_array_index(f->odd, Odd, i);
+
+        if (odd->cluster == cluster) {
+            return odd;
+        }
+    }
+    return NULL;
+}
+
+/* --- what an entry names -------------------------------------------------- */
+
+/* The range that is counted for @entry; false: none. */
+static bool entry_range(const Qcow2Check *c, uint64_t entry, uint64_t *offset,
+                        uint64_t *bytes)
+{
+    int size;
+
+    if (entry & QCOW_OFLAG_COMPRESSED) {
+        qcow2_parse_compressed_l2_entry(c->s, entry, offset, &size);
+        *bytes = size;
+    } else {
+        *offset = entry & L2E_OFFSET_MASK;
+        *bytes = c->s->cluster_size;
+    }
+    return *offset;
+}
+
+/* As qcow2_check_count() has it. */
+static bool range_is_in_file(const Qcow2Check *c, uint64_t offset,
+                             uint64_t bytes)
+{
+    return offset <= INT64_MAX - bytes &&
+           (offset + bytes <= c->file_size ||
+            offset + bytes - c->file_size < c->s->cluster_size);
+}
+
+static void add_deltas(const Qcow2Check *c, Deltas *d, uint64_t entry,
+                       int64_t refs)
+{
+    uint64_t offset, bytes, cluster;
+    int i;
+
+    if (!entry_range(c, entry, &offset, &bytes) ||
+        !range_is_in_file(c, offset, bytes)) {
+        return;
+    }
+    for (cluster = offset >> c->s->cluster_bits;
+         cluster <= (offset + bytes - 1) >> c->s->cluster_bits; cluster++) {
+        for (i = 0; i < d->n && d->clusters[i] != cluster; i++) {
+        }
+        if (i == MAX_DELTAS) {
+            return;     /* cannot be; the trial would find out */
+        }
+        if (i == d->n) {
+            d->clusters[d->n] = cluster;
+            d->refs[d->n++] = 0;
+        }
+        d->refs[i] += refs;
+    }
+}
+
+/* All refcounts are right with @entry instead of what the suspect is. */
+static bool balances(const Finder *f, const Suspect *suspect, uint64_t entry)
+{
+    Deltas d = { .n = 0 };
+    guint odd = 0;
+    int i;
+
+    add_deltas(f->c, &d, suspect->entry, -(int64_t)suspect->refs);
+    add_deltas(f->c, &d, entry, suspect->refs);
+    for (i = 0; i < d.n; i++) {
+        int64_t missing = missing_refs(f->c, d.clusters[i]);
+
+        if (missing != d.refs[i]) {
+            return false;
+        }
+        odd += missing != 0;
+    }
+    return odd == f->odd->len;
+}
+
+/* Whether the bytes unpack to a cluster. */
+static bool coroutine_fn unpacks(Qcow2Check *c, uint64_t offset,
+                                 uint64_t bytes)
+{
+    QEMU_AUTO_VFREE void *src = qemu_try_blockalign(c->bs->file->bs, bytes);
+    QEMU_AUTO_VFREE void *dest = qemu_try_blockalign(c->bs->file->bs,
+                                                     c->s->cluster_size);
+    Qcow2Unpack part = { .dest = dest, .src = src, .src_size = bytes };
+
+    return src && dest && qcow2_check_pread(c, offset, bytes, src) == 0 &&
+           qcow2_co_decompress(c->bs, &part, 1) == 1;
+}
+
+static bool coroutine_fn entry_unpacks(Qcow2Check *c, uint64_t entry)
+{
+    uint64_t offset, bytes;
+
+    return entry_range(c, entry, &offset, &bytes) &&
+           range_is_in_file(c, offset, bytes) && unpacks(c, offset, bytes);
+}
+
+/* Nothing in it is wrong by itself. */
+static bool is_sound(const Qcow2Check *c, uint64_t entry)
+{
+    uint64_t offset, bytes;
+
+    if (entry & QCOW_OFLAG_COMPRESSED) {
+        return !(entry & QCOW_OFLAG_COPIED) &&
+               entry_range(c, entry, &offset, &bytes) &&
+               range_is_in_file(c, offset, bytes);
+    }
+    if (entry & L2E_STD_RESERVED_MASK ||
+        (entry & QCOW_OFLAG_ZERO && c->s->qcow_version < 3)) {
+        return false;
+    }
+    return !entry_range(c, entry, &offset, &bytes) ||
+           (!offset_into_cluster(c->s, offset) &&
+            range_is_in_file(c, offset, bytes));
+}
+
+/* --- finding suspects ------------------------------------------------------ */
+
+typedef struct TableRun {
+    Qcow2CheckL2 table;     /* first: it is what the reader hands on */
+    Finder *f;
+} TableRun;
+
+/* Compressed clusters leave a mark where they are out of balance. */
+static void mark_compressed(Finder *f, uint64_t offset, uint64_t bytes)
+{
+    Qcow2Check *c = f->c;
+    uint64_t cluster = offset >> c->s->cluster_bits;
+
+    for (; cluster <= (offset + bytes - 1) >> c->s->cluster_bits; cluster++) {
+        Odd *odd = find_odd_cluster(f, cluster);
+
+        if (odd) {
+            odd->compressed = true;
+        }
+    }
+}
+
+static bool names_too_often(Qcow2Check *c, uint64_t offset, uint64_t bytes)
+{
+    uint64_t cluster = offset >> c->s->cluster_bits;
+
+    for (; cluster <= (offset + bytes - 1) >> c->s->cluster_bits; cluster++) {
+        if (missing_refs(c, cluster) < 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool coroutine_fn is_suspect(Finder *f, uint64_t entry)
+{
+    Qcow2Check *c = f->c;
+    uint64_t offset, bytes;
+
+    if (!entry || !is_sound(c, entry)) {
+        return entry;
+    }
+    if (!entry_range(c, entry, &offset, &bytes)) {
+        return false;
+    }
+    if (names_too_often(c, offset, bytes)) {
+        return !(entry & QCOW_OFLAG_COMPRESSED) || !entry_unpacks(c, entry);
+    }
+    if (!(entry & QCOW_OFLAG_COMPRESSED)) {
+        return false;
+    }
+    mark_compressed(f, offset, bytes);
+    return missing_refs(c, ((offset + bytes - 1) >> c->s->cluster_bits) + 1) >
+           0 && !entry_unpacks(c, entry);
+}
+
+static void coroutine_fn look_at_table(Qcow2Check *c, void *element, void *buf,
+                                       int ret)
+{
+    TableRun *run = element;
+    Finder *f = run->f;
+    const uint64_t *l2 = buf;
+    int i;
+
+    for (i = 0; ret == 0 && i < c->s->l2_size; i++) {
+        uint64_t entry = get_l2_entry(c->s, l2, i);
+
+        if (entry && f->suspects->len <= MAX_SUSPECTS && is_suspect(f, entry)) {
+            Suspect suspect = {
+                .table = run->table.read.offset, .index = i,
+                .refs = run->table.refs, .active = run->table.active,
+                .entry = entry,
+            };
+
+            g_array_append_val(f->suspects, suspect);
+        }
+    }
+}
+
+static void coroutine_fn find_suspects(Finder *f)
+{
+    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(TableRun));
+    guint i;
+
+    for (i = 0; i < f->c->l2_tables->len; i++) {
+        TableRun run = {
+            .table = g_array_index(f->c->l2_tables, Qcow2CheckL2, i), .f = f,
+        };
+
+        if (!offset_into_cluster(f->c->s, run.table.read.offset)) {
+            g_array_append_val(runs, run);
+        }
+    }
+    qcow2_check_read_many(f->c, runs->data, runs->len, sizeof(TableRun),
+                          look_at_table);
+}
+
+/* --- candidates ------------------------------------------------------------ */
+
+static void coroutine_fn add_candidate(Finder *f, const Suspect *suspect,
+                                       uint64_t entry, GArray *changes)
+{
+    Qcow2CheckChange change = {
+        .offset = suspect->table + suspect->index * L2E_SIZE_NORMAL,
+        .bytes = L2E_SIZE_NORMAL, .old = suspect->entry, .new = entry,
+        .refs = suspect->refs, .table = suspect->table,
+        .index = suspect->index, .what = "L2 entry",
+    };
+
+    if (entry == suspect->entry || !is_sound(f->c, entry) ||
+        !balances(f, suspect, entry) ||
+        (entry & QCOW_OFLAG_COMPRESSED && !entry_unpacks(f->c, entry))) {
+        return;
+    }
+    qcow2_check_add_change(changes, &change);
+}
+
+/* A leaked cluster, unless it may be one with compressed data. */
+static void coroutine_fn add_leaked(Finder *f, const Suspect *suspect,
+                                    const Odd *odd, GArray *changes)
+{
+    Qcow2Check *c = f->c;
+    uint64_t offset = odd->cluster << c->s->cluster_bits;
+    uint64_t entry = offset;
+
+    if (odd->missing != suspect->refs || odd->compressed ||
+        unpacks(c, offset, c->s->cluster_size)) {
+        return;
+    }
+    if (suspect->active && qcow2_check_counts_get(c->disk, odd->cluster) == 1) {
+        entry |= QCOW_OFLAG_COPIED;
+    }
+    add_candidate(f, suspect, entry, changes);
+}
+
+static void coroutine_fn add_candidates(Finder *f, const Suspect *suspect,
+                                        GArray *changes)
+{
+    guint i;
+
+    for (i = 0; i < 64; i++) {
+        add_candidate(f, suspect, suspect->entry ^ 1ULL << i, changes);
+    }
+    if (is_sound(f->c, suspect->entry) &&
+        !qcow2_check_has_rival(f->c, suspect->entry & L2E_OFFSET_MASK,
+                               suspect->refs)) {
+        return;
+    }
+    for (i = 0; i < f->odd->len; i++) {
+        add_leaked(f, suspect, &g_array_index(f->odd, Odd, i), changes);
+    }
+    if (is_sound(f->c, suspect->entry)) {
+        /* Then it may as well be the refcount that is wrong. */
+        return;
+    }
+    if (!(suspect->entry & QCOW_OFLAG_COMPRESSED)) {
+        add_candidate(f, suspect, suspect->entry & ~L2E_STD_RESERVED_MASK,
+                      changes);
+    }
+    add_candidate(f, suspect, 0, changes);
+    if (f->c->s->image_backing_file) {
+        /* The other thing that it may have been. */
+        add_candidate(f, suspect, QCOW_OFLAG_ZERO, changes);
+    }
+}
+
+/* The caller frees the arrays. False: this is no damage to a single entry. */
+static bool coroutine_fn find(Finder *f, Qcow2Check *c)
+{
+    *f = (Finder) {
+        .c = c,
+        .odd = g_array_new(FALSE, FALSE, sizeof(Odd)),
+        .suspects = g_array_new(FALSE, FALSE, sizeof(Suspect)),
+    };
+    if (c->s->has_data_file || c->s->extended_l2 || !find_odd(f)) {
+        return false;
+    }
+    find_suspects(f);
+    return f->suspects->len <= MAX_SUSPECTS;
+}
+
+static void finder_clear(Finder *f)
+{
+    g_array_unref(f->odd);
+    g_array_unref(f->suspects);
+}
+
+void coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes)
+{
+    Finder f;
+    guint i;
+
+    if (find(&f, c)) {
+        for (i = 0; i < f.suspects->len; i++) {
+            add_candidates(&f, &g_array_index(f.suspects, Suspect, i),
+                           changes);
+        }
+    }
+    finder_clear(&f);
+}

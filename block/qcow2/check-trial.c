@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A single damaged field, restored by proof.
+ *
+ * Refcounts and COPIED flags are a second witness of what refers to clusters.
+ * Candidates for the right value of a field are tried: the metadata are read
+ * with the candidate in its place, and all references are counted again.
+ *
+ * Invariants:
+ *  1. A trial writes nothing and leaves the state as it was.
+ *  2. A field is restored only if with its new value everything agrees, and
+ *     if no other candidate does that, or only this one has the guest's data
+ *     in order.
+ *  3. If several do and clusters are leaked, nothing at all is repaired: any
+ *     repair would make the damage look right, and the data free.
+ */
+#include "util/osdep.h"
+#include "util/bswap.h"
+#include "util/error.h"
+#include "block/qcow2/bitmap.h"
+#include "block/qcow2/check.h"
+
+/* Candidates named in a message. */
+#define MAX_LISTED 8
+
+void qcow2_patch_read(const BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
+                      void *buf)
+{
+    const Qcow2Patch *p = s->patch;
+    uint64_t start, end;
+
+    if (!p) {
+        return;
+    }
+    start = MAX(offset, p->offset);
+    end = MIN(offset + bytes, p->offset + p->size);
+    if (start < end) {
+        memcpy((uint8_t *)buf + (start - offset),
+               p->bytes + (start - p->offset), end - start);
+    }
+}
+
+/* --- what is in memory ---------------------------------------------------- */
+
+static bool touches(const Qcow2CheckChange *change, uint64_t offset,
+                    uint64_t bytes)
+{
+    return change->offset < offset + bytes &&
+           offset < change->offset + change->bytes;
+}
+
+static bool in_l1(const BDRVQcow2State *s, const Qcow2CheckChange *change)
+{
+    return touches(change, s->l1.offset, (uint64_t)s->l1.size * L1E_SIZE);
+}
+
+static uint32_t l1_index(const BDRVQcow2State *s,
+                         const Qcow2CheckChange *change)
+{
+    return (change->offset - s->l1.offset) / L1E_SIZE;
+}
+
+static bool in_snapshots(const BDRVQcow2State *s,
+                         const Qcow2CheckChange *change)
+{
+    return touches(change, s->snapshots_offset, s->snapshots_size);
+}
+
+static bool in_bitmaps(const BDRVQcow2State *s, const Qcow2CheckChange *change)
+{
+    return touches(change, s->bitmap_directory_offset,
+                   s->bitmap_directory_size);
+}
+
+/* What a trial puts aside. */
+typedef struct Saved {
+    QCowSnapshot *snapshots;
+    uint64_t snapshots_size;
+    GPtrArray *bitmaps;
+    const char *bitmaps_fault;
+} Saved;
+
+/* Reads again what was read before the check. False: it cannot be. */
+static bool coroutine_fn enter(Qcow2Check *c, const Qcow2CheckChange *change,
+                               Saved *saved)
+{
+    BDRVQcow2State *s = c->s;
+    Saved now = {
+        .snapshots = s->snapshots, .snapshots_size = s->snapshots_size,
+        .bitmaps = s->bitmaps, .bitmaps_fault = s->bitmaps_fault,
+    };
+    bool ok = true;
+
+    *saved = now;
+    if (in_l1(s, change)) {
+        /* Not an update: nothing is to be written. */
+        s->l1.entries[l1_index(s, change)] = change->new;
+    } else if (in_snapshots(s, change)) {
+        s->snapshots = NULL;
+        ok = qcow2_read_snapshots(c->bs, NULL) == 0;
+    } else if (in_bitmaps(s, change)) {
+        s->bitmaps_fault = NULL;
+        ok = qcow2_bitmaps_read_directory(c->bs) == 0;
+    }
+    return ok;
+}
+
+static void leave(Qcow2Check *c, const Qcow2CheckChange *change,
+                  const Saved *saved)
+{
+    BDRVQcow2State *s = c->s;
+
+    if (in_l1(s, change)) {
+        s->l1.entries[l1_index(s, change)] = change->old;
+    }
+    if (s->snapshots != saved->snapshots) {
+        qcow2_free_snapshots(s);
+    }
+    if (s->bitmaps != saved->bitmaps) {
+        g_ptr_array_unref(s->bitmaps);
+    }
+    s->snapshots = saved->snapshots;
+    s->snapshots_size = saved->snapshots_size;
+    s->bitmaps = saved->bitmaps;
+    s->bitmaps_fault = saved->bitmaps_fault;
+}
+
+/* --- trials --------------------------------------------------------------- */
+
+/* Everything agrees, and the field is in a cluster with no other use. */
+static bool coroutine_fn all_agrees(Qcow2Check *c,
+                                    const Qcow2CheckChange *change)
+{
+    const BdrvCheckOptions opts = { .quiet = true };
+    BdrvCheckResult res = { 0 };
+    Qcow2Check trial;
+    bool ok;
+
+    qcow2_check_init(&trial, c->bs, &res, &opts, c->file_size, c->data_size);
+    ok = qcow2_check_measure(&trial) == 0 && !res.corruptions && !res.leaks &&
+         !res.check_errors && !trial.rebuild &&
+         (in_bitmaps(c->s, change) ? !res.inconsistent_bitmaps
+          : res.inconsistent_bitmaps <= c->res->inconsistent_bitmaps) &&
+         qcow2_check_counts_get(trial.refs, change->offset >>
+                                            c->s->cluster_bits) ==
+         change->refs;
+    qcow2_check_destroy(&trial);
+    return ok;
+}
+
+void qcow2_check_patch_init(Qcow2Patch *patch, const Qcow2CheckChange *change)
+{
+    uint8_t all[8];
+
+    patch->offset = change->offset;
+    patch->size = change->bytes;
+    stq_be_p(all, change->new);
+    memcpy(patch->bytes, all + 8 - change->bytes, change->bytes);
+}
+
+void qcow2_check_add_change(GArray *changes, const Qcow2CheckChange *change)
+{
+    guint i;
+
+    for (i = 0; i < changes->len; i++) {
+        const Qcow2CheckChange *other = &g_array_index(changes,
+                                                       Qcow2CheckChange, i);
+
+        if (other->offset == change->offset && other->new == change->new &&
+            other->bytes == change->bytes) {
+            return;
+        }
+    }
+    g_array_append_vals(changes, change, 1);
+}
+
+static bool coroutine_fn try_change(Qcow2Check *c,
+                                    const Qcow2CheckChange *change)
+{
+    Qcow2Patch patch;
+    Saved saved;
+    bool ok;
+
+    qcow2_check_patch_init(&patch, change);
+    c->s->patch = &patch;
+    ok = enter(c, change, &saved) && all_agrees(c, change);
+    c->s->patch = NULL;
+    leave(c, change, &saved);
+    return ok;
+}
+
+/* Leaves those with which everything agrees. */
+static void coroutine_fn try_all(Qcow2Check *c, GArray *changes)
+{
+    guint in, out = 0;
+
+    for (in = 0; in < changes->len; in++) {
+        Qcow2CheckChange change = g_array_index(changes, Qcow2CheckChange, in);
+
+        if (try_change(c, &change)) {
+            g_array_index(changes, Qcow2CheckChange, out++) = change;
+        }
+    }
+    g_array_set_size(changes, out);
+}
+
+/* --- doing it ------------------------------------------------------------- */
+
+/* What is in memory becomes what is on disk. */
+static int coroutine_fn refresh(Qcow2Check *c, const Qcow2CheckChange *change)
+{
+    BDRVQcow2State *s = c->s;
+    int ret = 0;
+
+    if (in_l1(s, change)) {
+        s->l1.entries[l1_index(s, change)] = change->new;
+    } else if (in_snapshots(s, change)) {
+        qcow2_free_snapshots(s);
+        ret = qcow2_read_snapshots(c->bs, NULL);
+    } else if (in_bitmaps(s, change)) {
+        g_ptr_array_unref(s->bitmaps);
+        s->bitmaps_fault = NULL;
+        ret = qcow2_bitmaps_read_directory(c->bs);
+    }
+    qcow2_cache_empty(s->l2_table_cache);
+    return ret;
+}
+
+static int coroutine_fn apply(Qcow2Check *c, const Qcow2CheckChange *change)
+{
+    Qcow2Patch patch;
+    int ret;
+
+    qcow2_check_say(c, "Repairing %s at offset 0x%" PRIx64 ": 0x%" PRIx64
+                    " becomes 0x%" PRIx64 ", as its refcounts prove",
+                    change->what, change->offset, change->old, change->new);
+    qcow2_check_patch_init(&patch, change);
+    ret = bdrv_co_pwrite(c->bs->file, patch.offset, patch.size, patch.bytes,
+                         0);
+    if (ret == 0) {
+        ret = bdrv_co_flush(c->bs->file->bs);
+    }
+    if (ret < 0) {
+        qcow2_check_io_error(c, ret, "Could not write %s at offset 0x%" PRIx64,
+                             change->what, change->offset);
+        return ret;
+    }
+    return refresh(c, change);
+}
+
+static void decline(Qcow2Check *c, const GArray *changes)
+{
+    guint i;
+
+    for (i = 0; i < MIN(changes->len, MAX_LISTED); i++) {
+        const Qcow2CheckChange *change = &g_array_index(changes,
+                                                        Qcow2CheckChange, i);
+
+        qcow2_check_say(c, "The %s at offset 0x%" PRIx64 ", 0x%" PRIx64
+                        ", may have been 0x%" PRIx64, change->what,
+                        change->offset, change->old, change->new);
+    }
+    qcow2_check_say(c, "Nothing is repaired: it is not certain which of %u "
+                    "changes is right, and data could be lost", changes->len);
+}
+
+/* Whether refcounts prove anything, and something is wrong. */
+static bool is_of_use(const Qcow2Check *c)
+{
+    return !(c->s->incompatible_features & QCOW2_INCOMPAT_DIRTY) &&
+           !c->unread && !c->res->check_errors &&
+           (c->res->corruptions || c->res->leaks);
+}
+
+static int coroutine_fn choose(Qcow2Check *c, GArray *changes, int64_t *nb,
+                               bool *declined)
+{
+    int which = changes->len == 1 ? 0
+                                  : qcow2_check_best_in_context(c, changes);
+    int ret;
+
+    if (which < 0) {
+        /* Where nothing is leaked there are no data to be lost. */
+        *declined = c->res->leaks > 0;
+        if (*declined) {
+            decline(c, changes);
+        }
+        return 0;
+    }
+    if (!(c->fix & BDRV_FIX_ERRORS)) {
+        *declined = true;
+        return 0;
+    }
+    ret = apply(c, &g_array_index(changes, Qcow2CheckChange, which));
+    *nb = ret == 0;
+    return ret;
+}
+
+int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
+                                     bool *declined)
+{
+    g_autoptr(GArray) changes = g_array_new(FALSE, TRUE,
+                                            sizeof(Qcow2CheckChange));
+
+    *nb = 0;
+    *declined = false;
+    if (!is_of_use(c)) {
+        return 0;
+    }
+    qcow2_check_find_l1_entries(c, changes);
+    qcow2_check_find_entries(c, changes);
+    qcow2_check_find_bitmap_fields(c, changes);
+    qcow2_check_find_snapshot_fields(c, changes);
+    if (changes->len > QCOW2_CHECK_MAX_TRIALS) {
+        return 0;
+    }
+    try_all(c, changes);
+    return changes->len ? choose(c, changes, nb, declined) : 0;
+}
