@@ -14,6 +14,12 @@
 
 /* Entries of one table that are looked at. */
 #define MAX_ENTRIES 65536
+/* The same of all tables. */
+#define MAX_ALL_ENTRIES (1024 * 1024)
+/* Directory entries whose fields are tried; each try reads the directory. */
+#define MAX_SUSPECTS 4
+#define MAX_ENTRY_BYTES 256
+#define MAX_DIRECTORY (64 * 1024)
 /* Leaked clusters that a table may be in. */
 #define MAX_LEAKED 64
 
@@ -65,8 +71,7 @@ static bool is_suspect(Qcow2Check *c, uint64_t offset, uint64_t bytes)
     end = (offset + bytes - 1) >> c->s->cluster_bits;
     for (; cluster <= end; cluster++) {
         if (qcow2_check_counts_get(c->disk, cluster) <
-            qcow2_check_counts_get(c->refs, cluster) +
-            qcow2_check_counts_get(c->excess, cluster)) {
+            qcow2_check_found(c, cluster)) {
             return true;
         }
     }
@@ -216,11 +221,15 @@ static void coroutine_fn look_at_entry(Qcow2Check *c, const Qcow2Bitmap *b,
     uint64_t offset, size;
     guint i;
 
-    if (b->raw_size < sizeof(Qcow2BitmapDirEntry)) {
+    if (b->raw_size < sizeof(Qcow2BitmapDirEntry) ||
+        b->raw_size > MAX_ENTRY_BYTES) {
         return;
     }
-    /* One bit in any of the fixed fields. */
-    for (i = 0; i < sizeof(Qcow2BitmapDirEntry); i += 8) {
+    /*
+     * One bit anywhere: a size that does not go with the name may be right, and
+     * the name or its padding wrong.
+     */
+    for (i = 0; i + 8 <= b->raw_size; i += 8) {
         add_bits(c, place + i, ldq_be_p(b->raw + i), changes);
     }
     offset = ldq_be_p(b->raw);
@@ -241,9 +250,12 @@ void coroutine_fn qcow2_check_find_bitmap_fields(Qcow2Check *c,
 {
     BDRVQcow2State *s = c->s;
     g_autoptr(GArray) leaked = NULL;
+    unsigned suspects = 0;
+    uint64_t nb_entries = 0;
     guint i;
 
-    if (!qcow2_bitmaps_are_valid(s) || s->bitmaps_fault) {
+    if (!qcow2_bitmaps_are_valid(s) || s->bitmaps_fault ||
+        s->bitmap_directory_size > MAX_DIRECTORY) {
         return;
     }
     leaked = leaked_clusters(c);
@@ -252,12 +264,15 @@ void coroutine_fn qcow2_check_find_bitmap_fields(Qcow2Check *c,
         const Qcow2Bitmap *b = s->bitmaps->pdata[i];
         uint64_t bytes = (uint64_t)b->table_size * sizeof(uint64_t);
 
-        if (!b->framed || b->fault ||
-            is_suspect(c, b->table_offset, bytes)) {
+        if ((!b->framed || b->fault ||
+             is_suspect(c, b->table_offset, bytes)) &&
+            ++suspects <= MAX_SUSPECTS) {
             look_at_entry(c, b, leaked, changes);
         }
         if (b->framed && !b->fault &&
-            qcow2_check_in_file(c, b->table_offset)) {
+            qcow2_check_in_file(c, b->table_offset) &&
+            (nb_entries += MIN(b->table_size, MAX_ENTRIES)) <=
+            MAX_ALL_ENTRIES) {
             look_at_table(c, b, leaked, changes);
         }
     }

@@ -1,105 +1,134 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which of several L2 entries is the damaged one, if refcounts do not tell:
- * when two name the same cluster, and another is leaked, each may be wrong.
+ * Changes of L2 entries that refcounts allow and the disk does not.
  *
- * What is around them tells: data written at once lie in the file in the order
- * they have in the disk, and tables of the same part of the disk, in snapshots,
- * name the same clusters. A change wins if it makes an entry agree with what
- * is around it, and each other change would make one disagree.
+ * When two entries name the same cluster, and another is leaked, refcounts do
+ * not tell which one is wrong. Snapshots do: a cluster may be shared, but only by
+ * tables of the same part of the disk, and at the same place in them. A change
+ * is dropped if it leaves a cluster in two places of the disk.
+ *
+ * The order of data in the file is no witness: parallel writes leave them in
+ * any order, and a wrong change may make it look better than it ever was.
  */
 #include "util/osdep.h"
-#include "util/bswap.h"
 #include "block/qcow2/check.h"
 
-/* Tables of the same part of the disk that are looked at. */
-#define MAX_SIBLINGS 64
+/* Changes that are looked at. */
+#define MAX_CHANGES 16
 
-/* The entry at @index of the table at @offset; 0 if there is none. */
-static uint64_t coroutine_fn read_entry(Qcow2Check *c, uint64_t offset,
-                                        int64_t index)
-{
-    uint64_t entry;
+/* A cluster, and where the disk has it with a change in its place. */
+typedef struct Place {
+    uint64_t host;          /* offset; 0: nothing to look at */
+    uint64_t number;        /* of the guest's cluster */
+    bool known;
+    bool two;               /* places */
+} Place;
 
-    if (index < 0 || index >= c->s->l2_size ||
-        qcow2_check_pread(c, offset + index * L2E_SIZE_NORMAL, sizeof(entry),
-                          &entry) < 0) {
-        return 0;
-    }
-    return be64_to_cpu(entry);
-}
+typedef struct Context {
+    Qcow2Check *c;
+    const GArray *changes;  /* Qcow2CheckChange */
+    Place (*places)[2];     /* of the old cluster, and the new one */
+} Context;
+
+typedef struct TableRun {
+    Qcow2CheckL2 table;     /* first: it is what the reader hands on */
+    Context *x;
+} TableRun;
 
 /* Where the data of an entry are; 0 if it has none or is compressed. */
-static uint64_t host(uint64_t entry)
+static uint64_t host_of(uint64_t entry)
 {
     return entry & QCOW_OFLAG_COMPRESSED ? 0 : entry & L2E_OFFSET_MASK;
 }
 
-static bool follows(const Qcow2Check *c, uint64_t first, uint64_t second)
+static void note(Place *p, uint64_t entry, uint64_t number)
 {
-    return host(first) && host(second) &&
-           host(first) + c->s->cluster_size == host(second);
+    if (!p->host || host_of(entry) != p->host) {
+        return;
+    }
+    p->two = p->two || (p->known && p->number != number);
+    p->known = true;
+    p->number = number;
 }
 
-/* Neighbours that agree with the new value, less those with the old one. */
-static int coroutine_fn gain_of_order(Qcow2Check *c,
-                                      const Qcow2CheckChange *change)
+static void look_at_entry(Context *x, const Qcow2CheckL2 *table, int i,
+                          uint64_t entry)
 {
-    uint64_t before = read_entry(c, change->table, (int64_t)change->index - 1);
-    uint64_t after = read_entry(c, change->table, (int64_t)change->index + 1);
+    uint64_t number = ((uint64_t)table->index << x->c->s->l2_bits) + i;
+    guint k;
 
-    return follows(c, before, change->new) - follows(c, before, change->old) +
-           follows(c, change->new, after) - follows(c, change->old, after);
+    for (k = 0; k < x->changes->len; k++) {
+        const Qcow2CheckChange *change = &g_array_index(x->changes,
+                                                        Qcow2CheckChange, k);
+        uint64_t value = change->table == table->read.offset &&
+                         change->index == i ? change->new : entry;
+
+        note(&x->places[k][0], value, number);
+        note(&x->places[k][1], value, number);
+    }
 }
 
-/* The same for the entry at the same place of other tables. */
-static int coroutine_fn gain_of_siblings(Qcow2Check *c,
-                                         const Qcow2CheckChange *change)
+static void coroutine_fn look_at_table(Qcow2Check *c, void *element, void *buf,
+                                       int ret)
 {
-    Qcow2CheckL2 key = { .read.offset = change->table };
-    const Qcow2CheckL2 *own = bsearch(&key, c->l2_tables->data,
-                                      c->l2_tables->len, sizeof(key),
-                                      qcow2_check_compare_l2);
-    int seen = 0, gain = 0;
-    guint i;
+    TableRun *run = element;
+    const uint64_t *l2 = buf;
+    int i;
 
-    for (i = 0; own && i < c->l2_tables->len && seen < MAX_SIBLINGS; i++) {
-        const Qcow2CheckL2 *t = &g_array_index(c->l2_tables, Qcow2CheckL2, i);
-        uint64_t entry;
+    for (i = 0; ret == 0 && i < c->s->l2_size; i++) {
+        uint64_t entry = get_l2_entry(c->s, l2, i);
 
-        if (t == own || !t->one_index || t->index != own->index) {
-            continue;
-        }
-        entry = read_entry(c, t->read.offset, change->index);
-        seen++;
-        if (host(entry)) {
-            gain += (host(entry) == host(change->new)) -
-                    (host(entry) == host(change->old));
+        if (host_of(entry)) {
+            look_at_entry(run->x, &run->table, i, entry);
         }
     }
-    return gain;
 }
 
-int coroutine_fn qcow2_check_best_in_context(Qcow2Check *c,
-                                             const GArray *changes)
+static void coroutine_fn look_at_all(Context *x)
 {
-    int best = -1, best_gain = 0, second_gain = INT_MIN;
+    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(TableRun));
     guint i;
 
-    for (i = 0; i < changes->len; i++) {
+    for (i = 0; i < x->c->l2_tables->len; i++) {
+        TableRun run = {
+            .table = g_array_index(x->c->l2_tables, Qcow2CheckL2, i), .x = x,
+        };
+
+        /* One that is in two places itself says nothing. */
+        if (run.table.one_index) {
+            g_array_append_val(runs, run);
+        }
+    }
+    qcow2_check_read_many(x->c, runs->data, runs->len, sizeof(TableRun),
+                          look_at_table);
+}
+
+void coroutine_fn qcow2_check_drop_misplaced(Qcow2Check *c, GArray *changes)
+{
+    Place places[MAX_CHANGES][2] = { 0 };
+    Context x = { .c = c, .changes = changes, .places = places };
+    guint in, out = 0;
+
+    if (changes->len > MAX_CHANGES) {
+        return;
+    }
+    for (in = 0; in < changes->len; in++) {
         const Qcow2CheckChange *change = &g_array_index(changes,
-                                                        Qcow2CheckChange, i);
-        /* Nothing is known of what is around other fields. */
-        int gain = change->table ? gain_of_order(c, change) +
-                                   gain_of_siblings(c, change) : 0;
+                                                        Qcow2CheckChange, in);
 
-        if (best < 0 || gain > best_gain) {
-            second_gain = best < 0 ? INT_MIN : best_gain;
-            best = i;
-            best_gain = gain;
-        } else {
-            second_gain = MAX(second_gain, gain);
+        if (change->table) {
+            places[in][0].host = host_of(change->old);
+            places[in][1].host = host_of(change->new);
         }
     }
-    return best_gain > 0 && second_gain < 0 ? best : -1;
+    look_at_all(&x);
+    for (in = 0; in < changes->len; in++) {
+        if (!places[in][0].two && !places[in][1].two) {
+            Qcow2CheckChange change = g_array_index(changes, Qcow2CheckChange,
+                                                    in);
+
+            g_array_index(changes, Qcow2CheckChange, out++) = change;
+        }
+    }
+    g_array_set_size(changes, out);
 }

@@ -18,6 +18,8 @@
 #define MAX_ODD 64
 /* A compressed cluster touches three host clusters at the most. */
 #define MAX_DELTAS 8
+/* Compressed clusters that are unpacked to find suspects. */
+#define MAX_UNPACKED 4096
 
 /* A cluster whose refcount is not what was found. */
 typedef struct Odd {
@@ -38,6 +40,8 @@ typedef struct Finder {
     Qcow2Check *c;
     GArray *odd;            /* Odd, sorted */
     GArray *suspects;       /* Suspect; one more than the maximum: too many */
+    unsigned nb_unpacked;
+    bool rivals;            /* sound entries that share too much */
 } Finder;
 
 /* What an entry adds to the references of clusters, with its sign. */
@@ -52,8 +56,7 @@ typedef struct Deltas {
 static int64_t missing_refs(Qcow2Check *c, uint64_t cluster)
 {
     return (int64_t)(qcow2_check_counts_get(c->disk, cluster) -
-                     qcow2_check_counts_get(c->refs, cluster) -
-                     qcow2_check_counts_get(c->excess, cluster));
+                     qcow2_check_found(c, cluster));
 }
 
 static void add_odd_of_page(Finder *f, uint64_t page)
@@ -217,6 +220,13 @@ static bool is_sound(const Qcow2Check *c, uint64_t entry)
             range_is_in_file(c, offset, bytes));
 }
 
+/* What somebody may have written there: sound, and no flag says nothing. */
+static bool is_possible(const Qcow2Check *c, uint64_t entry)
+{
+    return is_sound(c, entry) &&
+           (!(entry & QCOW_OFLAG_COPIED) || entry & L2E_OFFSET_MASK);
+}
+
 /* --- finding suspects ------------------------------------------------------ */
 
 typedef struct TableRun {
@@ -251,6 +261,29 @@ static bool names_too_often(Qcow2Check *c, uint64_t offset, uint64_t bytes)
     return false;
 }
 
+/*
+ * Whether others name the cluster, too, and in all one or two of them (what is
+ * compressed may reach into the next) have more references than are stored:
+ * then one of the others, or of these, may have been what is leaked.
+ */
+static bool is_rival(const Finder *f, uint64_t offset)
+{
+    uint64_t cluster = offset >> f->c->s->cluster_bits;
+    guint i, n = 0;
+
+    for (i = 0; i < f->odd->len; i++) {
+        n += g_array_index(f->odd, Odd, i).missing < 0;
+    }
+    return n <= 2 && qcow2_check_counts_get(f->c->disk, cluster) &&
+           qcow2_check_has_rival(f->c, offset, 1);
+}
+
+/* With too many to look at nothing is certain: then it does. */
+static bool coroutine_fn suspect_unpacks(Finder *f, uint64_t entry)
+{
+    return ++f->nb_unpacked > MAX_UNPACKED || entry_unpacks(f->c, entry);
+}
+
 static bool coroutine_fn is_suspect(Finder *f, uint64_t entry)
 {
     Qcow2Check *c = f->c;
@@ -263,14 +296,15 @@ static bool coroutine_fn is_suspect(Finder *f, uint64_t entry)
         return false;
     }
     if (names_too_often(c, offset, bytes)) {
-        return !(entry & QCOW_OFLAG_COMPRESSED) || !entry_unpacks(c, entry);
+        f->rivals = f->rivals || is_rival(f, offset);
+        return !(entry & QCOW_OFLAG_COMPRESSED) || !suspect_unpacks(f, entry);
     }
     if (!(entry & QCOW_OFLAG_COMPRESSED)) {
         return false;
     }
     mark_compressed(f, offset, bytes);
     return missing_refs(c, ((offset + bytes - 1) >> c->s->cluster_bits) + 1) >
-           0 && !entry_unpacks(c, entry);
+           0 && !suspect_unpacks(f, entry);
 }
 
 static void coroutine_fn look_at_table(Qcow2Check *c, void *element, void *buf,
@@ -316,25 +350,58 @@ static void coroutine_fn find_suspects(Finder *f)
 
 /* --- candidates ------------------------------------------------------------ */
 
+/* The same compressed data, with another number of sectors behind them. */
+static bool is_same_data(const Qcow2Check *c, uint64_t a, uint64_t b)
+{
+    uint64_t offset_a, offset_b, bytes;
+
+    return a & b & QCOW_OFLAG_COMPRESSED &&
+           entry_range(c, a, &offset_a, &bytes) &&
+           entry_range(c, b, &offset_b, &bytes) && offset_a == offset_b;
+}
+
+static bool is_known(const Qcow2Check *c, const Qcow2CheckChange *change,
+                     const GArray *changes)
+{
+    guint i;
+
+    for (i = 0; i < changes->len; i++) {
+        const Qcow2CheckChange *other = &g_array_index(changes,
+                                                       Qcow2CheckChange, i);
+
+        if (other->offset == change->offset &&
+            is_same_data(c, other->new, change->new)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void coroutine_fn add_candidate(Finder *f, const Suspect *suspect,
-                                       uint64_t entry, GArray *changes)
+                                       uint64_t entry, bool doubtful,
+                                       GArray *changes)
 {
     Qcow2CheckChange change = {
         .offset = suspect->table + suspect->index * L2E_SIZE_NORMAL,
         .bytes = L2E_SIZE_NORMAL, .old = suspect->entry, .new = entry,
         .refs = suspect->refs, .table = suspect->table,
-        .index = suspect->index, .what = "L2 entry",
+        .index = suspect->index, .doubtful = doubtful, .what = "L2 entry",
     };
+    uint64_t offset, bytes;
 
-    if (entry == suspect->entry || !is_sound(f->c, entry) ||
+    /* A sound entry names something: only its place can be wrong. */
+    if (entry == suspect->entry || !is_possible(f->c, entry) ||
+        (is_sound(f->c, suspect->entry) &&
+         !entry_range(f->c, entry, &offset, &bytes)) ||
         !balances(f, suspect, entry) ||
-        (entry & QCOW_OFLAG_COMPRESSED && !entry_unpacks(f->c, entry))) {
+        (entry & QCOW_OFLAG_COMPRESSED && !entry_unpacks(f->c, entry)) ||
+        is_known(f->c, &change, changes)) {
         return;
     }
     qcow2_check_add_change(changes, &change);
 }
 
-/* A leaked cluster, unless it may be one with compressed data. */
+/* A leaked cluster; in doubt if it may be one with compressed data. */
 static void coroutine_fn add_leaked(Finder *f, const Suspect *suspect,
                                     const Odd *odd, GArray *changes)
 {
@@ -342,14 +409,15 @@ static void coroutine_fn add_leaked(Finder *f, const Suspect *suspect,
     uint64_t offset = odd->cluster << c->s->cluster_bits;
     uint64_t entry = offset;
 
-    if (odd->missing != suspect->refs || odd->compressed ||
-        unpacks(c, offset, c->s->cluster_size)) {
+    if (odd->missing != suspect->refs) {
         return;
     }
     if (suspect->active && qcow2_check_counts_get(c->disk, odd->cluster) == 1) {
         entry |= QCOW_OFLAG_COPIED;
     }
-    add_candidate(f, suspect, entry, changes);
+    add_candidate(f, suspect, entry,
+                  odd->compressed || unpacks(c, offset, c->s->cluster_size),
+                  changes);
 }
 
 static void coroutine_fn add_candidates(Finder *f, const Suspect *suspect,
@@ -358,7 +426,7 @@ static void coroutine_fn add_candidates(Finder *f, const Suspect *suspect,
     guint i;
 
     for (i = 0; i < 64; i++) {
-        add_candidate(f, suspect, suspect->entry ^ 1ULL << i, changes);
+        add_candidate(f, suspect, suspect->entry ^ 1ULL << i, false, changes);
     }
     if (is_sound(f->c, suspect->entry) &&
         !qcow2_check_has_rival(f->c, suspect->entry & L2E_OFFSET_MASK,
@@ -374,12 +442,12 @@ static void coroutine_fn add_candidates(Finder *f, const Suspect *suspect,
     }
     if (!(suspect->entry & QCOW_OFLAG_COMPRESSED)) {
         add_candidate(f, suspect, suspect->entry & ~L2E_STD_RESERVED_MASK,
-                      changes);
+                      false, changes);
     }
-    add_candidate(f, suspect, 0, changes);
+    add_candidate(f, suspect, 0, false, changes);
     if (f->c->s->image_backing_file) {
         /* The other thing that it may have been. */
-        add_candidate(f, suspect, QCOW_OFLAG_ZERO, changes);
+        add_candidate(f, suspect, QCOW_OFLAG_ZERO, false, changes);
     }
 }
 
@@ -404,7 +472,7 @@ static void finder_clear(Finder *f)
     g_array_unref(f->suspects);
 }
 
-void coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes)
+bool coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes)
 {
     Finder f;
     guint i;
@@ -416,4 +484,5 @@ void coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes)
         }
     }
     finder_clear(&f);
+    return f.rivals;
 }

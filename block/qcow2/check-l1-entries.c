@@ -19,6 +19,8 @@
 #define MAX_SUSPECTS 16
 /* Entries read at a time. */
 #define PIECE 8192
+/* Entries that are read in all. */
+#define MAX_ENTRIES (4 * 1024 * 1024)
 
 /* A table with fewer references than are stored. */
 typedef struct Lost {
@@ -177,8 +179,7 @@ static bool is_suspect(Finder *f, uint64_t entry, size_t index, bool active)
         }
     }
     return entry && qcow2_check_counts_get(c->disk, cluster) <
-                    qcow2_check_counts_get(c->refs, cluster) +
-                    qcow2_check_counts_get(c->excess, cluster);
+                    qcow2_check_found(c, cluster);
 }
 
 /* A table that is lost, and not known to belong elsewhere. */
@@ -207,7 +208,9 @@ static void add_entry(Finder *f, uint64_t place, size_t index, uint64_t old,
     bool moves = entry && ((entry ^ old) & L1E_OFFSET_MASK) >>
                           f->c->s->cluster_bits;
 
+    /* A sound entry names something: only its place can be wrong. */
     if (entry != old && is_sound(f->c, entry) &&
+        (entry || !is_sound(f->c, old)) &&
         (!moves || may_be(f, entry, index))) {
         qcow2_check_add_change(f->changes, &change);
     }
@@ -278,6 +281,7 @@ static void coroutine_fn look_at_table(Finder *f, uint64_t offset,
 static void coroutine_fn look_at_all(Finder *f)
 {
     BDRVQcow2State *s = f->c->s;
+    uint64_t nb_entries = 0;
     uint32_t i;
 
     look_at_table(f, s->l1.offset, s->l1.size, true);
@@ -287,7 +291,8 @@ static void coroutine_fn look_at_all(Finder *f)
 
         if (!offset_into_cluster(s, sn->l1_table_offset) &&
             qcow2_check_in_file(f->c, sn->l1_table_offset) &&
-            sn->l1_size <= QCOW_MAX_L1_SIZE / L1E_SIZE) {
+            sn->l1_size <= QCOW_MAX_L1_SIZE / L1E_SIZE &&
+            (nb_entries += sn->l1_size) <= MAX_ENTRIES) {
             look_at_table(f, sn->l1_table_offset, sn->l1_size, false);
         }
     }

@@ -162,7 +162,7 @@ static void count_block(Qcow2Check *c, uint32_t i)
         return;
     } else {
         note_structure(c, offset, s->cluster_size);
-        refs = qcow2_check_counts_get(c->refs, cluster);
+        refs = qcow2_check_found(c, cluster);
         if (refs == 1) {
             return;
         }

@@ -410,7 +410,7 @@ bool qcow2_check_l1_is_proven(Qcow2Check *c)
                    s->cluster_bits;
 
     for (; cluster < end; cluster++) {
-        if (qcow2_check_counts_get(c->refs, cluster) != 1) {
+        if (qcow2_check_found(c, cluster) != 1) {
             return false;
         }
     }

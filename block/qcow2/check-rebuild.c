@@ -35,8 +35,12 @@ static void uncount_old(Rebuild *r)
 
         for (; cluster <= last; cluster++) {
             uint64_t count = qcow2_check_counts_get(r->refs, cluster);
+            uint64_t excess = qcow2_check_counts_get(c->excess, cluster);
 
-            if (count) {
+            if (excess) {
+                /* The others keep what a refcount can hold. */
+                qcow2_check_counts_set(c->excess, cluster, excess - 1);
+            } else if (count) {
                 qcow2_check_counts_set(r->refs, cluster, count - 1);
             }
         }

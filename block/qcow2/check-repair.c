@@ -96,7 +96,7 @@ static bool block_is_usable(const Qcow2Check *c, uint64_t index)
     }
     offset = c->s->reftable.entries[index] & REFT_OFFSET_MASK;
     return qcow2_check_in_file(c, offset) &&
-           qcow2_check_counts_get(c->refs, offset >> c->s->cluster_bits) == 1;
+           qcow2_check_found(c, offset >> c->s->cluster_bits) == 1;
 }
 
 static int coroutine_fn fix_cluster(OpenBlock *b, uint64_t cluster)
@@ -277,8 +277,9 @@ int coroutine_fn qcow2_check_apply_fixups(Qcow2Check *c, int64_t *nb_fixed)
         const Qcow2CheckFixup *f = &g_array_index(c->fixups, Qcow2CheckFixup,
                                                   i);
 
-        if (!qcow2_check_l2_is_proven(c, f->l2_offset, f->refs)) {
-            continue;
+        if (!qcow2_check_l2_is_proven(c, f->l2_offset, f->refs) ||
+            (f->fix == QCOW2_CHECK_FIX_OFFSET && c->res->leaks)) {
+            continue;   /* what is leaked may be what it named */
         }
         ret = apply_fixup(c, f);
         if (ret < 0) {

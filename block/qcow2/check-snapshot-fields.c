@@ -15,8 +15,12 @@
 
 /* Bytes of a name that are tried. */
 #define MAX_NAME 256
-/* Leaked clusters that an L1 table is looked for in. */
+/* Leaked clusters that an L1 table is looked for in, and that may be one. */
 #define MAX_LEAKED 4096
+#define MAX_TABLES 16
+/* Every try reads the table: no large ones, and no more of its entries. */
+#define MAX_SNAPSHOTS 256
+#define MAX_SUSPECTS 8
 
 /* --- the table as a whole ---------------------------------------------------- */
 
@@ -60,7 +64,8 @@ static bool coroutine_fn padding_is_zero(Qcow2Check *c, uint64_t pos)
            buffer_is_zero(pad, n);
 }
 
-static bool coroutine_fn table_makes_sense(Qcow2Check *c)
+/* How many entries in front make sense. */
+static uint32_t coroutine_fn nb_sensible(Qcow2Check *c)
 {
     BDRVQcow2State *s = c->s;
     uint64_t pos = 0;
@@ -68,14 +73,14 @@ static bool coroutine_fn table_makes_sense(Qcow2Check *c)
 
     for (i = 0; i < s->nb_snapshots; i++) {
         if (!entry_makes_sense(c, &s->snapshots[i])) {
-            return false;
+            break;
         }
         pos = ROUND_UP(pos, 8) + entry_bytes(&s->snapshots[i]);
         if (!padding_is_zero(c, pos)) {
-            return false;
+            break;
         }
     }
-    return true;
+    return i;
 }
 
 static bool coroutine_fn makes_sense_with(Qcow2Check *c,
@@ -90,7 +95,8 @@ static bool coroutine_fn makes_sense_with(Qcow2Check *c,
     qcow2_check_patch_init(&patch, change);
     s->patch = &patch;
     s->snapshots = NULL;
-    ok = qcow2_read_snapshots(c->bs, NULL) == 0 && table_makes_sense(c);
+    ok = qcow2_read_snapshots(c->bs, NULL) == 0 &&
+         nb_sensible(c) == s->nb_snapshots;
     s->patch = NULL;
     qcow2_free_snapshots(s);
     s->snapshots = old;
@@ -105,6 +111,7 @@ typedef struct Field {
     uint64_t place;         /* in the file */
     uint32_t bytes;
     uint64_t value;
+    bool alike;             /* see Qcow2CheckChange */
     GArray *changes;
 } Field;
 
@@ -112,7 +119,7 @@ static void coroutine_fn add(const Field *f, uint64_t value)
 {
     Qcow2CheckChange change = {
         .offset = f->place, .bytes = f->bytes, .old = f->value, .new = value,
-        .refs = 1, .what = "snapshot table entry",
+        .refs = 1, .alike = f->alike, .what = "snapshot table entry",
     };
 
     if (value != f->value && makes_sense_with(f->c, &change)) {
@@ -168,7 +175,7 @@ static void coroutine_fn add_leaked(const Field *f, uint32_t size)
 {
     Qcow2Check *c = f->c;
     g_autoptr(GArray) pages = qcow2_check_counts_pages(c->disk, NULL);
-    unsigned n = 0;
+    unsigned n = 0, tables = 0;
     guint i;
 
     for (i = 0; i < pages->len; i++) {
@@ -182,7 +189,7 @@ static void coroutine_fn add_leaked(const Field *f, uint32_t size)
         for (; cluster < end && n < MAX_LEAKED; cluster++) {
             if (is_missing(c, cluster)) {
                 n++;
-                if (reads_as_l1(c, cluster, size)) {
+                if (reads_as_l1(c, cluster, size) && tables++ < MAX_TABLES) {
                     add(f, cluster << c->s->cluster_bits);
                 }
             }
@@ -192,9 +199,12 @@ static void coroutine_fn add_leaked(const Field *f, uint32_t size)
 
 static void coroutine_fn add_l1(Field *f, const QCowSnapshot *sn)
 {
-    /* No table is shorter than its disk wants. */
-    uint64_t wanted = size_to_l1(f->c->s, sn->disk_size);
+    const BDRVQcow2State *s = f->c->s;
+    /* No table is shorter than its disk wants, and the VM state behind it. */
+    uint64_t wanted = size_to_l1(s, sn->disk_size) +
+                      size_to_l1(s, sn->vm_state_size);
     uint64_t pos = f->place;
+    uint32_t i;
 
     f->bytes = 8;
     f->value = sn->l1_table_offset;
@@ -207,9 +217,15 @@ static void coroutine_fn add_l1(Field *f, const QCowSnapshot *sn)
     f->place = pos + offsetof(QCowSnapshotHeader, l1_size);
     f->bytes = 4;
     f->value = sn->l1_size;
-    if (sn->l1_size < wanted || !l1_makes_sense(f->c, sn)) {
-        add(f, wanted);
+    f->alike = true;
+    add(f, wanted);
+    /* Most snapshots have tables of the same length. */
+    add(f, s->l1.size);
+    for (i = 0; i < s->nb_snapshots; i++) {
+        add(f, s->snapshots[i].l1_size);
     }
+    add_bits(f);
+    f->alike = false;
     f->place = pos;
 }
 
@@ -245,8 +261,9 @@ static bool l1_is_suspect(Qcow2Check *c, const QCowSnapshot *sn)
 
     return !l1_makes_sense(c, sn) ||
            sn->l1_size < size_to_l1(c->s, sn->disk_size) ||
-           qcow2_check_counts_get(c->refs, cluster) +
-           qcow2_check_counts_get(c->excess, cluster) >
+           sn->l1_size > size_to_l1(c->s, sn->disk_size) +
+                         size_to_l1(c->s, sn->vm_state_size) ||
+           qcow2_check_found(c, cluster) >
            qcow2_check_counts_get(c->disk, cluster);
 }
 
@@ -254,27 +271,27 @@ void coroutine_fn qcow2_check_find_snapshot_fields(Qcow2Check *c,
                                                    GArray *changes)
 {
     BDRVQcow2State *s = c->s;
-    bool all_sizes = !table_makes_sense(c);
+    uint32_t sensible, i, suspects = 0;
     uint64_t pos = 0;
-    uint32_t i;
 
-    for (i = 0; i < s->nb_snapshots &&
+    if (s->nb_snapshots > MAX_SNAPSHOTS) {
+        return;
+    }
+    sensible = nb_sensible(c);
+    /* What is behind an entry that makes no sense is not where it is. */
+    for (i = 0; i < s->nb_snapshots && i <= sensible &&
                 changes->len <= QCOW2_CHECK_MAX_TRIALS; i++) {
         const QCowSnapshot *sn = &s->snapshots[i];
         Field f = { .c = c, .changes = changes };
 
         pos = ROUND_UP(pos, 8);
         f.place = s->snapshots_offset + pos;
-        if (l1_is_suspect(c, sn)) {
+        if (l1_is_suspect(c, sn) && ++suspects <= MAX_SUSPECTS) {
             add_l1(&f, sn);
         }
-        if (all_sizes) {
+        if (sensible < s->nb_snapshots && i + 1 >= sensible) {
             add_sizes(&f, sn);
         }
         pos += entry_bytes(sn);
-        if (all_sizes && !entry_makes_sense(c, sn)) {
-            /* What follows is not where it is. */
-            break;
-        }
     }
 }

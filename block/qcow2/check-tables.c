@@ -489,8 +489,7 @@ typedef struct CopiedRun {
 bool qcow2_check_l2_is_proven(Qcow2Check *c, uint64_t offset, uint64_t refs)
 {
     return !offset_into_cluster(c->s, offset) &&
-           qcow2_check_counts_get(c->refs, offset >> c->s->cluster_bits) ==
-           refs;
+           qcow2_check_found(c, offset >> c->s->cluster_bits) == refs;
 }
 
 /* Setting COPIED allows writing in place: only with everything known. */

@@ -9,10 +9,11 @@
  * Invariants:
  *  1. A trial writes nothing and leaves the state as it was.
  *  2. A field is restored only if with its new value everything agrees, and
- *     if no other candidate does that, or only this one has the guest's data
- *     in order.
+ *     if no other candidate does that. One that refcounts do not prove is not
+ *     taken, and is in the way of all but a proven one for the same field.
  *  3. If several do and clusters are leaked, nothing at all is repaired: any
- *     repair would make the damage look right, and the data free.
+ *     repair would make the damage look right, and the data free. The same
+ *     goes if none does, and entries share what only one of them can have.
  */
 #include "util/osdep.h"
 #include "util/bswap.h"
@@ -22,6 +23,9 @@
 
 /* Candidates named in a message. */
 #define MAX_LISTED 8
+/* Trials cost no more than this many bytes of metadata, unless they are few. */
+#define MAX_TRIAL_BYTES (8ULL << 30)
+#define FEW_TRIALS 16
 
 void qcow2_patch_read(const BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
                       void *buf)
@@ -60,6 +64,12 @@ static uint32_t l1_index(const BDRVQcow2State *s,
     return (change->offset - s->l1.offset) / L1E_SIZE;
 }
 
+/* One whole entry. */
+static bool is_l1_entry(const Qcow2CheckChange *change)
+{
+    return change->bytes == L1E_SIZE && change->offset % L1E_SIZE == 0;
+}
+
 static bool in_snapshots(const BDRVQcow2State *s,
                          const Qcow2CheckChange *change)
 {
@@ -78,6 +88,7 @@ typedef struct Saved {
     uint64_t snapshots_size;
     GPtrArray *bitmaps;
     const char *bitmaps_fault;
+    uint64_t l1_entry;
 } Saved;
 
 /* Reads again what was read before the check. False: it cannot be. */
@@ -94,6 +105,7 @@ static bool coroutine_fn enter(Qcow2Check *c, const Qcow2CheckChange *change,
     *saved = now;
     if (in_l1(s, change)) {
         /* Not an update: nothing is to be written. */
+        saved->l1_entry = s->l1.entries[l1_index(s, change)];
         s->l1.entries[l1_index(s, change)] = change->new;
     } else if (in_snapshots(s, change)) {
         s->snapshots = NULL;
@@ -111,7 +123,7 @@ static void leave(Qcow2Check *c, const Qcow2CheckChange *change,
     BDRVQcow2State *s = c->s;
 
     if (in_l1(s, change)) {
-        s->l1.entries[l1_index(s, change)] = change->old;
+        s->l1.entries[l1_index(s, change)] = saved->l1_entry;
     }
     if (s->snapshots != saved->snapshots) {
         qcow2_free_snapshots(s);
@@ -141,8 +153,7 @@ static bool coroutine_fn all_agrees(Qcow2Check *c,
          !res.check_errors && !trial.rebuild &&
          (in_bitmaps(c->s, change) ? !res.inconsistent_bitmaps
           : res.inconsistent_bitmaps <= c->res->inconsistent_bitmaps) &&
-         qcow2_check_counts_get(trial.refs, change->offset >>
-                                            c->s->cluster_bits) ==
+         qcow2_check_found(&trial, change->offset >> c->s->cluster_bits) ==
          change->refs;
     qcow2_check_destroy(&trial);
     return ok;
@@ -181,6 +192,9 @@ static bool coroutine_fn try_change(Qcow2Check *c,
     Saved saved;
     bool ok;
 
+    if (in_l1(c->s, change) && !is_l1_entry(change)) {
+        return false;   /* another table overlaps the L1 table */
+    }
     qcow2_check_patch_init(&patch, change);
     c->s->patch = &patch;
     ok = enter(c, change, &saved) && all_agrees(c, change);
@@ -248,6 +262,7 @@ static int coroutine_fn apply(Qcow2Check *c, const Qcow2CheckChange *change)
     return refresh(c, change);
 }
 
+/* Anything but one certain change. */
 static void decline(Qcow2Check *c, const GArray *changes)
 {
     guint i;
@@ -260,8 +275,58 @@ static void decline(Qcow2Check *c, const GArray *changes)
                         ", may have been 0x%" PRIx64, change->what,
                         change->offset, change->old, change->new);
     }
-    qcow2_check_say(c, "Nothing is repaired: it is not certain which of %u "
-                    "changes is right, and data could be lost", changes->len);
+    if (changes->len == 1) {
+        qcow2_check_say(c, "Nothing is repaired: this is not certain, and data "
+                        "could be lost");
+    } else {
+        qcow2_check_say(c, "Nothing is repaired: it is not certain which of %u "
+                        "changes is right, and data could be lost",
+                        changes->len);
+    }
+}
+
+static bool is_proven_otherwise(const GArray *changes,
+                                const Qcow2CheckChange *change)
+{
+    guint i;
+
+    for (i = 0; change->doubtful && i < changes->len; i++) {
+        const Qcow2CheckChange *other = &g_array_index(changes,
+                                                       Qcow2CheckChange, i);
+
+        if (!other->doubtful && other->offset == change->offset) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The one that is proven; -1: none. */
+static int proven_change(const GArray *changes)
+{
+    int which = -1;
+    guint i;
+
+    for (i = 0; i < changes->len; i++) {
+        const Qcow2CheckChange *change = &g_array_index(changes,
+                                                        Qcow2CheckChange, i);
+
+        if (is_proven_otherwise(changes, change)) {
+            continue;
+        }
+        if (change->doubtful) {
+            return -1;
+        }
+        if (which < 0) {
+            which = i;
+            continue;
+        }
+        if (!change->alike || change->offset !=
+            g_array_index(changes, Qcow2CheckChange, which).offset) {
+            return -1;
+        }
+    }
+    return which;
 }
 
 /* Whether refcounts prove anything, and something is wrong. */
@@ -272,11 +337,18 @@ static bool is_of_use(const Qcow2Check *c)
            (c->res->corruptions || c->res->leaks);
 }
 
+static guint max_trials(const Qcow2Check *c)
+{
+    uint64_t pass = (uint64_t)c->l2_tables->len * c->s->cluster_size +
+                    (uint64_t)c->nb_blocks * c->s->cluster_size + 1;
+
+    return CLAMP(MAX_TRIAL_BYTES / pass, FEW_TRIALS, QCOW2_CHECK_MAX_TRIALS);
+}
+
 static int coroutine_fn choose(Qcow2Check *c, GArray *changes, int64_t *nb,
                                bool *declined)
 {
-    int which = changes->len == 1 ? 0
-                                  : qcow2_check_best_in_context(c, changes);
+    int which = proven_change(changes);
     int ret;
 
     if (which < 0) {
@@ -288,6 +360,9 @@ static int coroutine_fn choose(Qcow2Check *c, GArray *changes, int64_t *nb,
         return 0;
     }
     if (!(c->fix & BDRV_FIX_ERRORS)) {
+        qcow2_check_say(c, "Leaked clusters are not freed: a damaged %s has "
+                        "lost them, and repairing all errors gives them back",
+                        g_array_index(changes, Qcow2CheckChange, which).what);
         *declined = true;
         return 0;
     }
@@ -301,6 +376,7 @@ int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
 {
     g_autoptr(GArray) changes = g_array_new(FALSE, TRUE,
                                             sizeof(Qcow2CheckChange));
+    bool rivals;
 
     *nb = 0;
     *declined = false;
@@ -308,12 +384,25 @@ int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
         return 0;
     }
     qcow2_check_find_l1_entries(c, changes);
-    qcow2_check_find_entries(c, changes);
+    rivals = qcow2_check_find_entries(c, changes);
     qcow2_check_find_bitmap_fields(c, changes);
     qcow2_check_find_snapshot_fields(c, changes);
-    if (changes->len > QCOW2_CHECK_MAX_TRIALS) {
-        return 0;
+    if (changes->len <= max_trials(c)) {
+        try_all(c, changes);
+        if (changes->len > 1) {
+            qcow2_check_drop_misplaced(c, changes);
+        }
+    } else {
+        g_array_set_size(changes, 0);
     }
-    try_all(c, changes);
-    return changes->len ? choose(c, changes, nb, declined) : 0;
+    if (changes->len) {
+        return choose(c, changes, nb, declined);
+    }
+    if (rivals && c->res->leaks && !c->rebuild && !c->opts->free_orphans) {
+        *declined = true;
+        qcow2_check_say(c, "Nothing is repaired: entries share a cluster, and "
+                        "what is leaked may be what one of them named; "
+                        "--orphans=free gives it up");
+    }
+    return 0;
 }

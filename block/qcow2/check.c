@@ -272,7 +272,17 @@ static int coroutine_fn repair_rest(Qcow2Check *c, int64_t *nb_fixups)
         return ret;
     }
     ret = qcow2_check_apply_fixups(c, nb_fixups);
-    return ret == 0 && *nb_fixups == 0 ? qcow2_check_repair(c) : ret;
+    if (ret < 0 || *nb_fixups) {
+        return ret;
+    }
+    ret = qcow2_check_repair(c);
+    if (c->res->corruptions) {
+        qcow2_check_say(c, "What is damaged stays as it is%s: no single change "
+                        "makes everything agree",
+                        qcow2_check_is_proven(c) ? "" : ", and nothing is "
+                        "freed");
+    }
+    return ret;
 }
 
 /*

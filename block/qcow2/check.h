@@ -16,7 +16,7 @@
  *   check-l1-entries.c damaged L1 entries
  *   check-bitmap-fields.c  damaged stored bitmaps
  *   check-snapshot-fields.c  damaged snapshot tables
- *   check-context.c    which one of several it is
+ *   check-context.c    which one of several it cannot be
  *   check-repair.c     changes in place
  *   check-rebuild.c    a new refcount structure
  *
@@ -190,6 +190,13 @@ static inline bool qcow2_check_in_file(const Qcow2Check *c, uint64_t offset)
     return offset < c->file_size;
 }
 
+/* References that were found, also those that no refcount can hold. */
+static inline uint64_t qcow2_check_found(const Qcow2Check *c, uint64_t cluster)
+{
+    return qcow2_check_counts_get(c->refs, cluster) +
+           qcow2_check_counts_get(c->excess, cluster);
+}
+
 /* An L1 entry that names nothing in the file. */
 static inline bool qcow2_check_l1_entry_is_void(const Qcow2Check *c,
                                                 uint64_t entry)
@@ -295,6 +302,9 @@ typedef struct Qcow2CheckChange {
     uint64_t refs;          /* of the cluster that it is in, if all is well */
     uint64_t table;         /* L2 entries: offset of the table */
     uint32_t index;         /* of the entry */
+    bool doubtful;          /* possible, but refcounts do not prove it */
+    bool alike;             /* to others of this field: if several make all
+                             * agree they differ in zeroes behind the end */
     char what[40];          /* "L2 entry" and the like, for messages */
 } Qcow2CheckChange;
 
@@ -313,8 +323,7 @@ static inline bool qcow2_check_has_rival(Qcow2Check *c, uint64_t offset,
     uint64_t cluster = offset >> c->s->cluster_bits;
 
     return !qcow2_check_in_file(c, offset) ||
-           qcow2_check_counts_get(c->refs, cluster) +
-           qcow2_check_counts_get(c->excess, cluster) > refs;
+           qcow2_check_found(c, cluster) > refs;
 }
 /* Adds it unless it is there. */
 void qcow2_check_add_change(GArray *changes, const Qcow2CheckChange *change);
@@ -330,8 +339,12 @@ int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
 
 /* --- check-entries.c --- */
 
-/* Adds the candidates for L2 entries to an array of Qcow2CheckChange. */
-void coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes);
+/*
+ * Adds the candidates for L2 entries to an array of Qcow2CheckChange. True if
+ * there are sound ones that share a cluster with more than its refcount allows:
+ * which one is wrong may not be known.
+ */
+bool coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes);
 
 /* --- check-l1-entries.c --- */
 
@@ -353,11 +366,10 @@ void coroutine_fn qcow2_check_find_snapshot_fields(Qcow2Check *c,
 /* --- check-context.c --- */
 
 /*
- * Of two or more candidates that all make refcounts agree, the index of the
- * only one that makes the entry agree with what is around it; -1: none.
+ * Drops changes of L2 entries, of some that all make refcounts agree, with which
+ * a cluster is in two places of the disk.
  */
-int coroutine_fn qcow2_check_best_in_context(Qcow2Check *c,
-                                             const GArray *changes);
+void coroutine_fn qcow2_check_drop_misplaced(Qcow2Check *c, GArray *changes);
 
 /* --- check-repair.c --- */
 

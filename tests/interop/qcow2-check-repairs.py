@@ -69,12 +69,86 @@ class CheckRepairs(iotests.TestCase):
         image = damaged(self, DAMAGE['refcount-high'])
         with Qcow2Bytes(self.path(image)) as i:
             i.set_l2(0, 3, i.l2(0, 4))
+        # Cluster 8 may be the data of either entry that names 9.
         result = self.img('check', '-f', 'qcow2', '-r', 'leaks', image, rc=2)
+        self.assertIn('--orphans=free', result.stderr)
+        with Qcow2Bytes(self.path(image)) as i:
+            self.assertEqual([i.refcount(n) for n in (6, 8, 9)], [2, 1, 1])
+        result = self.img('check', '-f', 'qcow2', '-r', 'leaks',
+                          '--orphans=free', image, rc=2)
         self.assertIn('2 leaked clusters', result.stdout)
         with Qcow2Bytes(self.path(image)) as i:
             self.assertEqual(i.refcount(6), 1)
             self.assertEqual(i.refcount(8), 0)
             self.assertEqual(i.refcount(9), 1)  # though it is used twice
+
+    def test_leaks_only_says_what_would_help(self):
+        image = damaged(self, DAMAGE['l2-into-l1'])
+        result = self.img('check', '-f', 'qcow2', '-r', 'leaks', image, rc=2)
+        self.assertIn('Leaked clusters are not freed', result.stderr)
+        self.assertEqual(self.read_file(image),
+                         self.read_file(damaged(self, DAMAGE['l2-into-l1'],
+                                                'again')))
+        self.img('check', '-f', 'qcow2', '-r', 'all', image)
+
+    def test_refcount_of_a_cluster_whose_place_is_one_bit(self):
+        """The entry is right, though without that bit all would agree, too."""
+        for fmt in ('compat=1.1', 'compat=0.10'):
+            self.ref('create', '-q', '-f', 'qcow2', '-o', fmt, 'a', '16M')
+            self.ref_io('a', 'write -P 1 0 64k', 'write -P 2 64k 1M',
+                        fmt='qcow2')
+            with Qcow2Bytes(self.path('a')) as image:
+                i = next(i for i in range(17)
+                         if image.l2(0, i) & (1 << 56) - 1 == 0x80000)
+                image.set_refcount(8, 0)
+            before = self.guest_data('a')
+            self.img('check', '-f', 'qcow2', '-r', 'all', 'a')
+            self.assertEqual(self.guest_data('a'), before, i)
+
+    def test_order_in_the_file_is_no_proof(self):
+        """Clusters that were written in another order than they have in the
+        disk; then an entry becomes that of its neighbour. With the neighbour's
+        data moved the file would look in order: that is no reason."""
+        self.ref('create', '-q', '-f', 'qcow2', 'a', '16M')
+        self.ref_io('a', *[f'write -P {n} {n * 64}k 64k'
+                           for n in (9, 10, 12, 11, 13, 14)], fmt='qcow2')
+        with Qcow2Bytes(self.path('a')) as image:
+            lost = image.l2(0, 12) & (1 << 56) - 1
+            image.set_l2(0, 12, image.l2(0, 11))
+        before = self.guest_data('a')
+        result = self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=2)
+        self.assertIn('Nothing is repaired', result.stderr)
+        self.assertEqual(self.guest_data('a'), before)
+        with Qcow2Bytes(self.path('a')) as image:
+            self.assertEqual(image.refcount(lost >> 16), 1)
+
+    def test_snapshot_tells_which_entry_is_wrong(self):
+        """A cluster is shared at the same place of the disk only."""
+        self.ref('create', '-q', '-f', 'qcow2', 'a', '16M')
+        self.ref_io('a', 'write -P 1 0 1M', fmt='qcow2')
+        self.ref('snapshot', '-c', 's', 'a')
+        self.ref_io('a', 'write -P 2 256k 64k', 'write -P 3 640k 64k',
+                    fmt='qcow2')
+        before = self.guest_data('a')
+        with Qcow2Bytes(self.path('a')) as image:
+            image.set_l2(0, 4, image.l2(0, 3))      # that is the snapshot's
+        self.img('check', '-f', 'qcow2', '-r', 'all', 'a')
+        self.ref('check', '-f', 'qcow2', 'a')
+        self.assertEqual(self.guest_data('a'), before)
+
+    def test_refcount_block_that_is_data(self):
+        """With 1-bit refcounts nobody counts to two: the data are not taken
+        for a refcount block of its own."""
+        self.ref('create', '-q', '-f', 'qcow2', '-o',
+                 'cluster_size=4k,refcount_bits=1', 'a', '4M')
+        self.ref_io('a', *[f'write -P {n} {n * 8}k 4k' for n in range(1, 20)],
+                    fmt='qcow2')
+        before = self.guest_data('a')
+        with Qcow2Bytes(self.path('a')) as image:
+            image.set_reft(0, image.l2(0, 8) & (1 << 56) - 1)
+        self.img('check', '-f', 'qcow2', '-r', 'all', 'a')
+        self.ref('check', '-f', 'qcow2', 'a')
+        self.assertEqual(self.guest_data('a'), before)
 
     def test_table_that_is_data_is_not_changed(self):
         """An L1 entry that names guest data must not make check 'repair' the

@@ -124,7 +124,7 @@ DAMAGE = {
     'refcount-of-block-low': Damage(lambda i: i.set_refcount(2, 0)),
     'refcount-of-block-high': Damage(lambda i: i.set_refcount(2, 2)),
     'refcount-overflow': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 3)),
-                                opts='refcount_bits=1', restores=True),
+                                opts='refcount_bits=1', repairable=False),
 
     # flags
     'copied-missing': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 2) & ~COPIED)),
@@ -144,7 +144,9 @@ DAMAGE = {
                                  restores=True),
     'l2-reserved': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 2) | 1 << 60 | 2),
                           restores=True),
-    'l2-doubled': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 3)), restores=True),
+    # Two entries for one cluster: either may be the wrong one.
+    'l2-doubled': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 3)),
+                         repairable=False),
     'l2-into-l1': Damage(lambda i: i.set_l2(0, 2, i.l1_offset | COPIED),
                          restores=True),
     'l2-into-reftable': Damage(lambda i: i.set_l2(0, 2, 0x10000 | COPIED),
@@ -234,7 +236,8 @@ DAMAGE = {
     'bitmap-data-outside': Damage(
         lambda i: i.set_u64(i.u64(_bm(i)), 1 << 40), kind='bitmaps'),
     'bitmap-data-doubled': Damage(
-        lambda i: i.set_u64(i.u64(_bm(i)), 0x60000), kind='bitmaps'),
+        lambda i: i.set_u64(i.u64(_bm(i)), 0x60000), kind='bitmaps',
+        repairable=False),
     'bitmap-in-use': Damage(lambda i: i.set_u32(_bm(i) + 12, 1),
                             kind='bitmaps'),
     'bitmaps-void': Damage(lambda i: i.set_u64(88, 0), kind='bitmaps'),
