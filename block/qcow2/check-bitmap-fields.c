@@ -101,11 +101,12 @@ static bool entry_is_possible(Qcow2Check *c, const GArray *leaked,
 }
 
 static void add_entry(Qcow2Check *c, const GArray *leaked, uint64_t place,
-                      uint64_t old, uint64_t entry, GArray *changes)
+                      uint64_t old, uint64_t entry, bool doubtful,
+                      GArray *changes)
 {
     Qcow2CheckChange change = {
         .offset = place, .bytes = sizeof(entry), .old = old, .new = entry,
-        .refs = 1, .what = "bitmap table entry",
+        .refs = 1, .doubtful = doubtful, .what = "bitmap table entry",
     };
 
     if (entry_is_possible(c, leaked, old, entry)) {
@@ -116,23 +117,25 @@ static void add_entry(Qcow2Check *c, const GArray *leaked, uint64_t place,
 static void add_entries(Qcow2Check *c, const GArray *leaked, uint64_t place,
                         uint64_t old, GArray *changes)
 {
+    /* With its cluster to itself it may be right, and the refcount wrong. */
+    bool alone = qcow2_bitmap_table_entry_is_right(c->s, old) &&
+                 !qcow2_check_has_rival(
+                     c, old & QCOW2_BME_TABLE_ENTRY_OFFSET_MASK, 1);
     guint i;
 
     for (i = 0; i < 64; i++) {
-        add_entry(c, leaked, place, old, old ^ 1ULL << i, changes);
+        add_entry(c, leaked, place, old, old ^ 1ULL << i, alone, changes);
     }
-    if (qcow2_bitmap_table_entry_is_right(c->s, old) &&
-        !qcow2_check_has_rival(c, old & QCOW2_BME_TABLE_ENTRY_OFFSET_MASK,
-                               1)) {
+    if (alone) {
         return;
     }
     for (i = 0; i < leaked->len; i++) {
         add_entry(c, leaked, place, old, g_array_index(leaked, uint64_t, i),
-                  changes);
+                  false, changes);
     }
     if (!qcow2_bitmap_table_entry_is_right(c->s, old)) {
-        add_entry(c, leaked, place, old, 0, changes);
-        add_entry(c, leaked, place, old, QCOW2_BME_TABLE_ENTRY_ALL_ONES,
+        add_entry(c, leaked, place, old, 0, false, changes);
+        add_entry(c, leaked, place, old, QCOW2_BME_TABLE_ENTRY_ALL_ONES, false,
                   changes);
     }
 }
@@ -192,11 +195,11 @@ static bool coroutine_fn directory_makes_sense(Qcow2Check *c,
 
 static void coroutine_fn add_field(Qcow2Check *c, uint64_t place,
                                    uint32_t bytes, uint64_t old, uint64_t new,
-                                   GArray *changes)
+                                   bool doubtful, GArray *changes)
 {
     Qcow2CheckChange change = {
         .offset = place, .bytes = bytes, .old = old, .new = new, .refs = 1,
-        .what = "bitmap directory entry",
+        .doubtful = doubtful, .what = "bitmap directory entry",
     };
 
     if (new != old && directory_makes_sense(c, &change)) {
@@ -204,13 +207,17 @@ static void coroutine_fn add_field(Qcow2Check *c, uint64_t place,
     }
 }
 
+/* Those of @doubtful prove nothing. */
 static void coroutine_fn add_bits(Qcow2Check *c, uint64_t place,
-                                  uint64_t old, GArray *changes)
+                                  uint64_t old, uint64_t doubtful,
+                                  GArray *changes)
 {
     unsigned i;
 
     for (i = 0; i < 64; i++) {
-        add_field(c, place, 8, old, old ^ 1ULL << i, changes);
+        uint64_t bit = 1ULL << i;
+
+        add_field(c, place, 8, old, old ^ bit, doubtful & bit, changes);
     }
 }
 
@@ -218,6 +225,8 @@ static void coroutine_fn look_at_entry(Qcow2Check *c, const Qcow2Bitmap *b,
                                        const GArray *leaked, GArray *changes)
 {
     uint64_t place = c->s->bitmap_directory_offset + b->pos;
+    /* Where sizes add up, a longer name may be what the padding makes of it. */
+    uint64_t name_size = b->framed ? (uint64_t)UINT16_MAX << 32 : 0;
     uint64_t offset, size;
     guint i;
 
@@ -230,18 +239,19 @@ static void coroutine_fn look_at_entry(Qcow2Check *c, const Qcow2Bitmap *b,
      * the name or its padding wrong.
      */
     for (i = 0; i + 8 <= b->raw_size; i += 8) {
-        add_bits(c, place + i, ldq_be_p(b->raw + i), changes);
+        add_bits(c, place + i, ldq_be_p(b->raw + i), i == 16 ? name_size : 0,
+                 changes);
     }
     offset = ldq_be_p(b->raw);
     for (i = 0; i < leaked->len; i++) {
         add_field(c, place, 8, offset, g_array_index(leaked, uint64_t, i),
-                  changes);
+                  false, changes);
     }
     if (b->framed && b->granularity_bits >= QCOW2_BME_MIN_GRANULARITY_BITS &&
         b->granularity_bits <= QCOW2_BME_MAX_GRANULARITY_BITS) {
         size = qcow2_bitmap_table_entries(c->s, c->s->disk_size,
                                           b->granularity_bits);
-        add_field(c, place + 8, 4, ldl_be_p(b->raw + 8), size, changes);
+        add_field(c, place + 8, 4, ldl_be_p(b->raw + 8), size, false, changes);
     }
 }
 

@@ -423,14 +423,17 @@ static void coroutine_fn add_leaked(Finder *f, const Suspect *suspect,
 static void coroutine_fn add_candidates(Finder *f, const Suspect *suspect,
                                         GArray *changes)
 {
+    /* With its cluster to itself it may be right, and the refcount wrong. */
+    bool alone = is_sound(f->c, suspect->entry) &&
+                 !(suspect->entry & QCOW_OFLAG_COMPRESSED) &&
+                 !qcow2_check_has_rival(f->c, suspect->entry & L2E_OFFSET_MASK,
+                                        suspect->refs);
     guint i;
 
     for (i = 0; i < 64; i++) {
-        add_candidate(f, suspect, suspect->entry ^ 1ULL << i, false, changes);
+        add_candidate(f, suspect, suspect->entry ^ 1ULL << i, alone, changes);
     }
-    if (is_sound(f->c, suspect->entry) &&
-        !qcow2_check_has_rival(f->c, suspect->entry & L2E_OFFSET_MASK,
-                               suspect->refs)) {
+    if (alone) {
         return;
     }
     for (i = 0; i < f->odd->len; i++) {

@@ -277,11 +277,11 @@ static void decline(Qcow2Check *c, const GArray *changes)
     }
     if (changes->len == 1) {
         qcow2_check_say(c, "Nothing is repaired: this is not certain, and data "
-                        "could be lost");
+                        "could be lost; --orphans=free gives them up");
     } else {
         qcow2_check_say(c, "Nothing is repaired: it is not certain which of %u "
-                        "changes is right, and data could be lost",
-                        changes->len);
+                        "changes is right, and data could be lost; "
+                        "--orphans=free gives them up", changes->len);
     }
 }
 
@@ -353,10 +353,13 @@ static int coroutine_fn choose(Qcow2Check *c, GArray *changes, int64_t *nb,
 
     if (which < 0) {
         /* Where nothing is leaked there are no data to be lost. */
-        *declined = c->res->leaks > 0;
+        *declined = c->res->leaks > 0 && !c->opts->free_orphans;
         if (*declined) {
             decline(c, changes);
         }
+        return 0;
+    }
+    if (!(c->fix & BDRV_FIX_ERRORS) && c->opts->free_orphans) {
         return 0;
     }
     if (!(c->fix & BDRV_FIX_ERRORS)) {

@@ -105,6 +105,20 @@ class CheckRepairs(iotests.TestCase):
             self.img('check', '-f', 'qcow2', '-r', 'all', 'a')
             self.assertEqual(self.guest_data('a'), before, i)
 
+    def test_lost_refcount_beside_a_leak(self):
+        """The leak is one bit from the entry, which is right all the same."""
+        self.ref('create', '-q', '-f', 'qcow2', 'a', '16M')
+        self.ref_io('a', 'write -P 1 0 512k', fmt='qcow2')
+        with Qcow2Bytes(self.path('a')) as image:
+            host = image.l2(0, 3) & (1 << 56) - 1
+            leak = host ^ 1 << 20
+            image.write(leak, bytes(range(1, 129)) * 512)
+            image.set_refcount(host >> 16, 0)
+            image.set_refcount(leak >> 16, 1)
+        before = self.guest_data('a')
+        self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=2)
+        self.assertEqual(self.guest_data('a'), before)
+
     def test_order_in_the_file_is_no_proof(self):
         """Clusters that were written in another order than they have in the
         disk; then an entry becomes that of its neighbour. With the neighbour's
