@@ -14,6 +14,7 @@ import collections
 import os
 import re
 import shutil
+import subprocess
 
 import iotests
 from iotests.qcow2_bytes import COMPRESSED, OFFSET_MASK, Qcow2Bytes
@@ -21,7 +22,7 @@ from qcow2_contents import BAD, contents, losses
 
 DISK = 4 << 20
 STATE = 128 << 10
-FAULTS = (6000 if iotests.LONG else 180) // 12
+FAULTS = (6000 if iotests.LONG else 60) // 12
 SHAPES = ('cluster_size=4k', 'cluster_size=64k', 'cluster_size=512',
           'cluster_size=4k,refcount_bits=1', 'cluster_size=4k,compat=0.10',
           'cluster_size=2k,refcount_bits=64')
@@ -34,8 +35,13 @@ REASON = re.compile(
     'neither put back nor freed|prove nothing|Could not (open|read)|'
     'inconsistent bitmaps were found')
 
-# Clean of all, in percent, where it is not 95; see docs/devel/qcow2-check.md.
-BOUNDS = {}
+# Clean of all, in percent, where it is not 95: less than what is measured, as
+# docs/devel/qcow2-check.md has it.
+BOUNDS = {
+    'bitmap_directory': 40, 'bitmap_table': 75, 'compressed': 50,
+    'extended': 15, 'header': 12, 'l1': 75, 'l2': 65, 'snapshot': 60,
+    'snapshot_l1': 85, 'snapshot_l2': 85,
+}
 
 
 class Image(Qcow2Bytes):
@@ -75,7 +81,8 @@ class Image(Qcow2Bytes):
 
     def in_header(self):
         """What leads to something; the rest makes another disk of it."""
-        return [(36, 4), (40, 8), (48, 8), (56, 4), (60, 4), (64, 8)]
+        return [(36, 4), (40, 8), (48, 8), (56, 4), (60, 4)] + \
+            ([(64, 8)] if self.nb_snapshots else [])
 
     def in_l1(self):
         return self.entries(self.l1_offset, self.l1_size)
@@ -244,6 +251,28 @@ class Corpus(iotests.TestCase):
                 return      # subclusters: the other tests compare them
             self.assertEqual(got, parts[0] or bytes(cluster), f'cluster {i}')
 
+    def theirs_is_clean(self):
+        try:
+            return self.ref('check', '-f', 'qcow2', 'a', rc=None).rc == 0
+        except subprocess.TimeoutExpired:
+            return False    # theirs believes any size
+
+    def left(self, kind, repair):
+        """Why the fault was left."""
+        said = repair.stdout + repair.stderr
+        if kind == 'bitmap_directory' and repair.rc == 0 and \
+           self.has_compatible_flag():
+            return 'Nothing is wrong: theirs does not know a flag'
+        self.assertRegex(said, REASON)
+        return [line for line in said.splitlines() if REASON.search(line)][-1]
+
+    def has_compatible_flag(self):
+        """That of extra data, which says nothing where there are none."""
+        with Image(self.path('a')) as image:
+            start, size = image.bitmap_directory()
+            return any(image.u32(at + 12) & 4
+                       for at in range(start, start + size, 8))
+
     def one(self, r, kind, nr):
         """A fault: 'clean', 'removed' for bitmaps that it took the user to give
         up, or why it was left."""
@@ -253,26 +282,24 @@ class Corpus(iotests.TestCase):
         before = contents(self.path('a'))
         shutil.copy(self.path('a'), self.path('damaged'))
         repair = self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=None)
-        theirs = self.ref('check', '-f', 'qcow2', 'a', rc=None)
+        clean = self.theirs_is_clean()
         after = contents(self.path('a'))
         lost = list(losses(self.original, before, after))
-        if lost or os.environ.get('SHOW') and theirs.rc:
+        if lost or os.environ.get('SHOW') and not clean:
             print(f'# {kind}: {what}\n{repair.stdout}{repair.stderr}')
         if lost and os.environ.get('KEEP'):
             for name in ('base', 'damaged', 'a'):
                 shutil.copy(self.path(name), self.path(f'{name}-{kind}-{nr}'))
         self.assertEqual(lost, [], what)
-        if theirs.rc == 0:
+        if clean:
             if nr % 15 == 0:
                 self.cross_check('a')
             return 'clean'
-        said = repair.stdout + repair.stderr
-        self.assertRegex(said, REASON, what)
-        reason = [line for line in said.splitlines() if REASON.search(line)][-1]
+        reason = self.left(kind, repair)
         if 'bitmap' in kind:
             self.img('check', '-f', 'qcow2', '-r', 'all', '--bitmaps=remove',
                      'a', rc=None)
-            if self.ref('check', '-f', 'qcow2', 'a', rc=None).rc == 0:
+            if self.theirs_is_clean():
                 after = {k: v for k, v in contents(self.path('a')).items()
                          if k[0] != 'bitmap'}
                 disks = {k: v for k, v in before.items() if k[0] != 'bitmap'}
