@@ -35,6 +35,15 @@ void daemon_started(void);
 bool daemon_pidfile(const char *path, Error **errp);
 void daemon_pidfile_remove(void);
 
+/* --- notify.c --- */
+
+/* Tells the service manager, if there is one, that clients may come; and that the
+ * end has begun. */
+void daemon_notify_ready(void);
+void daemon_notify_stopping(void);
+
+/* --- process.c --- */
+
 /* SIGINT, SIGHUP and SIGTERM ask for the end of the program. */
 void daemon_signals(void);
 

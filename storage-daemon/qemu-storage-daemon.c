@@ -76,7 +76,9 @@ int main(int argc, char **argv)
         return 1;
     }
     daemon_started();
+    daemon_notify_ready();
     daemon_main_loop();
+    daemon_notify_stopping();
     shut_down();
     daemon_pidfile_remove();
     return 0;
