@@ -27,6 +27,7 @@ typedef struct Convert {
     BlockBackend *in;       /* the one source, or concat */
     BlockBackend *out;
     int64_t length;         /* bytes to copy, whole sectors */
+    int64_t out_length;     /* of the target before the copy */
     ImgSalvage *salvage;    /* NULL: an error is an error */
     ImgDigest *digest;      /* NULL: none */
     ImgMemory *memory;      /* NULL: no limit */
@@ -210,7 +211,7 @@ static bool open_target(Convert *c)
         error_report("Compression not supported for this file format");
         return false;
     }
-    length = blk_getlength(c->out);
+    length = c->out_length = blk_getlength(c->out);
     if (length < 0) {
         error_report("unable to get output image length: %s",
                      g_strerror(-length));
@@ -416,10 +417,25 @@ static bool copy(Convert *c)
     return true;
 }
 
+/* A file that is written in whole blocks, as with cache=none, is too long now
+ * if its last one is not full. */
+static bool cut_target(Convert *c)
+{
+    Error *err = NULL;
+
+    if (blk_getlength(c->out) > c->out_length &&
+        blk_truncate(c->out, c->out_length, true, PREALLOC_MODE_OFF, 0,
+                     &err) < 0) {
+        error_reportf_err(err, "%s: ", c->a->target);
+        return false;
+    }
+    return true;
+}
+
 /* What is in caches reaches the file, or the user hears of it. */
 static bool finish(Convert *c)
 {
-    if (!img_flush(c->out, c->a->target)) {
+    if (!cut_target(c) || !img_flush(c->out, c->a->target)) {
         return false;
     }
     img_progress_print(100);
