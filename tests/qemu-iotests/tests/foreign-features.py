@@ -9,19 +9,6 @@ from iotests.qcow2_bitmaps import AUTO, bitmaps
 
 
 class ForeignFeatures(iotests.TestCase):
-    def test_refused_by_name(self):
-        for args, message in (
-                (['--object', 'secret,id=s,data=abc', '-o', 'data_file=data,'
-                  'encrypt.format=aes,encrypt.key-secret=s'],
-                 'Encryption with an external data file'),):
-            with self.subTest(args[-1]):
-                self.ref('create', '-q', '-f', 'qcow2', *args, 'a', '4M')
-                before = self.read_file('a')
-                self.io_fails(message, 'a', 'write 0 512')
-                self.img_fails(message, 'convert', 'a', 'out')
-                self.img('check', '-r', 'all', 'a', rc=1)
-                self.assertEqual(self.read_file('a'), before)
-
     def test_formats_that_are_not_here(self):
         self.img_fails("'vmdk'", 'create', '-f', 'vmdk', 'a', '1M')
         self.ref('create', '-q', '-f', 'vmdk', 'a', '1M')
