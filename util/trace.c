@@ -56,42 +56,54 @@ TraceEvent *trace_event_name(const char *name)
     return NULL;
 }
 
+static int compare_names(gconstpointer a, gconstpointer b)
+{
+    const TraceEvent *x = *(TraceEvent *const *)a, *y = *(TraceEvent *const *)b;
+
+    return strcmp(x->name, y->name);
+}
+
+GPtrArray *trace_events_matching(const char *pattern)
+{
+    GPtrArray *events = g_ptr_array_new();
+
+    for (TraceGroup *group = groups; group; group = group->next) {
+        for (TraceEvent *const *ev = group->events; *ev; ev++) {
+            if (!fnmatch(pattern, (*ev)->name, 0)) {
+                g_ptr_array_add(events, *ev);
+            }
+        }
+    }
+    g_ptr_array_sort(events, compare_names);
+    return events;
+}
+
+void trace_event_enable(TraceEvent *event, bool enable)
+{
+    __atomic_store_n(&event->enabled, enable, __ATOMIC_RELAXED);
+}
+
 unsigned int trace_enable_events(const char *pattern, bool enable)
 {
-    unsigned int n = 0;
+    g_autoptr(GPtrArray) events = NULL;
 
     if (*pattern == '-') {
         enable = !enable;
         pattern++;
     }
-    for (TraceGroup *group = groups; group; group = group->next) {
-        for (TraceEvent *const *ev = group->events; *ev; ev++) {
-            if (!fnmatch(pattern, (*ev)->name, 0)) {
-                __atomic_store_n(&(*ev)->enabled, enable, __ATOMIC_RELAXED);
-                n++;
-            }
-        }
+    events = trace_events_matching(pattern);
+    for (guint i = 0; i < events->len; i++) {
+        trace_event_enable(events->pdata[i], enable);
     }
-    return n;
-}
-
-static int compare_names(gconstpointer a, gconstpointer b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return events->len;
 }
 
 void trace_list_events(FILE *fp)
 {
-    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    g_autoptr(GPtrArray) events = trace_events_matching("*");
 
-    for (TraceGroup *group = groups; group; group = group->next) {
-        for (TraceEvent *const *ev = group->events; *ev; ev++) {
-            g_ptr_array_add(names, (char *)(*ev)->name);
-        }
-    }
-    g_ptr_array_sort(names, compare_names);
-    for (guint i = 0; i < names->len; i++) {
-        fprintf(fp, "%s\n", (char *)names->pdata[i]);
+    for (guint i = 0; i < events->len; i++) {
+        fprintf(fp, "%s\n", ((TraceEvent *)events->pdata[i])->name);
     }
 }
 

@@ -76,6 +76,13 @@ bool trace_init_from_opt(const char *optarg, Error **errp);
  */
 unsigned int trace_enable_events(const char *pattern, bool enable);
 
+/*
+ * The events (TraceEvent) whose name matches @pattern, sorted by name; perhaps
+ * none. Caller unrefs.
+ */
+GPtrArray *trace_events_matching(const char *pattern);
+void trace_event_enable(TraceEvent *event, bool enable);
+
 /* The event of this name, or NULL. */
 TraceEvent *trace_event_name(const char *name);
 

@@ -49,6 +49,32 @@ class Trace(iotests.TestCase):
         result = self.io('a', 'write 0 1M', fmt='qcow2', options=['-T', '*'])
         self.assertRegex(result.stderr, r'(?m)^\d+@\d+\.\d{6}:\w+')
 
+    def test_qmp(self):
+        """On and off while it runs."""
+        qmp = self.daemon('--trace', 'file=log').connect()
+        states = qmp.cmd('trace-event-get-state', name='*')
+        names = [event['name'] for event in states]
+        self.assertEqual(names, sorted(names))
+        self.assertEqual({event['state'] for event in states}, {'disabled'})
+        qmp.cmd('trace-event-set-state', name='monitor_req*', enable=True)
+        self.assertEqual(self.read_file('log'), b'')
+        on = [{'name': 'monitor_request', 'state': 'enabled'}]
+        self.assertEqual(
+            qmp.cmd('trace-event-get-state', name='monitor_request'), on)
+        self.assertIn(b'command trace-event-get-state', self.read_file('log'))
+        qmp.cmd('trace-event-set-state', name='monitor_request', enable=False)
+        length = len(self.read_file('log'))
+        qmp.cmd('query-version')
+        self.assertEqual(len(self.read_file('log')), length)
+
+    def test_qmp_names(self):
+        qmp = self.daemon().connect()
+        self.assertEqual(qmp.cmd('trace-event-get-state', name='nope*'), [])
+        qmp.cmd('trace-event-set-state', name='nope*', enable=True)
+        for command, more in (('get', {}), ('set', {'enable': True})):
+            self.qmp_fails('^unknown event "nope"$', qmp,
+                           f'trace-event-{command}-state', name='nope', **more)
+
 
 if __name__ == '__main__':
     iotests.main()
