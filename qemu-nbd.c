@@ -34,6 +34,7 @@ static bool start_server(const NbdArgs *a, Error **errp)
     NBDServerConfig config = {
         .addr = a->addr,
         .tls_creds = a->tls_creds,
+        .tls_authz = a->tls_authz,
         .max_connections = a->shared,
         .handshake_secs = a->handshake_secs,
     };

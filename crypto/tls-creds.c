@@ -255,3 +255,8 @@ bool crypto_tls_creds_for_server(const CryptoTLSCreds *creds)
 {
     return creds->server;
 }
+
+bool crypto_tls_creds_know_peer(const CryptoTLSCreds *creds)
+{
+    return creds->x509 && creds->verify_peer;
+}

@@ -31,6 +31,11 @@ bool crypto_tls_creds_for_server(const CryptoTLSCreds *creds)
     g_assert_not_reached();
 }
 
+bool crypto_tls_creds_know_peer(const CryptoTLSCreds *creds)
+{
+    g_assert_not_reached();
+}
+
 CryptoTLSSession *crypto_tls_session_new(CryptoTLSCreds *creds,
                                          const char *hostname, int fd,
                                          Error **errp)

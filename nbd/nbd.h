@@ -20,6 +20,7 @@ typedef struct NbdArgs {
 
     SocketAddress *addr;        /* where to listen or to connect */
     const char *tls_creds;      /* id of an object; NULL: no TLS */
+    const char *tls_authz;      /* id of an object; NULL: all may */
     const char *tls_hostname;   /* with @list; NULL: the host of @addr */
     uint32_t shared;            /* clients at the same time; 0: any number */
     uint32_t handshake_secs;

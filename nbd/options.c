@@ -101,6 +101,7 @@ static void print_help(void)
            "                       make an object; --object help lists types\n"
            "  --tls-creds=ID       serve, or with -L ask, by TLS only, with\n"
            "                       the credentials of an object\n"
+           "  --tls-authz=ID       only clients that this object allows\n"
            "  --tls-hostname=NAME  with -L: what the server's certificate is\n"
            "                       for (default: where it connects to)\n"
            "  -T, --trace " TRACE_OPT_SYNTAX "\n"
@@ -138,7 +139,7 @@ static G_GNUC_NORETURN G_GNUC_PRINTF(1, 2) void fail(const char *fmt, ...)
 typedef struct Seen {
     const char *bind, *port, *socket;
     const char *connect;
-    bool disconnect, cache, aio, tls_authz;
+    bool disconnect, cache, aio;
 } Seen;
 
 static uint32_t number(const char *what, const char *text)
@@ -347,7 +348,7 @@ static void other_option(NbdArgs *a, Seen *seen, int c)
         a->tls_hostname = optarg;
         break;
     case OPTION_TLS_AUTHZ:
-        seen->tls_authz = true;
+        a->tls_authz = optarg;
         break;
     default:
         fail("Try `%s --help' for more information.", error_get_progname());
@@ -446,12 +447,11 @@ static void check_tls(const NbdArgs *a, const Seen *seen)
     if (!a->tls_creds && a->tls_hostname) {
         fail("--tls-hostname is not permitted without --tls-creds");
     }
-    if (!a->tls_creds && seen->tls_authz) {
+    if (!a->tls_creds && a->tls_authz) {
         fail("--tls-authz is not permitted without --tls-creds");
     }
-    if (seen->tls_authz) {
-        fail("--tls-authz cannot be used: this build has no authorization "
-             "objects");
+    if (a->list && a->tls_authz) {
+        fail("TLS authorization is incompatible with export list");
     }
     if (a->tls_hostname && !a->list) {
         fail("TLS hostname is only supported with export list");

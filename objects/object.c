@@ -2,6 +2,7 @@
 /* User-made objects by id, and their types. */
 #include "util/osdep.h"
 #include "crypto/cipher.h"
+#include "objects/authz.h"
 #include "objects/object.h"
 #include "objects/secret.h"
 #include "objects/throttle-group.h"
@@ -41,6 +42,9 @@ static const UserObjectClass iothread_class = {
 };
 
 static const UserObjectClass *const classes[OBJECT_TYPE__MAX] = {
+    [OBJECT_TYPE_AUTHZ_LIST] = &authz_list_class,
+    [OBJECT_TYPE_AUTHZ_LISTFILE] = &authz_list_file_class,
+    [OBJECT_TYPE_AUTHZ_SIMPLE] = &authz_simple_class,
     [OBJECT_TYPE_IOTHREAD] = &iothread_class,
     [OBJECT_TYPE_SECRET] = &secret_class,
     [OBJECT_TYPE_SECRET_KEYRING] = &secret_keyring_class,
@@ -117,6 +121,12 @@ UserObject *user_object_add_from_option(const char *text, Error **errp)
 static const QapiMemberInfo *type_members(ObjectType type)
 {
     switch (type) {
+    case OBJECT_TYPE_AUTHZ_LIST:
+        return qapi_AuthZListProperties_members;
+    case OBJECT_TYPE_AUTHZ_LISTFILE:
+        return qapi_AuthZListFileProperties_members;
+    case OBJECT_TYPE_AUTHZ_SIMPLE:
+        return qapi_AuthZSimpleProperties_members;
     case OBJECT_TYPE_IOTHREAD:
         return qapi_IothreadProperties_members;
     case OBJECT_TYPE_SECRET:

@@ -149,6 +149,9 @@ void nbd_server_disconnect(const NBDExport *exp);
 bool nbd_server_single_client(void);
 /* NULL: no TLS. */
 CryptoTLSCreds *nbd_server_creds(void);
+/* Whether a client may come whose certificate has the distinguished @name, or
+ * who has none (NULL); false with @errp. */
+bool nbd_server_admits(const char *name, Error **errp);
 
 /* --- nbd-handshake.c --- */
 

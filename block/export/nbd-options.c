@@ -427,7 +427,8 @@ static int coroutine_fn run_starttls(NBDClient *client, const NBDOption *opt)
     if (ret < 0) {
         return ret;
     }
-    if (!nbd_stream_start_tls(&client->stream, creds, NULL, &err)) {
+    if (!nbd_stream_start_tls(&client->stream, creds, NULL, &err) ||
+        !nbd_server_admits(crypto_tls_peer_name(client->stream.tls), &err)) {
         trace_nbd_server_tls_failed(client, error_get_pretty(err));
         error_free(err);
         return -EACCES;

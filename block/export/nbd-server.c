@@ -11,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include "block/nbd-server.h"
+#include "objects/authz.h"
 #include "objects/tls-creds.h"
 #include "qapi/clone-visitor.h"
 #include "qapi/qapi-visit.h"
@@ -25,6 +26,7 @@
 typedef struct NBDServer {
     SocketAddress *addr;
     UserObject *creds;          /* NULL: no TLS; a use of it */
+    UserObject *authz;          /* NULL: whoever has a certificate; a use */
     int listen_fd;
     uint32_t max_connections;
     uint32_t handshake_secs;
@@ -67,6 +69,18 @@ bool nbd_server_single_client(void)
 CryptoTLSCreds *nbd_server_creds(void)
 {
     return server->creds ? user_object_data(server->creds) : NULL;
+}
+
+bool nbd_server_admits(const char *name, Error **errp)
+{
+    if (!server->authz) {
+        return true;
+    }
+    if (!name) {
+        error_setg(errp, "The client has no certificate");
+        return false;
+    }
+    return authz_is_allowed(server->authz, name, errp);
 }
 
 static void update_listening(void);
@@ -183,23 +197,45 @@ static void stop_listening(void)
 
 /* --- life --- */
 
+/* Uses of the objects for TLS, as far as they are wanted. */
+static bool use_tls(const NBDServerConfig *config, UserObject **creds,
+                    UserObject **authz, Error **errp)
+{
+    if (config->tls_authz && !config->tls_creds) {
+        error_setg(errp, "tls-authz needs tls-creds");
+        return false;
+    }
+    if (!config->tls_creds) {
+        return true;
+    }
+    *creds = tls_creds_use(config->tls_creds, true, errp);
+    if (!*creds || !config->tls_authz) {
+        return *creds;
+    }
+    /* Else it would be asked for nobody, or about nobody. */
+    if (!crypto_tls_creds_know_peer(user_object_data(*creds))) {
+        error_setg(errp, "tls-authz needs TLS credentials of type "
+                   "tls-creds-x509 with verify-peer=on");
+        return false;
+    }
+    *authz = authz_use(config->tls_authz, errp);
+    return *authz;
+}
+
 bool nbd_server_start(const NBDServerConfig *config, Error **errp)
 {
-    UserObject *creds = NULL;
-    int fd;
+    UserObject *creds = NULL, *authz = NULL;
+    int fd = -1;
 
     if (server) {
         error_setg(errp, "NBD server already running");
         return false;
     }
-    if (config->tls_creds) {
-        creds = tls_creds_use(config->tls_creds, true, errp);
-        if (!creds) {
-            return false;
-        }
+    if (use_tls(config, &creds, &authz, errp)) {
+        fd = socket_listen(config->addr, BACKLOG, errp);
     }
-    fd = socket_listen(config->addr, BACKLOG, errp);
     if (fd < 0) {
+        user_object_unuse(authz);
         user_object_unuse(creds);
         return false;
     }
@@ -207,6 +243,7 @@ bool nbd_server_start(const NBDServerConfig *config, Error **errp)
     server = g_new0(NBDServer, 1);
     server->addr = QAPI_CLONE(SocketAddress, config->addr);
     server->creds = creds;
+    server->authz = authz;
     server->listen_fd = fd;
     server->max_connections = config->max_connections;
     server->handshake_secs = config->handshake_secs;
@@ -222,6 +259,7 @@ bool nbd_server_start_options(const NbdServerOptions *o, Error **errp)
     NBDServerConfig config = {
         .addr = o->addr,
         .tls_creds = o->tls_creds,
+        .tls_authz = o->tls_authz,
         .max_connections = o->has_max_connections
                            ? o->max_connections : NBD_DEFAULT_MAX_CONNECTIONS,
         .handshake_secs = o->has_handshake_max_seconds
@@ -229,11 +267,6 @@ bool nbd_server_start_options(const NbdServerOptions *o, Error **errp)
                           : NBD_DEFAULT_HANDSHAKE_MAX_SECS,
     };
 
-    if (o->tls_authz) {
-        error_setg(errp, "tls-authz '%s' cannot be used: this build has no "
-                   "authorization objects", o->tls_authz);
-        return false;
-    }
     return nbd_server_start(&config, errp);
 }
 
@@ -267,6 +300,7 @@ void nbd_server_stop(void)
     }
     AIO_WAIT_WHILE(NULL, server->nr_clients);
     qapi_free_SocketAddress(server->addr);
+    user_object_unuse(server->authz);
     user_object_unuse(server->creds);
     g_free(server);
     server = NULL;

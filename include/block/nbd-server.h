@@ -16,6 +16,7 @@
 typedef struct NBDServerConfig {
     const SocketAddress *addr;
     const char *tls_creds;      /* id of an object; NULL: no TLS */
+    const char *tls_authz;      /* id of one that says who may; or NULL */
     uint32_t max_connections;   /* 0: as many as there are */
     uint32_t handshake_secs;    /* 0: for ever */
 } NBDServerConfig;

@@ -40,6 +40,8 @@ CryptoTLSCreds *crypto_tls_creds_new_psk(const CryptoTLSPSK *args,
 /* No session uses them. NULL is fine. */
 void crypto_tls_creds_free(CryptoTLSCreds *creds);
 bool crypto_tls_creds_for_server(const CryptoTLSCreds *creds);
+/* Whether sessions know the other side by its certificate. */
+bool crypto_tls_creds_know_peer(const CryptoTLSCreds *creds);
 
 /* --- sessions --- */
 

@@ -3,6 +3,7 @@
 # group: quick
 # formats: any
 """TLS between NBD clients and servers: who gets in, and who does not."""
+import json
 import os
 import shutil
 import struct
@@ -90,6 +91,91 @@ class NbdTls(iotests.TestCase):
     def test_clients_without_certificate(self):
         self.start(self.x509(self.server_dir, ',verify-peer=off'))
         self.works(self.x509(self.ca.dir))
+
+    # --- who may ---
+
+    NAME = 'O=Tests,CN=somebody'
+
+    def authz_start(self, *objects):
+        daemon = self.daemon(
+            '--object', f'{self.x509(self.server_dir)},id=t,endpoint=server',
+            *[word for text in objects for word in ('--object', text)],
+            '--blockdev', 'file,filename=a,node-name=n,discard=unmap',
+            '--nbd-server', 'addr.type=unix,addr.path=s,tls-creds=t,'
+            'tls-authz=z', '--export', 'nbd,id=e,node-name=n,writable=on,'
+            'name=x')
+        self.qmp = daemon.connect()
+        nbd.wait_for(lambda: self.qmp.cmd('query-block-exports'))
+
+    def authz_allows(self, text, allowed=True):
+        self.authz_start(text)
+        if allowed:
+            self.works(self.x509())
+        else:
+            self.refused('hung up|reset|pipe', self.x509())
+        self.qmp_fails("object 'z' is in use", self.qmp, 'object-del', id='z')
+        self.qmp.cmd('nbd-server-stop')
+        self.qmp.cmd('object-del', id='z')
+        self.qmp.cmd('quit')
+
+    def test_authz_simple(self):
+        escaped = self.NAME.replace(',', ',,')
+        self.authz_allows(f'authz-simple,id=z,identity={escaped}')
+        self.authz_allows(f'authz-simple,id=z,identity={escaped}x', False)
+
+    def test_authz_list(self):
+        escaped = self.NAME.replace(',', ',,')
+        rule = 'rules.0.match='
+        for text, allowed in (
+                ('', False), ('policy=allow', True), ('policy=deny', False),
+                (f'{rule}{escaped},rules.0.policy=allow', True),
+                (f'{rule}{escaped},rules.0.policy=deny,policy=allow', False),
+                (f'{rule}*somebody,rules.0.policy=allow', False),
+                (f'{rule}*somebody,rules.0.policy=allow,rules.0.format=glob',
+                 True)):
+            with self.subTest(text):
+                self.authz_allows(f'authz-list,id=z{"," if text else ""}{text}',
+                                  allowed)
+
+    def test_authz_file(self):
+        def write(policy):
+            rule = {'match': self.NAME, 'policy': policy}
+            self.write_file('rules', json.dumps({'rules': [rule]}).encode())
+
+        write('deny')
+        self.authz_start('authz-listfile,id=z,filename=rules')
+        self.refused('hung up|reset|pipe', self.x509())
+        write('allow')
+        self.works(self.x509())
+        self.write_file('rules', b'{"rules": 5}')
+        self.refused('hung up|reset|pipe', self.x509())
+        os.unlink(self.path('rules'))
+        self.refused('hung up|reset|pipe', self.x509())
+        self.qmp.cmd('quit')
+
+    def test_authz_wrong(self):
+        psk = tls.psk(self.path('p'), joe=SECRET)
+        server = ['--nbd-server', 'addr.type=unix,addr.path=s,tls-creds=t,'
+                  'tls-authz=z']
+        creds = ['--object', f'{self.x509(self.server_dir)},id=t,'
+                 'endpoint=server']
+        simple = ['--object', 'authz-simple,id=z,identity=x']
+        for args, message in (
+                ([*creds, *server], 'Cannot find QAuthZ object ID z'),
+                ([*creds, '--object', 'iothread,id=z', *server],
+                 "Object 'z' is not a QAuthZ subclass"),
+                ([*simple, '--nbd-server', 'addr.type=unix,addr.path=s,'
+                  'tls-authz=z'], 'tls-authz needs tls-creds'),
+                (['--object', f'tls-creds-psk,dir={psk},id=t,endpoint=server',
+                  *simple, *server], 'type tls-creds-x509'),
+                ([creds[0], creds[1] + ',verify-peer=off', *simple, *server],
+                 'with verify-peer=on'),
+                (['--object', 'authz-listfile,id=z,filename=nope'],
+                 "Unable to read 'nope'"),
+                (['--object', 'authz-pam,id=z,service=x'], 'authz-pam')):
+            with self.subTest(message):
+                result = self._run([iotests.qsd(), *args], 1)
+                self.assertIn(message, result.stderr)
 
     def test_keys(self):
         server = tls.psk(self.path('p'), joe=SECRET, qemu=bytes(16))
@@ -257,7 +343,9 @@ class NbdTls(iotests.TestCase):
                 (['--tls-hostname', 'u'], 'not permitted without'),
                 (['--tls-authz', 'u'], 'not permitted without'),
                 (creds, 'Expected TLS credentials for a server'),
-                ([*creds, '--tls-authz', 'u'], 'no authorization')):
+                (['--object', f'{self.x509(self.server_dir)},id=t,'
+                  'endpoint=server', '--tls-creds', 't', '--tls-authz', 'u'],
+                 'Cannot find QAuthZ object ID u')):
             result = self._run([iotests.qemu_nbd(), '-k', self.path('s2'),
                                 '-f', 'raw', *args, 'a'], 1)
             self.assertIn(message, result.stderr)
