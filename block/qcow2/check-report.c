@@ -30,10 +30,14 @@ static void G_GNUC_PRINTF(4, 0)
 tell(Qcow2Check *c, uint64_t n, const char *prefix, const char *fmt,
      va_list ap, const char *suffix)
 {
-    uint64_t i, show = lines_to_show(c, fmt, n);
     g_autofree char *line = NULL;
+    uint64_t i, show;
 
-    if (!show || c->opts->quiet) {
+    if (c->opts->quiet) {
+        return;
+    }
+    show = lines_to_show(c, fmt, n);
+    if (!show) {
         return;
     }
     line = g_strdup_vprintf(fmt, ap);
