@@ -1,8 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Children that a user adds to a node, or takes away from it. */
+/* Children by name; those that a user adds to a node, or takes away from it. */
 #include "util/osdep.h"
 #include "block/block_int.h"
 #include "block/graph-internal.h"
+
+BdrvChild *bdrv_find_child(BlockDriverState *bs, const char *name)
+{
+    BdrvChild *child;
+
+    QTAILQ_FOREACH(child, &bs->children, next) {
+        if (!strcmp(child->name, name)) {
+            return child;
+        }
+    }
+    return NULL;
+}
 
 static bool check_add(BlockDriverState *parent, BlockDriverState *child,
                       Error **errp)
@@ -30,6 +42,16 @@ static void change_begin(GraphChange *change, BlockDriverState *parent,
     graph_change_lock(change);
 }
 
+/* @ok: the driver has done its part. Returns whether all is done. */
+static bool change_end(GraphChange *change, BlockDriverState *parent,
+                       BlockDriverState *child, bool ok, Error **errp)
+{
+    ok = ok && graph_change_settle(change, parent, child, errp);
+    ok = graph_change_end(change, ok);
+    bdrv_refresh_filename(parent);
+    return ok;
+}
+
 bool bdrv_add_child(BlockDriverState *parent, BlockDriverState *child,
                     Error **errp)
 {
@@ -40,11 +62,8 @@ bool bdrv_add_child(BlockDriverState *parent, BlockDriverState *child,
         return false;
     }
     change_begin(&change, parent, child);
-    ok = parent->drv->bdrv_add_child(parent, child, change.tran, errp) &&
-         graph_change_settle(&change, parent, child, errp);
-    ok = graph_change_end(&change, ok);
-    bdrv_refresh_filename(parent);
-    return ok;
+    ok = parent->drv->bdrv_add_child(parent, child, change.tran, errp);
+    return change_end(&change, parent, child, ok, errp);
 }
 
 bool bdrv_del_child(BlockDriverState *parent, BdrvChild *child, Error **errp)
@@ -60,9 +79,6 @@ bool bdrv_del_child(BlockDriverState *parent, BdrvChild *child, Error **errp)
         return false;
     }
     change_begin(&change, parent, below);
-    ok = parent->drv->bdrv_del_child(parent, child, change.tran, errp) &&
-         graph_change_settle(&change, parent, below, errp);
-    ok = graph_change_end(&change, ok);
-    bdrv_refresh_filename(parent);
-    return ok;
+    ok = parent->drv->bdrv_del_child(parent, child, change.tran, errp);
+    return change_end(&change, parent, below, ok, errp);
 }

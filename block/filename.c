@@ -65,18 +65,6 @@ static bool option_is_weak(BlockDriverState *bs, const char *name)
            (weak && g_strv_contains(weak, name));
 }
 
-static bool names_a_child(BlockDriverState *bs, const char *name)
-{
-    BdrvChild *c;
-
-    QTAILQ_FOREACH(c, &bs->children, next) {
-        if (!strcmp(c->name, name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Whether the backing file in use is another one than the header names. */
 static bool backing_overridden(BlockDriverState *bs)
 {
@@ -99,7 +87,7 @@ static bool has_significant_options(BlockDriverState *bs)
          e = qdict_next(bs->explicit_options, e)) {
         if (!option_is_weak(bs, qdict_entry_key(e)) &&
             strcmp(qdict_entry_key(e), "backing") &&
-            !names_a_child(bs, qdict_entry_key(e))) {
+            !bdrv_find_child(bs, qdict_entry_key(e))) {
             return true;
         }
     }
@@ -143,7 +131,7 @@ static QDict *filename_tree(BlockDriverState *bs, unsigned depth)
         const char *key = qdict_entry_key(e);
 
         if ((!option_is_weak(bs, key) || !strcmp(key, "filename")) &&
-            strcmp(key, "backing") && !names_a_child(bs, key)) {
+            strcmp(key, "backing") && !bdrv_find_child(bs, key)) {
             qdict_put_obj(tree, key, qobject_ref(qdict_entry_value(e)));
         }
     }

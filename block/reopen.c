@@ -129,18 +129,6 @@ static void queue_undrain(BlockReopenQueue *queue)
 
 /* --- step 2: options --- */
 
-static BdrvChild *find_child(BlockDriverState *bs, const char *name)
-{
-    BdrvChild *c;
-
-    QTAILQ_FOREACH(c, &bs->children, next) {
-        if (!strcmp(c->name, name)) {
-            return c;
-        }
-    }
-    return NULL;
-}
-
 /* A child described inline gets its options as an entry of its own. */
 static bool queue_inline_child(BlockReopenQueue *queue, ReopenEntry *e,
                                BdrvChild *c, QDict *options, Error **errp)
@@ -246,7 +234,7 @@ static bool may_change(BlockDriverState *bs, const char *name)
 {
     const char *const *list = bs->drv->reopen_options;
 
-    return option_is_common(name) || find_child(bs, name) ||
+    return option_is_common(name) || bdrv_find_child(bs, name) ||
            !strcmp(name, "backing") || (list && g_strv_contains(list, name));
 }
 
@@ -513,7 +501,7 @@ static void drain_new_children(BlockReopenQueue *queue)
              entry = qdict_next(e->state.options_dict, entry)) {
             QString *name = qobject_to(QString, qdict_entry_value(entry));
             BlockDriverState *bs =
-                name && (find_child(e->state.bs, qdict_entry_key(entry)) ||
+                name && (bdrv_find_child(e->state.bs, qdict_entry_key(entry)) ||
                          !strcmp(qdict_entry_key(entry), "backing"))
                     ? bdrv_find_node(qstring_get_str(name)) : NULL;
 

@@ -44,22 +44,10 @@ void qmp_block_resize(const char *device, const char *node_name, int64_t size,
 
 /* --- x-blockdev-change --- */
 
-static BdrvChild *find_child(BlockDriverState *bs, const char *name)
-{
-    BdrvChild *child;
-
-    QTAILQ_FOREACH(child, &bs->children, next) {
-        if (!strcmp(child->name, name)) {
-            return child;
-        }
-    }
-    return NULL;
-}
-
 static void change_del_child(BlockDriverState *bs, const char *parent,
                              const char *name, Error **errp)
 {
-    BdrvChild *child = find_child(bs, name);
+    BdrvChild *child = bdrv_find_child(bs, name);
 
     if (!child) {
         error_setg(errp, "Node '%s' does not have child '%s'", parent, name);

@@ -89,6 +89,8 @@ bool bdrv_unref_child_tran(BdrvChild *child, BdrvClaimOwner *owner,
 bool bdrv_add_child(BlockDriverState *parent, BlockDriverState *child,
                     Error **errp);
 bool bdrv_del_child(BlockDriverState *parent, BdrvChild *child, Error **errp);
+/* The child of @bs that is called @name, or NULL. */
+BdrvChild *bdrv_find_child(BlockDriverState *bs, const char *name);
 
 /* Lets the edge @child lead to @new_bs. Refuses cycles, claims, permissions. */
 bool bdrv_replace_child_bs(BdrvChild *child, BlockDriverState *new_bs,
