@@ -18,16 +18,23 @@
 
 /* --- requests to all children --- */
 
-void quorum_request_init(QuorumRequest *r, BlockDriverState *bs)
+static unsigned count_children(BlockDriverState *bs)
 {
     BdrvChild *child;
     unsigned n = 0;
 
-    r->bs = bs;
     QTAILQ_FOREACH(child, &bs->children, next) {
         n++;
     }
-    r->parts = g_new0(QuorumPart, n);
+    return n;
+}
+
+void quorum_request_init(QuorumRequest *r, BlockDriverState *bs)
+{
+    BdrvChild *child;
+
+    r->bs = bs;
+    r->parts = g_new0(QuorumPart, count_children(bs));
     r->nb_parts = 0;
     QTAILQ_FOREACH(child, &bs->children, next) {
         r->parts[r->nb_parts++] = (QuorumPart) { .r = r, .child = child };
@@ -278,17 +285,6 @@ static bool check_length(BlockDriverState *bs, BlockDriverState *child_bs,
 }
 
 /* --- options --- */
-
-static unsigned count_children(BlockDriverState *bs)
-{
-    BdrvChild *child;
-    unsigned n = 0;
-
-    QTAILQ_FOREACH(child, &bs->children, next) {
-        n++;
-    }
-    return n;
-}
 
 static bool read_options(QuorumOptions *result, const BlockdevOptionsQuorum *o,
                          size_t nb_children, Error **errp)
