@@ -40,7 +40,8 @@ int coroutine_fn fuse_disk_co_getattr(FuseDisk *disk, struct fuse_attr *attr);
 /* All of what @in->valid names, or, with an error, maybe all but the length. */
 int coroutine_fn fuse_disk_co_setattr(FuseDisk *disk,
                                       const struct fuse_setattr_in *in);
-/* Bytes read into @buf, fewer than @size (at most FUSE_DISK_MAX_IO) at the end. */
+/* Bytes read into @buf, which has FUSE_DISK_MAX_IO, fewer than @size at the end;
+ * -EINVAL if @size is more. */
 ssize_t coroutine_fn fuse_disk_co_read(FuseDisk *disk, uint64_t offset,
                                        uint32_t size, void *buf);
 /* Bytes written; up to the end, or the disk grows. */

@@ -160,9 +160,6 @@ static ssize_t coroutine_fn do_open(Request *r)
 
 static ssize_t coroutine_fn do_read(Request *r)
 {
-    if (r->in.read.size > FUSE_DISK_MAX_IO) {
-        return -EINVAL;
-    }
     r->data = buffer_get(r->q);
     r->reply = r->data;
     return fuse_disk_co_read(r->q->server->disk, r->in.read.offset,
