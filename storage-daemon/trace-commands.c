@@ -10,7 +10,7 @@ static GPtrArray *events_of(const char *name, Error **errp)
 {
     GPtrArray *events = trace_events_matching(name);
 
-    if (!events->len && !strpbrk(name, "*?[")) {
+    if (!events->len && !trace_is_pattern(name)) {
         error_setg(errp, "unknown event \"%s\"", name);
         g_ptr_array_unref(events);
         return NULL;

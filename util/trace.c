@@ -78,6 +78,11 @@ GPtrArray *trace_events_matching(const char *pattern)
     return events;
 }
 
+bool trace_is_pattern(const char *name)
+{
+    return strpbrk(name, "*?[");
+}
+
 void trace_event_enable(TraceEvent *event, bool enable)
 {
     __atomic_store_n(&event->enabled, enable, __ATOMIC_RELAXED);
@@ -199,7 +204,7 @@ static void enable_or_warn(const char *pattern)
 {
     const char *name = *pattern == '-' ? pattern + 1 : pattern;
 
-    if (trace_enable_events(pattern, true) == 0 && !strpbrk(name, "*?[")) {
+    if (trace_enable_events(pattern, true) == 0 && !trace_is_pattern(name)) {
         warn_report("trace event '%s' does not exist", name);
     }
 }

@@ -82,6 +82,8 @@ unsigned int trace_enable_events(const char *pattern, bool enable);
  */
 GPtrArray *trace_events_matching(const char *pattern);
 void trace_event_enable(TraceEvent *event, bool enable);
+/* Whether @name has wildcards, so that it need not match any event. */
+bool trace_is_pattern(const char *name);
 
 /* The event of this name, or NULL. */
 TraceEvent *trace_event_name(const char *name);
