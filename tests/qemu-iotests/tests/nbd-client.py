@@ -528,20 +528,7 @@ class NbdClient(NbdCase):
 
     def test_daemon_without_server(self):
         """Requests wait for a server; draining and removing do not for long."""
-        server = self.serve()
-        qmp = self.daemon(
-            '--blockdev', f'{self.opts(node_name="n", reconnect_delay=1000)}',
-            '--object', 'iothread,id=t',
-            '--nbd-server', 'addr.type=unix,addr.path=out', '--export',
-            'nbd,id=e,node-name=n,writable=on,iothread=t').connect()
-        nbd.wait_for(lambda: qmp.cmd('query-block-exports'))
-        client = nbd.NBDClient(self.path('out'))
-        self.addCleanup(client.close)
-        client.go('n')
-        client.pwrite(0, b'x' * 512)
-        server.close()
-        client.send(nbd.READ, 0, 512)
-        time.sleep(.5)
+        _, qmp = self.waiting_daemon()
         begin = time.monotonic()
         self.qmp_fails('Input/output error', qmp, 'blockdev-reopen', {
             'options': [{

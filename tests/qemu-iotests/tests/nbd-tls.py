@@ -34,10 +34,11 @@ class NbdTls(iotests.TestCase):
         self.client_dir = self.ca.sign(self.path('client'), 'client',
                                        tls.CLIENT)
 
-    def start(self, creds, more='', wait=True):
-        """A daemon that serves a as x, with the object creds."""
+    def start(self, creds, more='', wait=True, objects=()):
+        """A daemon that serves a as x, with the object creds and others."""
         daemon = self.daemon(
             '--object', f'{creds},id=t,endpoint=server',
+            *[word for text in objects for word in ('--object', text)],
             '--blockdev', 'file,filename=a,node-name=n,discard=unmap',
             '--nbd-server', f'addr.type=unix,addr.path=s,tls-creds=t{more}',
             '--export', 'nbd,id=e,node-name=n,writable=on,name=x')
@@ -96,16 +97,8 @@ class NbdTls(iotests.TestCase):
 
     NAME = 'O=Tests,CN=somebody'
 
-    def authz_start(self, *objects):
-        daemon = self.daemon(
-            '--object', f'{self.x509(self.server_dir)},id=t,endpoint=server',
-            *[word for text in objects for word in ('--object', text)],
-            '--blockdev', 'file,filename=a,node-name=n,discard=unmap',
-            '--nbd-server', 'addr.type=unix,addr.path=s,tls-creds=t,'
-            'tls-authz=z', '--export', 'nbd,id=e,node-name=n,writable=on,'
-            'name=x')
-        self.qmp = daemon.connect()
-        nbd.wait_for(lambda: self.qmp.cmd('query-block-exports'))
+    def authz_start(self, text):
+        self.start(self.x509(self.server_dir), ',tls-authz=z', objects=[text])
 
     def authz_allows(self, text, allowed=True):
         self.authz_start(text)
