@@ -25,32 +25,17 @@
 
 /* --- leaked clusters -------------------------------------------------------- */
 
-/* Leaked clusters (uint64_t offsets); none if there are many. */
-static GArray *leaked_clusters(Qcow2Check *c)
+/* Their offsets (uint64_t); none if there are many. */
+static GArray *leaked_offsets(Qcow2Check *c)
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->disk, NULL);
-    GArray *list = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    GArray *list = qcow2_check_leaked(c, MAX_LEAKED + 1);
     guint i;
 
-    for (i = 0; i < pages->len && list->len <= MAX_LEAKED; i++) {
-        uint64_t page = g_array_index(pages, uint64_t, i);
-        uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
-        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
-
-        if (qcow2_check_counts_same(c->refs, c->disk, page)) {
-            continue;
-        }
-        for (; cluster < end && list->len <= MAX_LEAKED; cluster++) {
-            uint64_t offset = cluster << c->s->cluster_bits;
-
-            if (qcow2_check_counts_get(c->disk, cluster) >
-                qcow2_check_counts_get(c->refs, cluster)) {
-                g_array_append_val(list, offset);
-            }
-        }
-    }
     if (list->len > MAX_LEAKED) {
         g_array_set_size(list, 0);
+    }
+    for (i = 0; i < list->len; i++) {
+        g_array_index(list, uint64_t, i) <<= c->s->cluster_bits;
     }
     return list;
 }
@@ -70,8 +55,7 @@ static bool is_suspect(Qcow2Check *c, uint64_t offset, uint64_t bytes)
     }
     end = (offset + bytes - 1) >> c->s->cluster_bits;
     for (; cluster <= end; cluster++) {
-        if (qcow2_check_counts_get(c->disk, cluster) <
-            qcow2_check_found(c, cluster)) {
+        if (qcow2_check_is_short(c, cluster)) {
             return true;
         }
     }
@@ -268,7 +252,7 @@ void coroutine_fn qcow2_check_find_bitmap_fields(Qcow2Check *c,
         s->bitmap_directory_size > MAX_DIRECTORY) {
         return;
     }
-    leaked = leaked_clusters(c);
+    leaked = leaked_offsets(c);
     for (i = 0; i < s->bitmaps->len &&
                 changes->len <= QCOW2_CHECK_MAX_TRIALS; i++) {
         const Qcow2Bitmap *b = s->bitmaps->pdata[i];

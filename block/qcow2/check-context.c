@@ -30,11 +30,6 @@ typedef struct Context {
     Place (*places)[2];     /* of the old cluster, and the new one */
 } Context;
 
-typedef struct TableRun {
-    Qcow2CheckL2 table;     /* first: it is what the reader hands on */
-    Context *x;
-} TableRun;
-
 /* Where the data of an entry are; 0 if it has none or is compressed. */
 static uint64_t host_of(uint64_t entry)
 {
@@ -68,39 +63,19 @@ static void look_at_entry(Context *x, const Qcow2CheckL2 *table, int i,
     }
 }
 
-static void coroutine_fn look_at_table(Qcow2Check *c, void *element, void *buf,
-                                       int ret)
+static void coroutine_fn look_at_table(Qcow2Check *c,
+                                       const Qcow2CheckL2 *table,
+                                       const uint64_t *l2, void *opaque)
 {
-    TableRun *run = element;
-    const uint64_t *l2 = buf;
     int i;
 
-    for (i = 0; ret == 0 && i < c->s->l2_size; i++) {
+    for (i = 0; i < c->s->l2_size; i++) {
         uint64_t entry = get_l2_entry(c->s, l2, i);
 
         if (host_of(entry)) {
-            look_at_entry(run->x, &run->table, i, entry);
+            look_at_entry(opaque, table, i, entry);
         }
     }
-}
-
-static void coroutine_fn look_at_all(Context *x)
-{
-    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(TableRun));
-    guint i;
-
-    for (i = 0; i < x->c->l2_tables->len; i++) {
-        TableRun run = {
-            .table = g_array_index(x->c->l2_tables, Qcow2CheckL2, i), .x = x,
-        };
-
-        /* One that is in two places itself says nothing. */
-        if (run.table.one_index) {
-            g_array_append_val(runs, run);
-        }
-    }
-    qcow2_check_read_many(x->c, runs->data, runs->len, sizeof(TableRun),
-                          look_at_table);
 }
 
 void coroutine_fn qcow2_check_drop_misplaced(Qcow2Check *c, GArray *changes)
@@ -121,7 +96,8 @@ void coroutine_fn qcow2_check_drop_misplaced(Qcow2Check *c, GArray *changes)
             places[in][1].host = host_of(change->new);
         }
     }
-    look_at_all(&x);
+    /* A table that is in two places itself says nothing. */
+    qcow2_check_each_l2(c, qcow2_check_l2_has_index, look_at_table, &x);
     for (in = 0; in < changes->len; in++) {
         if (!places[in][0].two && !places[in][1].two) {
             Qcow2CheckChange change = g_array_index(changes, Qcow2CheckChange,

@@ -229,11 +229,6 @@ static bool is_possible(const Qcow2Check *c, uint64_t entry)
 
 /* --- finding suspects ------------------------------------------------------ */
 
-typedef struct TableRun {
-    Qcow2CheckL2 table;     /* first: it is what the reader hands on */
-    Finder *f;
-} TableRun;
-
 /* Compressed clusters leave a mark where they are out of balance. */
 static void mark_compressed(Finder *f, uint64_t offset, uint64_t bytes)
 {
@@ -307,45 +302,30 @@ static bool coroutine_fn is_suspect(Finder *f, uint64_t entry)
            0 && !suspect_unpacks(f, entry);
 }
 
-static void coroutine_fn look_at_table(Qcow2Check *c, void *element, void *buf,
-                                       int ret)
+static bool is_aligned(const Qcow2Check *c, const Qcow2CheckL2 *table)
 {
-    TableRun *run = element;
-    Finder *f = run->f;
-    const uint64_t *l2 = buf;
+    return !offset_into_cluster(c->s, table->read.offset);
+}
+
+static void coroutine_fn look_at_table(Qcow2Check *c,
+                                       const Qcow2CheckL2 *table,
+                                       const uint64_t *l2, void *opaque)
+{
+    Finder *f = opaque;
     int i;
 
-    for (i = 0; ret == 0 && i < c->s->l2_size; i++) {
+    for (i = 0; i < c->s->l2_size; i++) {
         uint64_t entry = get_l2_entry(c->s, l2, i);
 
         if (entry && f->suspects->len <= MAX_SUSPECTS && is_suspect(f, entry)) {
             Suspect suspect = {
-                .table = run->table.read.offset, .index = i,
-                .refs = run->table.refs, .active = run->table.active,
-                .entry = entry,
+                .table = table->read.offset, .index = i, .refs = table->refs,
+                .active = table->active, .entry = entry,
             };
 
             g_array_append_val(f->suspects, suspect);
         }
     }
-}
-
-static void coroutine_fn find_suspects(Finder *f)
-{
-    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(TableRun));
-    guint i;
-
-    for (i = 0; i < f->c->l2_tables->len; i++) {
-        TableRun run = {
-            .table = g_array_index(f->c->l2_tables, Qcow2CheckL2, i), .f = f,
-        };
-
-        if (!offset_into_cluster(f->c->s, run.table.read.offset)) {
-            g_array_append_val(runs, run);
-        }
-    }
-    qcow2_check_read_many(f->c, runs->data, runs->len, sizeof(TableRun),
-                          look_at_table);
 }
 
 /* --- candidates ------------------------------------------------------------ */
@@ -465,7 +445,7 @@ static bool coroutine_fn find(Finder *f, Qcow2Check *c)
     if (c->s->has_data_file || c->s->extended_l2 || !find_odd(f)) {
         return false;
     }
-    find_suspects(f);
+    qcow2_check_each_l2(c, is_aligned, look_at_table, f);
     return f->suspects->len <= MAX_SUSPECTS;
 }
 

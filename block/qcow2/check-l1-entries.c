@@ -44,11 +44,8 @@ static void lost_clear(void *opaque)
 
 static bool is_lost(Qcow2Check *c, uint64_t offset)
 {
-    uint64_t cluster = offset >> c->s->cluster_bits;
-
     return !offset_into_cluster(c->s, offset) &&
-           qcow2_check_counts_get(c->disk, cluster) >
-           qcow2_check_counts_get(c->refs, cluster);
+           qcow2_check_is_leaked(c, offset >> c->s->cluster_bits);
 }
 
 /* Tables that others name, too. */
@@ -98,11 +95,6 @@ static void coroutine_fn add_unnamed(Finder *f)
 
 /* --- where they belong -------------------------------------------------------- */
 
-typedef struct TableRun {
-    Qcow2CheckL2 table;     /* first: it is what the reader hands on */
-    Finder *f;
-} TableRun;
-
 static bool names_the_same(const Qcow2Check *c, const uint64_t *a,
                            const uint64_t *b)
 {
@@ -119,38 +111,21 @@ static bool names_the_same(const Qcow2Check *c, const uint64_t *a,
     return false;
 }
 
-static void coroutine_fn compare_table(Qcow2Check *c, void *element, void *buf,
-                                       int ret)
+static void coroutine_fn compare_table(Qcow2Check *c,
+                                       const Qcow2CheckL2 *table,
+                                       const uint64_t *l2, void *opaque)
 {
-    TableRun *run = element;
+    Finder *f = opaque;
     guint i;
 
-    for (i = 0; ret == 0 && i < run->f->lost->len; i++) {
-        Lost *lost = &g_array_index(run->f->lost, Lost, i);
+    for (i = 0; i < f->lost->len; i++) {
+        Lost *lost = &g_array_index(f->lost, Lost, i);
 
-        if (lost->entries && names_the_same(c, lost->entries, buf)) {
-            lost->index = lost->index == -1 || lost->index == run->table.index
-                          ? run->table.index : -2;
+        if (lost->entries && names_the_same(c, lost->entries, l2)) {
+            lost->index = lost->index == -1 || lost->index == table->index
+                          ? table->index : -2;
         }
     }
-}
-
-static void coroutine_fn find_indexes(Finder *f)
-{
-    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(TableRun));
-    guint i;
-
-    for (i = 0; i < f->c->l2_tables->len; i++) {
-        TableRun run = {
-            .table = g_array_index(f->c->l2_tables, Qcow2CheckL2, i), .f = f,
-        };
-
-        if (run.table.one_index) {
-            g_array_append_val(runs, run);
-        }
-    }
-    qcow2_check_read_many(f->c, runs->data, runs->len, sizeof(TableRun),
-                          compare_table);
 }
 
 /* --- entries ------------------------------------------------------------------ */
@@ -178,8 +153,7 @@ static bool is_suspect(Finder *f, uint64_t entry, size_t index, bool active)
             return true;
         }
     }
-    return entry && qcow2_check_counts_get(c->disk, cluster) <
-                    qcow2_check_found(c, cluster);
+    return entry && qcow2_check_is_short(c, cluster);
 }
 
 /* A table that is lost, and not known to belong elsewhere. */
@@ -311,7 +285,8 @@ void coroutine_fn qcow2_check_find_l1_entries(Qcow2Check *c, GArray *changes)
     add_unnamed(&f);
     if (list->len <= MAX_TABLES) {
         if (c->s->nb_snapshots && list->len) {
-            find_indexes(&f);
+            qcow2_check_each_l2(c, qcow2_check_l2_has_index, compare_table,
+                                &f);
         }
         look_at_all(&f);
     }

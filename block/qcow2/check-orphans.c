@@ -42,10 +42,9 @@ static bool refcount_is_known(const Qcow2Check *c, uint64_t cluster)
 /* More references are stored than were found, or may be. */
 static bool may_be_leaked(Qcow2Check *c, uint64_t cluster)
 {
-    uint64_t refs = qcow2_check_counts_get(c->refs, cluster);
-
     return refcount_is_known(c, cluster)
-           ? qcow2_check_counts_get(c->disk, cluster) > refs : refs == 0;
+           ? qcow2_check_is_leaked(c, cluster)
+           : qcow2_check_counts_get(c->refs, cluster) == 0;
 }
 
 static void add_candidate(Qcow2Check *c, GArray *list, uint64_t cluster,
@@ -67,23 +66,15 @@ static void add_candidate(Qcow2Check *c, GArray *list, uint64_t cluster,
 /* Clusters that nothing refers to, though they are in use. */
 static void add_unreferenced(Qcow2Check *c, GArray *list)
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->disk, NULL);
+    g_autoptr(GArray) leaked = qcow2_check_leaked(c, UINT_MAX);
     guint i;
 
-    for (i = 0; i < pages->len; i++) {
-        uint64_t page = g_array_index(pages, uint64_t, i);
-        uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
-        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+    for (i = 0; i < leaked->len; i++) {
+        uint64_t cluster = g_array_index(leaked, uint64_t, i);
 
-        if (qcow2_check_counts_same(c->refs, c->disk, page)) {
-            continue;
-        }
-        for (; cluster < end; cluster++) {
-            if (qcow2_check_counts_get(c->disk, cluster) &&
-                !qcow2_check_counts_get(c->refs, cluster) &&
-                refcount_is_known(c, cluster)) {
-                add_candidate(c, list, cluster, -1);
-            }
+        if (!qcow2_check_counts_get(c->refs, cluster) &&
+            refcount_is_known(c, cluster)) {
+            add_candidate(c, list, cluster, -1);
         }
     }
 }

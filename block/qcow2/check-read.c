@@ -170,3 +170,45 @@ void coroutine_fn qcow2_check_read_many(Qcow2Check *c, void *elements,
     qemu_co_wait_group_wait(&rm.workers);
     qemu_co_wait_group_destroy(&rm.workers);
 }
+
+/* --- all L2 tables --- */
+
+typedef struct L2Run {
+    Qcow2CheckL2 table;     /* first: it is what read_many() hands on */
+    Qcow2CheckL2Func *func;
+    void *opaque;
+} L2Run;
+
+static void coroutine_fn hand_on(Qcow2Check *c, void *element, void *buf,
+                                 int ret)
+{
+    L2Run *run = element;
+
+    if (ret == 0) {
+        run->func(c, &run->table, buf, run->opaque);
+    }
+}
+
+void coroutine_fn qcow2_check_each_l2(Qcow2Check *c, Qcow2CheckL2Filter *wanted,
+                                      Qcow2CheckL2Func *func, void *opaque)
+{
+    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(L2Run));
+    guint i;
+
+    for (i = 0; i < c->l2_tables->len; i++) {
+        L2Run run = {
+            .table = g_array_index(c->l2_tables, Qcow2CheckL2, i),
+            .func = func, .opaque = opaque,
+        };
+
+        if (wanted(c, &run.table)) {
+            g_array_append_val(runs, run);
+        }
+    }
+    qcow2_check_read_many(c, runs->data, runs->len, sizeof(L2Run), hand_on);
+}
+
+bool qcow2_check_l2_has_index(const Qcow2Check *c, const Qcow2CheckL2 *table)
+{
+    return table->one_index;
+}

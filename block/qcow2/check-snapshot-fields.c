@@ -136,12 +136,6 @@ static void coroutine_fn add_bits(const Field *f)
     }
 }
 
-static bool is_missing(Qcow2Check *c, uint64_t cluster)
-{
-    return qcow2_check_counts_get(c->disk, cluster) >
-           qcow2_check_counts_get(c->refs, cluster);
-}
-
 /* The cluster begins like an L1 table of tables that lack a reference. */
 static bool coroutine_fn reads_as_l1(Qcow2Check *c, uint64_t cluster,
                                      uint32_t size)
@@ -163,7 +157,7 @@ static bool coroutine_fn reads_as_l1(Qcow2Check *c, uint64_t cluster,
             continue;
         }
         if (entry & L1E_RESERVED_MASK || offset_into_cluster(c->s, offset) ||
-            !is_missing(c, offset >> c->s->cluster_bits)) {
+            !qcow2_check_is_leaked(c, offset >> c->s->cluster_bits)) {
             return false;
         }
         any = true;
@@ -174,25 +168,15 @@ static bool coroutine_fn reads_as_l1(Qcow2Check *c, uint64_t cluster,
 static void coroutine_fn add_leaked(const Field *f, uint32_t size)
 {
     Qcow2Check *c = f->c;
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->disk, NULL);
-    unsigned n = 0, tables = 0;
+    g_autoptr(GArray) leaked = qcow2_check_leaked(c, MAX_LEAKED);
+    unsigned tables = 0;
     guint i;
 
-    for (i = 0; i < pages->len; i++) {
-        uint64_t page = g_array_index(pages, uint64_t, i);
-        uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
-        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+    for (i = 0; i < leaked->len; i++) {
+        uint64_t cluster = g_array_index(leaked, uint64_t, i);
 
-        if (qcow2_check_counts_same(c->refs, c->disk, page)) {
-            continue;
-        }
-        for (; cluster < end && n < MAX_LEAKED; cluster++) {
-            if (is_missing(c, cluster)) {
-                n++;
-                if (reads_as_l1(c, cluster, size) && tables++ < MAX_TABLES) {
-                    add(f, cluster << c->s->cluster_bits);
-                }
-            }
+        if (reads_as_l1(c, cluster, size) && tables++ < MAX_TABLES) {
+            add(f, cluster << c->s->cluster_bits);
         }
     }
 }
@@ -263,8 +247,7 @@ static bool l1_is_suspect(Qcow2Check *c, const QCowSnapshot *sn)
            sn->l1_size < size_to_l1(c->s, sn->disk_size) ||
            sn->l1_size > size_to_l1(c->s, sn->disk_size) +
                          size_to_l1(c->s, sn->vm_state_size) ||
-           qcow2_check_found(c, cluster) >
-           qcow2_check_counts_get(c->disk, cluster);
+           qcow2_check_is_short(c, cluster);
 }
 
 void coroutine_fn qcow2_check_find_snapshot_fields(Qcow2Check *c,

@@ -132,6 +132,29 @@ static void compare(Qcow2Check *c)
                                << c->s->cluster_bits;
 }
 
+GArray *qcow2_check_leaked(const Qcow2Check *c, guint max)
+{
+    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->disk, NULL);
+    GArray *list = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    guint i;
+
+    for (i = 0; i < pages->len && list->len < max; i++) {
+        uint64_t page = g_array_index(pages, uint64_t, i);
+        uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
+        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+
+        if (qcow2_check_counts_same(c->refs, c->disk, page)) {
+            continue;
+        }
+        for (; cluster < end && list->len < max; cluster++) {
+            if (qcow2_check_is_leaked(c, cluster)) {
+                g_array_append_val(list, cluster);
+            }
+        }
+    }
+    return list;
+}
+
 int coroutine_fn qcow2_check_measure(Qcow2Check *c)
 {
     BDRVQcow2State *s = c->s;

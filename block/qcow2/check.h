@@ -197,6 +197,23 @@ static inline uint64_t qcow2_check_found(const Qcow2Check *c, uint64_t cluster)
            qcow2_check_counts_get(c->excess, cluster);
 }
 
+/* More references are stored than were found. */
+static inline bool qcow2_check_is_leaked(const Qcow2Check *c, uint64_t cluster)
+{
+    return qcow2_check_counts_get(c->disk, cluster) >
+           qcow2_check_counts_get(c->refs, cluster);
+}
+
+/* Fewer references are stored than were found. */
+static inline bool qcow2_check_is_short(const Qcow2Check *c, uint64_t cluster)
+{
+    return qcow2_check_counts_get(c->disk, cluster) <
+           qcow2_check_found(c, cluster);
+}
+
+/* The first @max leaked clusters (uint64_t), in order. Caller unrefs. */
+GArray *qcow2_check_leaked(const Qcow2Check *c, guint max);
+
 /* An L1 entry that names nothing in the file. */
 static inline bool qcow2_check_l1_entry_is_void(const Qcow2Check *c,
                                                 uint64_t entry)
@@ -222,6 +239,19 @@ typedef void coroutine_fn Qcow2CheckReadFunc(Qcow2Check *c, void *element,
 void coroutine_fn qcow2_check_read_many(Qcow2Check *c, void *elements,
                                         size_t n, size_t stride,
                                         Qcow2CheckReadFunc *func);
+
+/*
+ * Calls @func for each L2 table that was found, is @wanted and can be read, in the
+ * order of l2_tables.
+ */
+typedef bool Qcow2CheckL2Filter(const Qcow2Check *c, const Qcow2CheckL2 *table);
+typedef void coroutine_fn Qcow2CheckL2Func(Qcow2Check *c,
+                                           const Qcow2CheckL2 *table,
+                                           const uint64_t *l2, void *opaque);
+void coroutine_fn qcow2_check_each_l2(Qcow2Check *c, Qcow2CheckL2Filter *wanted,
+                                      Qcow2CheckL2Func *func, void *opaque);
+/* Those that belong to one place of the disk, whoever names them. */
+bool qcow2_check_l2_has_index(const Qcow2Check *c, const Qcow2CheckL2 *table);
 
 /* --- check-meta.c --- */
 
