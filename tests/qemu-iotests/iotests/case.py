@@ -8,7 +8,7 @@ import tempfile
 import time
 import unittest
 
-from . import tap, tools
+from . import locks, tap, tools
 from .process import QemuIoProcess, run
 from .qmp import Daemon, QMPError
 
@@ -149,12 +149,10 @@ class TestCase(unittest.TestCase):
     def wait_unlocked(self, image, seconds=10):
         """After a kill: the kernel takes a ring of io_uring down, and with it
         its references to files, some time after the process is gone."""
-        inode = f':{os.stat(self.path(image)).st_ino} '
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            with open('/proc/locks', encoding='utf-8') as f:
-                if not any(inode in line for line in f):
-                    return
+            if not locks.is_locked(self.path(image)):
+                return
             time.sleep(.005)
         self.fail(f'{image} is still locked after {seconds} s')
 

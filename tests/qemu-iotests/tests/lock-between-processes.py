@@ -4,11 +4,9 @@
 # formats: raw qcow2
 """Two processes on one image: who may open it, ours and the distribution's in
 every pairing; which bytes of the file are locked."""
-import os
-import re
 
 import iotests
-from iotests import tools
+from iotests import locks, tools
 
 
 class Locks(iotests.TestCase):
@@ -18,15 +16,8 @@ class Locks(iotests.TestCase):
         self.create('a', '1M')
 
     def held(self):
-        """Bytes of 'a' that anybody holds, by /proc/locks."""
-        inode = os.stat(self.path('a')).st_ino
-        held = set()
-        with open('/proc/locks', encoding='utf-8') as f:
-            for line in f:
-                match = re.search(rf':{inode} (\d+) (\d+)$', line)
-                if match and 'OFDLCK' in line:
-                    held.update(range(int(match[1]), int(match[2]) + 1))
-        return held
+        """Bytes of 'a' that anybody holds."""
+        return set(locks.locked_bytes(self.path('a')))
 
     def opened(self, *options, program=None):
         return self.io_process(*options, '-f', self.fmt, 'a', program=program)

@@ -4,9 +4,8 @@
 # formats: qcow2
 """blockdev-reopen of eight nodes at once: whichever of them cannot, at whichever step,
 every node, edge, permission and lock is as before."""
-import os
-
 import iotests
+from iotests import locks
 
 
 class ReopenMany(iotests.TestCase):
@@ -46,12 +45,9 @@ class ReopenMany(iotests.TestCase):
 
     def state(self):
         graph = self.qmp.cmd('query-block-graph')
-        with open('/proc/locks', encoding='ascii') as f:
-            inodes = {str(os.stat(self.path(f'{i}.img')).st_ino)
-                      for i in range(self.N)}
-            locks = sorted(' '.join(line.split()[1:]) for line in f
-                           if line.split()[5].split(':')[-1] in inodes)
-        return (self.qmp.cmd('query-named-block-nodes'), graph, locks)
+        held = [locks.locked_bytes(self.path(f'{i}.img'))
+                for i in range(self.N)]
+        return (self.qmp.cmd('query-named-block-nodes'), graph, held)
 
     def bad(self, i):
         """(what fails, description) for the nodes of pair i, by step."""
