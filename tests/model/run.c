@@ -307,8 +307,9 @@ static void coroutine_fn io_entry(void *opaque)
     Run *run = io->run;
 
     if (io->op.type == OP_TRUNCATE) {
-        oracle_truncate_begin(run->oracle, io->new_size);
+        /* First: whoever sees the new size must see that it is one. */
         qatomic_inc(&run->truncates);
+        oracle_truncate_begin(run->oracle, io->new_size);
     } else if (io->op.type != OP_FLUSH) {
         tell_oracle(run, io);
     }
