@@ -141,7 +141,7 @@ static void coroutine_fn worker(void *opaque)
     ReadMany *rm = opaque;
     RunBuffer b = { 0 };
 
-    while (rm->next < rm->n) {
+    while (rm->next < rm->n && !qcow2_check_is_decided(rm->c)) {
         read_run(rm, &b);
     }
     qemu_vfree(b.data);

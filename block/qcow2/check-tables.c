@@ -191,6 +191,9 @@ void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
         if (!entries[i]) {
             continue;
         }
+        if (qcow2_check_is_decided(c)) {
+            break;
+        }
         l1_entry(c, entries[i], first + i, active);
         if (active && qcow2_check_l1_entry_is_void(c, entries[i])) {
             c->void_faults += c->bad_references - faults;
@@ -444,6 +447,9 @@ static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
     uint64_t next_contiguous = 0;
     int i = 0;
 
+    if (qcow2_check_is_decided(c)) {
+        return;
+    }
     if (ret < 0) {
         qcow2_check_io_error(c, ret, "Could not read L2 table at offset 0x%"
                              PRIx64, table->read.offset);

@@ -23,8 +23,11 @@
 
 /* Candidates named in a message. */
 #define MAX_LISTED 8
-/* Trials cost no more than this many bytes of metadata, unless they are few. */
-#define MAX_TRIAL_BYTES (8ULL << 30)
+/*
+ * Trials read no more metadata than this, unless they are few: some times what
+ * the file has, and what takes no time.
+ */
+#define TRIAL_BYTES(file_size) MIN(8ULL << 30, (256ULL << 20) + 64 * (file_size))
 #define FEW_TRIALS 16
 
 void qcow2_patch_read(const BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
@@ -149,6 +152,7 @@ static bool coroutine_fn all_agrees(Qcow2Check *c,
     bool ok;
 
     qcow2_check_init(&trial, c->bs, &res, &opts, c->file_size, c->data_size);
+    trial.all_or_none = true;
     ok = qcow2_check_measure(&trial) == 0 && !res.corruptions && !res.leaks &&
          !res.check_errors && !trial.rebuild &&
          (in_bitmaps(c->s, change) ? !res.inconsistent_bitmaps
@@ -339,10 +343,17 @@ static bool is_of_use(const Qcow2Check *c)
 
 static guint max_trials(const Qcow2Check *c)
 {
-    uint64_t pass = (uint64_t)c->l2_tables->len * c->s->cluster_size +
-                    (uint64_t)c->nb_blocks * c->s->cluster_size + 1;
+    const BDRVQcow2State *s = c->s;
+    uint64_t pass = (uint64_t)c->l2_tables->len * s->cluster_size +
+                    (uint64_t)c->nb_blocks * s->cluster_size +
+                    ((uint64_t)s->l1.size + s->reftable.size) * L1E_SIZE + 1;
+    uint32_t i;
 
-    return CLAMP(MAX_TRIAL_BYTES / pass, FEW_TRIALS, QCOW2_CHECK_MAX_TRIALS);
+    for (i = 0; i < s->nb_snapshots; i++) {
+        pass += MIN((uint64_t)s->snapshots[i].l1_size * L1E_SIZE,
+                    c->file_size);
+    }
+    return CLAMP(TRIAL_BYTES(c->file_size) / pass, FEW_TRIALS, QCOW2_CHECK_MAX_TRIALS);
 }
 
 static int coroutine_fn choose(Qcow2Check *c, GArray *changes, int64_t *nb,

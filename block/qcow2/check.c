@@ -117,7 +117,7 @@ static void compare(Qcow2Check *c)
     guint i;
 
     report_bad_blocks(c);
-    for (i = 0; i < pages->len; i++) {
+    for (i = 0; i < pages->len && !qcow2_check_is_decided(c); i++) {
         uint64_t page = g_array_index(pages, uint64_t, i);
         int64_t last;
 
@@ -170,8 +170,15 @@ int coroutine_fn qcow2_check_measure(Qcow2Check *c)
     qcow2_check_count(c, 0, s->cluster_size, 1);
     qcow2_check_count(c, s->l1.offset, (uint64_t)s->l1.size * L1E_SIZE, 1);
     qcow2_check_l1_entries(c, s->l1.entries, 0, s->l1.size, true);
-    qcow2_check_count_metadata(c);
-    qcow2_check_walk_l2(c);
+    if (!qcow2_check_is_decided(c)) {
+        qcow2_check_count_metadata(c);
+    }
+    if (!qcow2_check_is_decided(c)) {
+        qcow2_check_walk_l2(c);
+    }
+    if (qcow2_check_is_decided(c)) {
+        return 0;
+    }
     qcow2_check_count_structure(c);
     qcow2_check_count_void_bitmaps(c);
     compare(c);

@@ -130,6 +130,8 @@ typedef struct Qcow2Check {
     int64_t unknown_refcounts;  /* clusters; counted in res->check_errors */
     int64_t structure_faults;   /* counted in res->corruptions */
     bool rebuild;           /* the refcount structure cannot be used */
+    bool all_or_none;       /* the first fault ends the run: only whether there
+                             * is one matters */
 
     GHashTable *lines;      /* how many were told, by format */
 
@@ -170,6 +172,11 @@ void qcow2_check_init(Qcow2Check *c, BlockDriverState *bs,
 void qcow2_check_destroy(Qcow2Check *c);
 /* Counts all references and compares them with what is stored. 0 or -errno. */
 int coroutine_fn qcow2_check_measure(Qcow2Check *c);
+/* A fault was found where one is enough. */
+static inline bool qcow2_check_is_decided(const Qcow2Check *c)
+{
+    return c->all_or_none && (c->res->corruptions || c->res->leaks);
+}
 
 /*
  * Counts @n references to every cluster that the range touches. False, having
