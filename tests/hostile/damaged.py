@@ -34,7 +34,7 @@ import model
 import seeds
 
 MAX_MIB = 256
-SECONDS = 20
+SECONDS = 10
 LONG = bool(os.environ.get('LONG'))
 # What a message must have besides these.
 ERRNO = (r'Invalid argument|Input/output error|Operation not supported|'

@@ -8,8 +8,8 @@
  *
  *     EXIT SIGNAL MAXRSS-KiB CPU-MICROSECONDS STDOUT-BYTES STDERR-BYTES
  *
- * (EXIT is -1 after a signal; SIGALRM and SIGXCPU: the time is over), then what
- * the command wrote to its stdout and stderr.
+ * (EXIT is -1 after a signal; SIGXCPU: it used more processor time than SECONDS,
+ * SIGALRM: it hangs), then what the command wrote to its stdout and stderr.
  *
  * The parent never uses the block layer, so it has no threads, and each child
  * starts as a fresh process would.
@@ -25,6 +25,9 @@ int qemu_io_main(int argc, char **argv);
 
 /* More output than this is dropped. */
 #define MAX_OUTPUT (16 << 20)
+
+/* On a busy machine a command takes this many times its processor time. */
+#define MAX_SLOWDOWN 6
 
 /* Allocations beyond this are a bug, whether the memory is touched or not.
  * Sanitizers reserve terabytes for themselves. */
@@ -42,7 +45,7 @@ static void set_limits(unsigned seconds)
 
     setrlimit(RLIMIT_AS, &as);
 #endif
-    alarm(seconds);
+    alarm(seconds * MAX_SLOWDOWN);
 }
 
 static QEMU_NORETURN void run_child(char **argv, int out, int err)
