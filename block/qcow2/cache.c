@@ -24,6 +24,8 @@
 #define NONE UINT32_MAX
 /* Consecutive pieces that go into one write. */
 #define MAX_MERGE 64
+/* Consecutive pieces that are read together: 64 KiB of 4 KiB each. */
+#define MAX_READ 16
 
 typedef struct Qcow2CacheEntry {
     uint64_t offset;        /* host; 0: empty */
@@ -52,6 +54,7 @@ struct Qcow2Cache {
     uint32_t nb_dirty;
     uint64_t clock;
     uint64_t clean_clock;   /* clock at the last qcow2_cache_clean_unused() */
+    uint64_t read_end;      /* where the last read ended; host offset */
 };
 
 static void *entry_table(const Qcow2Cache *c, uint32_t i)
@@ -347,13 +350,95 @@ static int coroutine_fn evict(BlockDriverState *bs, Qcow2Cache *c,
     return 0;
 }
 
-static int coroutine_fn read_table(BlockDriverState *bs, Qcow2Cache *c,
-                                   uint64_t offset, void *table)
+/*
+ * How many pieces behind the one at @offset, which is missing, are worth reading
+ * with it: none unless the last read ended here, as it does for whoever goes
+ * through a table. Only the rest of the cluster is sure to be the same table.
+ */
+static uint32_t count_ahead(BlockDriverState *bs, Qcow2Cache *c,
+                            uint64_t offset)
 {
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t left = s->cluster_size - offset_into_cluster(s, offset);
+    uint32_t max = MIN(MAX_READ - 1, MIN(left / c->table_size - 1, c->num / 4));
+    uint32_t n = 0;
+
+    if (offset != c->read_end || c->salvage) {
+        return 0;
+    }
+    while (n < max &&
+           hash_find(c, offset + (n + 1) * c->table_size) == NONE) {
+        n++;
+    }
+    return qcow2_table_is_in_file(bs, offset, (n + 1) * c->table_size) ? n : 0;
+}
+
+/* Empties and pins up to @n pieces that need no write, the newest then. */
+static uint32_t take_clean(Qcow2Cache *c, uint32_t n, uint32_t *index)
+{
+    uint32_t taken = 0;
+
+    while (taken < n) {
+        uint32_t i = find_victim(c);
+
+        if (i == NONE || c->entries[i].dirty) {
+            break;
+        }
+        if (c->entries[i].offset) {
+            hash_remove(c, i);
+        }
+        lru_unlink(c, i);
+        lru_push_front(c, i);
+        c->entries[i].last_use = c->clock;
+        c->entries[i].pins = 1;
+        index[taken++] = i;
+    }
+    return taken;
+}
+
+/* Reads piece @i at @offset and @n more, into pieces that need no write. */
+static int coroutine_fn read_ahead(BlockDriverState *bs, Qcow2Cache *c,
+                                   uint32_t i, uint64_t offset, uint32_t n)
+{
+    uint32_t index[MAX_READ] = { i };
+    struct iovec iov[MAX_READ];
+    QEMUIOVector qiov;
+    int ret;
+
+    c->entries[i].pins = 1;
+    n = 1 + take_clean(c, n, index + 1);
+    for (uint32_t k = 0; k < n; k++) {
+        iov[k].iov_base = entry_table(c, index[k]);
+        iov[k].iov_len = c->table_size;
+    }
+    qemu_iovec_init_external(&qiov, iov, n);
+    ret = bdrv_co_preadv(bs->file, offset, (uint64_t)n * c->table_size, &qiov,
+                         0);
+    for (uint32_t k = 0; k < n; k++) {
+        c->entries[index[k]].pins = 0;
+        if (k && ret == 0) {
+            hash_insert(c, index[k], offset + k * c->table_size);
+        }
+    }
+    c->read_end = offset + n * c->table_size;
+    return ret;
+}
+
+static int coroutine_fn read_table(BlockDriverState *bs, Qcow2Cache *c,
+                                   uint32_t i, uint64_t offset)
+{
+    void *table = entry_table(c, i);
+    uint32_t ahead = count_ahead(bs, c, offset);
+
     if (c->salvage) {
         qcow2_salvage_read(bs, offset, c->table_size, table);
         return 0;
     }
+    /* An error further on is for those who want what is there. */
+    if (ahead && read_ahead(bs, c, i, offset, ahead) == 0) {
+        return 0;
+    }
+    c->read_end = offset + c->table_size;
     return bdrv_co_pread(bs->file, offset, c->table_size, table, 0);
 }
 
@@ -390,7 +475,7 @@ static int coroutine_fn cache_do_get(BlockDriverState *bs, Qcow2Cache *c,
             } else {
                 BLKDBG_EVENT(bs->file, BLKDBG_REFBLOCK_LOAD);
             }
-            ret = read_table(bs, c, offset, entry_table(c, i));
+            ret = read_table(bs, c, i, offset);
             if (ret < 0) {
                 return ret;
             }

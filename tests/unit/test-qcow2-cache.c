@@ -225,6 +225,107 @@ static void coroutine_fn ordered(BlockDriverState *bs)
     qcow2_cache_destroy(c);
 }
 
+#define SLICE 512
+#define SLICES (CLUSTER / SLICE)
+
+/* Slice @n of those that begin at place(0) and have their number in them. */
+static void coroutine_fn check_slice(BlockDriverState *bs, Qcow2Cache *c,
+                                     int n)
+{
+    uint64_t offset = place(0) + n * SLICE;
+    void *table;
+
+    g_assert_cmpint(qcow2_cache_get(bs, c, offset, &table), ==, 0);
+    g_assert_cmpint(*(uint8_t *)table, ==, n + 1);
+    g_assert_cmpint(((uint8_t *)table)[SLICE - 1], ==, n + 1);
+    qcow2_cache_put(c, &table);
+}
+
+static Qcow2Cache *sliced_cache(BlockDriverState *bs, int num)
+{
+    for (int n = 0; n < 4 * SLICES; n++) {
+        memset(disk->data + place(0) + n * SLICE, n + 1, SLICE);
+    }
+    return qcow2_cache_create(bs, num, SLICE, QCOW2_OL_REFCOUNT_BLOCK);
+}
+
+/* Who reads a table in order gets the rest of its cluster in one read. */
+static void coroutine_fn ahead(BlockDriverState *bs)
+{
+    Qcow2Cache *c = sliced_cache(bs, 64);
+    int reads = disk->reads;
+
+    check_slice(bs, c, 0);
+    g_assert_cmpint(disk->reads, ==, reads + 1);
+    for (int n = 1; n < SLICES; n++) {
+        check_slice(bs, c, n);
+        g_assert_cmpint(disk->reads, ==, reads + 2);
+    }
+    for (int n = SLICES; n < 2 * SLICES; n++) {
+        check_slice(bs, c, n);
+        g_assert_cmpint(disk->reads, ==, reads + 3);
+    }
+    /* Not in order: by itself. */
+    check_slice(bs, c, 3 * SLICES + 2);
+    g_assert_false(qcow2_cache_contains(c, place(3) + 3 * SLICE));
+    g_assert_cmpint(disk->reads, ==, reads + 4);
+    qcow2_cache_destroy(c);
+}
+
+/* Reading ahead fails: what is asked for is read by itself. */
+static void coroutine_fn ahead_failing(BlockDriverState *bs)
+{
+    Qcow2Cache *c = sliced_cache(bs, 64);
+
+    check_slice(bs, c, 0);
+    disk->fail_reads = disk->fail_once = true;
+    disk->fail_after = 0;
+    check_slice(bs, c, 1);
+    g_assert_cmpint(disk->fail_after, ==, -1);
+    g_assert_false(qcow2_cache_contains(c, place(0) + 2 * SLICE));
+    for (int n = 2; n < 2 * SLICES; n++) {
+        check_slice(bs, c, n);
+    }
+    qcow2_cache_destroy(c);
+}
+
+/* What is only in memory is neither read over nor given up for it. */
+static void coroutine_fn ahead_of_dirty(BlockDriverState *bs)
+{
+    Qcow2Cache *c = sliced_cache(bs, 8);
+    void *table, *pinned[5];
+    int writes = disk->writes;
+
+    g_assert_cmpint(qcow2_cache_get(bs, c, place(0) + 2 * SLICE, &table), ==,
+                    0);
+    ((uint8_t *)table)[1] = 0xee;
+    qcow2_cache_entry_mark_dirty(c, table);
+    qcow2_cache_put(c, &table);
+    check_slice(bs, c, 0);
+    check_slice(bs, c, 1);
+    g_assert_cmpint(qcow2_cache_get(bs, c, place(0) + 2 * SLICE, &table), ==,
+                    0);
+    g_assert_cmpint(((uint8_t *)table)[1], ==, 0xee);
+    qcow2_cache_put(c, &table);
+
+    /* Two pieces are left, of which one is asked for. */
+    for (int i = 0; i < 5; i++) {
+        g_assert_cmpint(qcow2_cache_get(bs, c, place(10 + i), &pinned[i]), ==,
+                        0);
+    }
+    for (int n = SLICES; n < 4 * SLICES; n++) {
+        check_slice(bs, c, n);
+    }
+    g_assert_true(qcow2_cache_contains(c, place(0) + 2 * SLICE));
+    g_assert_cmpint(disk->writes, ==, writes);
+    for (int i = 0; i < 5; i++) {
+        qcow2_cache_put(c, &pinned[i]);
+    }
+    g_assert_cmpint(qcow2_cache_write(bs, c), ==, 0);
+    g_assert_cmpint(disk->data[place(0) + 2 * SLICE + 1], ==, 0xee);
+    qcow2_cache_destroy(c);
+}
+
 typedef struct Case {
     const char *name;
     Qcow2TestFunc *fn;
@@ -239,6 +340,9 @@ static const Case cases[] = {
     { "cleaned", cleaned },
     { "misplaced", misplaced },
     { "ordered", ordered },
+    { "ahead", ahead },
+    { "ahead-failing", ahead_failing },
+    { "ahead-of-dirty", ahead_of_dirty },
 };
 
 static void run_case(const void *opaque)
