@@ -9,6 +9,9 @@ from iotests import tools
 DEPTH = 64
 BLOCK = 4096
 ENGINES = ('threads', 'io_uring', 'native')
+# Of the time of a request: 1.5 and 1.3 times the rate.
+SERVER_TARGET, VHOST_TARGET = 0.67, 0.77
+VHOST_READ = f'{tools.BUILD}/tests/bench/vhost-read'
 # Ours are called OURS and, with an option, OURS + ' ' + option.
 OURS = 'ours'
 
@@ -131,10 +134,11 @@ def small_requests(mode, place, size, requests, have_fio):
 
 def nbd(name, client, key):
     """A client beside either server, whose processor time is in it."""
-    sides = {label: f'serve {program} noise.raw {client}'
+    sides = {label: f'serve nbd {program} noise.raw {client}'
              for label, program in ((OURS, tools.qemu_nbd()),
                                     ('qemu-nbd', tools.ref_nbd()))}
-    return Row(name, 'memory', ('noise.raw',), sides, [Line(name, key=key)])
+    return Row(name, 'memory', ('noise.raw',), sides,
+               [Line(name, key=key, target=SERVER_TARGET)])
 
 
 def nbd_fio(requests):
@@ -152,7 +156,8 @@ def nbd_client(requests):
     """Either client, with the distribution's server."""
     arguments = (f'bench -f raw -c {requests} -d {DEPTH} -s {BLOCK} -S 40960 '
                  f'URI')
-    sides = {label: f'serve {tools.ref_nbd()} noise.raw {program} {arguments}'
+    sides = {label: f'serve nbd {tools.ref_nbd()} noise.raw {program} '
+                    f'{arguments}'
              for label, program in ((OURS, tools.qemu_img()),
                                     ('qemu-img', tools.ref_img()))}
     name = 'nbd client: 4k read'
@@ -169,6 +174,20 @@ def nbd_rows(have_fio, requests):
     if have_fio:
         yield nbd_fio(requests)
     yield nbd_client(requests)
+
+
+def vhost_rows(requests):
+    """A front-end of ours beside either daemon. Its processor time, which is
+    the same for both, is in it."""
+    if not tools.ref_qsd():
+        return
+    name = 'vhost-user-blk: 4k random read'
+    sides = {label: f'serve vhost {program} noise.raw {VHOST_READ} SOCKET '
+                    f'{requests} {DEPTH}'
+             for label, program in ((OURS, tools.qsd()),
+                                    ('qemu-storage-daemon', tools.ref_qsd()))}
+    yield Row(name, 'memory', ('noise.raw',), sides,
+              [Line(name, key='request', target=VHOST_TARGET)], requests)
 
 
 FILE_SYSTEMS = ('ext4', 'xfs')
@@ -228,6 +247,7 @@ def all_rows(small, have_fio, quick):
     rows += fragments()
     rows += [guarded('64k', 1.02), guarded('4k', None)]
     rows += nbd_rows(have_fio, 20000 if quick else 200000)
+    rows += vhost_rows(20000 if quick else 400000)
     for place, requests in (('disk', 100000), ('memory', 500000)):
         for mode in ('randread', 'read', 'randwrite', 'write'):
             rows.append(small_requests(mode, place, small,

@@ -1,28 +1,42 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""serve.py QEMU-NBD IMAGE COMMAND...: runs the command beside a server of the raw
-image, and ends the server; "URI" in it is where that is. What both
-took is what this takes."""
+"""serve.py KIND PROGRAM IMAGE COMMAND...: runs the command beside a server of the
+raw image, and ends the server. What both took is what this takes.
+
+KIND    PROGRAM                what the command may name
+nbd     a qemu-nbd             URI
+vhost   a storage daemon       SOCKET, of vhost-user-blk
+"""
 import os
 import subprocess
 import sys
 import time
 
+SOCKET = os.path.abspath('server.sock')
+
+
+def server(kind, program, image):
+    if kind == 'nbd':
+        return [program, '-t', '-e', '0', '-r', '-f', 'raw', '-k', SOCKET,
+                image]
+    return [program, '--blockdev',
+            f'file,node-name=disk,read-only=on,filename={image}', '--export',
+            'vhost-user-blk,id=export,node-name=disk,addr.type=unix,'
+            f'addr.path={SOCKET}']
+
 
 def main():
-    program, image, *command = sys.argv[1:]
-    path = os.path.abspath('nbd.sock')
-    with subprocess.Popen([program, '-t', '-e', '0', '-r', '-f', 'raw', '-k',
-                           path, image]) as server:
-        while not os.path.exists(path) and server.poll() is None:
+    kind, program, image, *command = sys.argv[1:]
+    with subprocess.Popen(server(kind, program, image)) as process:
+        while not os.path.exists(SOCKET) and process.poll() is None:
             time.sleep(.001)
         try:
             done = subprocess.run(
-                [word.replace('URI', f'nbd+unix:///?socket={path}')
-                 for word in command], check=False)
+                [word.replace('URI', f'nbd+unix:///?socket={SOCKET}')
+                 .replace('SOCKET', SOCKET) for word in command], check=False)
         finally:
-            server.terminate()
-    return done.returncode or server.returncode
+            process.terminate()
+    return done.returncode or process.returncode
 
 
 if __name__ == '__main__':
