@@ -23,7 +23,7 @@
 
 /* Large enough for any device; folios of the page cache that take a whole huge
  * page are slower where a hypervisor takes free huge pages away. */
-#define DEFAULT_CHUNK (512 * 1024)
+#define DEFAULT_CHUNK (1024 * 1024)
 #define MAX_CHUNK (64 * 1024 * 1024)
 #define MAX_WORKERS 64
 /* Zeroes carry no data; this bounds how long a cancel can take. */
