@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 
+from iotests import tools
+
 # What a run gives: key -> median over the rounds, which may be missing.
 #   time      seconds from start to end
 #   cpu       seconds of processor time, kernel included
@@ -55,13 +57,15 @@ def run_once(command, directory, requests=0, repeat=1):
 
 def measure(sides, directory, rounds, requests=0, repeat=1):
     """Medians of each side: {label: {key: value}}. The sides take turns, so
-    that whatever else the machine does meets all of them, and each is first,
-    last and in between."""
+    that whatever else the machine does meets all of them, in another order each
+    round: what one leaves behind, such as memory that was just in use, is for
+    any other."""
     runs = {label: [] for label in sides}
     labels = list(sides)
+    order = tools.rng('bench')
     for i in range(-1, rounds):
-        for k in range(len(labels)):
-            label = labels[(i + k) % len(labels)]
+        order.shuffle(labels)
+        for label in labels:
             result = run_once(sides[label], directory, requests, repeat)
             if i >= 0:      # the first round fills caches
                 runs[label].append(result)
