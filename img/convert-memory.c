@@ -10,7 +10,7 @@
 #include "img/convert-memory.h"
 #include "util/lockable.h"
 
-#define MAX_CHUNK (1024 * 1024)
+#define MAX_CHUNK (768 * 1024)
 
 struct ImgMemory {
     BlockBackend *source;

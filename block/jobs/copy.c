@@ -21,9 +21,9 @@
 #include "util/memalign.h"
 #include "util/timer.h"
 
-/* Large enough for any device; folios of the page cache that take a whole huge
- * page are slower where a hypervisor takes free huge pages away. */
-#define DEFAULT_CHUNK (1024 * 1024)
+/* As large as can be with folios of 512 KiB, which free memory of a virtual
+ * machine has at hand where the host takes larger blocks away. */
+#define DEFAULT_CHUNK (768 * 1024)
 #define MAX_CHUNK (64 * 1024 * 1024)
 #define MAX_WORKERS 64
 /* Zeroes carry no data; this bounds how long a cancel can take. */

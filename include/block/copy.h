@@ -48,7 +48,7 @@ typedef struct BlockCopyProgress {
 
 typedef struct BlockCopyOptions {
     int workers;            /* coroutines, 1..64; each may own one buffer */
-    int64_t chunk;          /* bytes of one transfer; 0: 1 MiB. At most 64 MiB,
+    int64_t chunk;          /* bytes of one transfer; 0: 768 KiB. At most 64 MiB,
                              * rounded up to a multiple of align */
     int64_t align;          /* a power of two up to 64 MiB, 0: 1. Transfers
                              * start at multiples of it and end at one or at
