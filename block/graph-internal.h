@@ -15,6 +15,9 @@
  * the name is malformed or taken.
  */
 BlockDriverState *bdrv_new_node(const char *node_name, Error **errp);
+/* As bdrv_next_node(), with those whose last reference is gone and that are being
+ * closed. */
+BlockDriverState *bdrv_next_node_or_closing(BlockDriverState *bs);
 /* Closes nodes whose last reference went away under the write lock. */
 void bdrv_process_unrefs(void);
 

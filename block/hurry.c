@@ -2,6 +2,7 @@
 /* Making an end of requests that wait. */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/graph-internal.h"
 #include "util/aio.h"
 
 static void hurry(BlockDriverState *bs)
@@ -39,7 +40,8 @@ void bdrv_hurry_all(void)
     BlockDriverState *bs;
 
     GLOBAL_STATE_CODE();
-    for (bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
+    for (bs = bdrv_next_node_or_closing(NULL); bs;
+         bs = bdrv_next_node_or_closing(bs)) {
         hurry(bs);
     }
 }

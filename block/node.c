@@ -188,12 +188,16 @@ BlockDriverState *bdrv_lookup_node(const char *node_name, Error **errp)
     return bs;
 }
 
+BlockDriverState *bdrv_next_node_or_closing(BlockDriverState *bs)
+{
+    return bs ? QTAILQ_NEXT(bs, node_list) : QTAILQ_FIRST(&all_nodes);
+}
+
 BlockDriverState *bdrv_next_node(BlockDriverState *bs)
 {
-    bs = bs ? QTAILQ_NEXT(bs, node_list) : QTAILQ_FIRST(&all_nodes);
-    while (bs && !bs->refcnt) {
-        bs = QTAILQ_NEXT(bs, node_list);
-    }
+    do {
+        bs = bdrv_next_node_or_closing(bs);
+    } while (bs && !bs->refcnt);
     return bs;
 }
 

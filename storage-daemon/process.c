@@ -6,6 +6,7 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include "storage-daemon/daemon.h"
+#include "block/block.h"
 #include "util/aio.h"
 #include "util/fd.h"
 #include "util/filelock.h"
@@ -159,9 +160,26 @@ void daemon_pidfile_remove(void)
 static bool exit_requested;
 static int signal_fd = -1;
 
+/* What waits for a server that is gone does not keep the daemon. */
+static void hurry(void *opaque)
+{
+    static QEMUTimer timer;
+
+    if (!opaque) {
+        aio_timer_init(qemu_get_aio_context(), &timer, QEMU_CLOCK_REALTIME,
+                       SCALE_NS, hurry, &timer);
+    }
+    bdrv_hurry_all();
+    timer_mod_ns(&timer, get_clock() + NANOSECONDS_PER_SECOND);
+}
+
 void daemon_request_exit(void)
 {
-    exit_requested = true;
+    if (!exit_requested) {
+        exit_requested = true;
+        /* From now on: it may be a command that waits. */
+        hurry(NULL);
+    }
     aio_notify(qemu_get_aio_context());
 }
 

@@ -26,26 +26,13 @@ void qmp_quit(Error **errp)
     daemon_request_exit();
 }
 
-/* What waits for a server that is gone does not keep the daemon. */
-static void hurry(void *opaque)
-{
-    bdrv_hurry_all();
-    timer_mod_ns(opaque, get_clock() + NANOSECONDS_PER_SECOND);
-}
-
 static void shut_down(void)
 {
-    QEMUTimer timer;
-
-    aio_timer_init(qemu_get_aio_context(), &timer, QEMU_CLOCK_REALTIME,
-                   SCALE_NS, hurry, &timer);
-    hurry(&timer);
     blk_exp_close_all();
     nbd_server_stop();
     job_cancel_sync_all();
     bdrv_drain_all();
     bdrv_close_all();
-    timer_del(&timer);
     monitor_cleanup();
     chardev_free_all();
     user_object_del_all();

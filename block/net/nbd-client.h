@@ -132,6 +132,13 @@ typedef struct NBDConn {
     QTAILQ_HEAD(, NBDClientRequest) requests;   /* all of them, by age */
     QTAILQ_HEAD(, NBDClientRequest) queue;      /* those to be sent */
     CoQueue room;
+
+    /* Under the lock: what nbd_conn_is_stuck() saw. */
+    int64_t looked_ns;          /* the last time */
+    uint64_t oldest;            /* cookie of the oldest request */
+    int64_t oldest_ns;          /* since when it is that one */
+    unsigned moved;             /* of the stream */
+    int64_t moved_ns;           /* since when nothing has */
 } NBDConn;
 
 /* --- nbd-conn.c --- */
@@ -146,6 +153,14 @@ void nbd_conn_free(NBDConn *c, bool polite);
  * -ECONNRESET. Any thread.
  */
 int coroutine_fn nbd_conn_request(NBDConn *c, NBDClientRequest *req);
+/*
+ * For somebody who is in a hurry, and asks about once a second: whether requests
+ * wait for a server that has been silent for too long meanwhile, or never gets to
+ * an end. @impatient: it was so before. Main thread.
+ */
+bool nbd_conn_is_stuck(NBDConn *c, bool impatient);
+/* Nothing more is expected of it. Any thread. */
+void nbd_conn_break(NBDConn *c);
 /* Request that was sent with @cookie and is not answered yet, or NULL. */
 NBDClientRequest *nbd_conn_find(NBDConn *c, uint64_t cookie);
 
@@ -201,6 +216,7 @@ typedef struct NBDPool {
     unsigned failures;          /* one after the other */
     int64_t drained_ns;         /* since when; 0: not drained */
     int64_t hurry_ns;           /* who waited then waits not much longer */
+    int64_t silent_ns;          /* when the server was given up as silent */
     CoQueue waiters;            /* requests without connection */
 
     /* Main thread. */
@@ -222,7 +238,11 @@ int coroutine_fn nbd_pool_request(NBDPool *p, NBDClientRequest *req);
 /* Requests that wait for a connection do not wait much longer. */
 void nbd_pool_drained_begin(NBDPool *p);
 void nbd_pool_drained_end(NBDPool *p);
-/* The same for those that wait already. */
+/*
+ * The same for those that wait already; and those that wait for an answer, lose the
+ * connection if the server is silent. While it opens: it gives up. Called about once
+ * a second until there is no hurry any more. Main thread.
+ */
 void nbd_pool_hurry(NBDPool *p);
 
 #endif

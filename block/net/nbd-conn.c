@@ -26,6 +26,16 @@
 /* Requests with one call. */
 #define MAX_BATCH 32
 
+/* In a hurry: silence that a server is allowed; the same while it makes things
+ * durable, when it cannot show that it goes on; the same if it was silent before;
+ * and the time for one request of a server that keeps talking. */
+#define SILENCE_NS (10 * NANOSECONDS_PER_SECOND)
+#define SILENCE_FLUSH_NS (30 * NANOSECONDS_PER_SECOND)
+#define SILENCE_AGAIN_NS (2 * NANOSECONDS_PER_SECOND)
+#define ONE_REQUEST_NS (60 * NANOSECONDS_PER_SECOND)
+/* Who has not looked for that long begins anew. */
+#define LOOK_NS (3 * NANOSECONDS_PER_SECOND)
+
 NBDConn *nbd_conn_new(int fd)
 {
     NBDConn *c = g_new0(NBDConn, 1);
@@ -143,6 +153,57 @@ static void pass_on(NBDConn *c)
             return;
         }
     }
+}
+
+void nbd_conn_break(NBDConn *c)
+{
+    QEMU_LOCK_GUARD(&c->lock);
+    break_conn(c);
+    pass_on(c);
+}
+
+/* --- servers that do not answer --- */
+
+static int64_t silence_allowed(NBDConn *c, bool impatient)
+{
+    NBDClientRequest *req;
+
+    if (impatient) {
+        return SILENCE_AGAIN_NS;
+    }
+    QTAILQ_FOREACH(req, &c->requests, next) {
+        if (req->type == NBD_CMD_FLUSH || (req->flags & NBD_CMD_FLAG_FUA)) {
+            return SILENCE_FLUSH_NS;
+        }
+    }
+    return SILENCE_NS;
+}
+
+bool nbd_conn_is_stuck(NBDConn *c, bool impatient)
+{
+    int64_t now = get_clock();
+    unsigned moved = qatomic_read(&c->stream.moved);
+    NBDClientRequest *oldest;
+    bool anew;
+
+    QEMU_LOCK_GUARD(&c->lock);
+    oldest = QTAILQ_FIRST(&c->requests);
+    anew = now - c->looked_ns > LOOK_NS;
+    c->looked_ns = now;
+    if (!oldest || c->broken) {
+        c->oldest_ns = c->moved_ns = now;
+        return false;
+    }
+    if (anew || oldest->cookie != c->oldest) {
+        c->oldest = oldest->cookie;
+        c->oldest_ns = now;
+    }
+    if (anew || moved != c->moved) {
+        c->moved = moved;
+        c->moved_ns = now;
+    }
+    return now - c->moved_ns >= silence_allowed(c, impatient) ||
+           now - c->oldest_ns >= ONE_REQUEST_NS;
 }
 
 /* --- the sender --- */

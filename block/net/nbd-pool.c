@@ -15,7 +15,8 @@
  *   later, or 0       a request waits for the attempt that is being made or that it
  *                     causes, but not longer than ATTEMPT_NS
  *   drained           as before, but not longer than DRAINED_NS
- *   hurried           the same, for those that wait already
+ *   hurried           the same, for those that wait already; and a server that is
+ *                     silent loses its connections (nbd_conn_is_stuck())
  *
  * Attempts that fail are followed by pauses that grow. A server that comes back
  * with another export than before (another length above all) is refused.
@@ -30,6 +31,8 @@
 #define DRAINED_NS (5 * NANOSECONDS_PER_SECOND)
 #define FIRST_PAUSE_NS (250LL * SCALE_MS)
 #define MAX_PAUSE_NS (16 * NANOSECONDS_PER_SECOND)
+/* For how long it counts that a server was silent. */
+#define GRUDGE_NS (60 * NANOSECONDS_PER_SECOND)
 
 /* --- getting a connection; main thread --- */
 
@@ -176,6 +179,13 @@ static void time_is_up(void *opaque)
     qemu_co_queue_restart_all(&p->waiters);
 }
 
+/* A server that does not answer, as somebody in a hurry has found. Under the
+ * lock. */
+static bool was_silent(const NBDPool *p)
+{
+    return p->silent_ns && get_clock() - p->silent_ns < GRUDGE_NS;
+}
+
 /* Until when @req waits. Under the lock. */
 static int64_t patience(const NBDPool *p, const NBDClientRequest *req)
 {
@@ -190,7 +200,7 @@ static int64_t patience(const NBDPool *p, const NBDClientRequest *req)
         until = MIN(until, p->drained_ns + DRAINED_NS);
     }
     if (req->hurry_ns) {
-        until = MIN(until, req->hurry_ns + DRAINED_NS);
+        until = MIN(until, req->hurry_ns + (was_silent(p) ? 0 : DRAINED_NS));
     }
     return until;
 }
@@ -402,9 +412,36 @@ void nbd_pool_drained_end(NBDPool *p)
     p->drained_ns = 0;
 }
 
+/* Under the lock. */
+static void give_up_silent_server(NBDPool *p, int64_t now)
+{
+    bool impatient = was_silent(p);
+    bool stuck = false;
+
+    for (unsigned i = 0; i < p->nr_conns; i++) {
+        stuck |= nbd_conn_is_stuck(p->conns[i], impatient);
+    }
+    if (!stuck) {
+        return;
+    }
+    trace_nbd_silent(p, p->nr_conns);
+    p->silent_ns = now;
+    /* All are to the same server. Requests on them remove them from the table. */
+    for (unsigned i = 0; i < p->nr_conns; i++) {
+        nbd_conn_break(p->conns[i]);
+    }
+}
+
 void nbd_pool_hurry(NBDPool *p)
 {
     QEMU_LOCK_GUARD(&p->lock);
     p->hurry_ns = get_clock();
+    if (!p->open_until_ns) {
+        give_up_silent_server(p, p->hurry_ns);
+    } else if (!p->nr_conns) {
+        p->open_until_ns = 1;
+        nbd_connect_cancel(&p->attempt);
+        qemu_co_sleep_wake(&p->pause);
+    }
     qemu_co_queue_restart_all(&p->waiters);
 }

@@ -19,6 +19,7 @@ void nbd_stream_init(NBDStream *s, int fd)
     s->tls = NULL;
     s->head = s->tail = 0;
     s->drained = true;
+    s->moved = 0;
 }
 
 static size_t take_buffered(NBDStream *s, void *buf, size_t len)
@@ -38,6 +39,7 @@ static ssize_t coroutine_fn receive_tls(NBDStream *s, void *buf, size_t len)
         int ret;
 
         if (n != -EAGAIN) {
+            qatomic_inc(&s->moved);
             return n;
         }
         ret = qemu_co_wait_fd(s->fd, POLLIN);
@@ -77,6 +79,7 @@ static ssize_t coroutine_fn receive(NBDStream *s, void *buf, size_t len)
             return -errno;
         }
     }
+    qatomic_inc(&s->moved);
     s->drained = n < len + sizeof(s->buf);
     s->head = 0;
     s->tail = n > len ? n - len : 0;
@@ -154,6 +157,7 @@ static int coroutine_fn send_tls(NBDStream *s, const uint8_t *p, size_t len)
         ssize_t n = crypto_tls_write(s->tls, p, len);
 
         if (n >= 0) {
+            qatomic_inc(&s->moved);
             p += n;
             len -= n;
         } else if (n == -EAGAIN) {
@@ -206,6 +210,7 @@ static int coroutine_fn write_plain(NBDStream *s, struct iovec *iov,
         msg.msg_iovlen = MIN(niov, IOV_MAX);
         n = sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n >= 0) {
+            qatomic_inc(&s->moved);
             iov_discard_front(&iov, &niov, n);
             while (niov && !iov->iov_len) {
                 iov++;

@@ -17,6 +17,7 @@ typedef struct BDRVNBDState {
     NBDPool pool;
     BlockdevOptionsNbd *options;    /* those of the node change in a reopen */
     bool is_open;                   /* main thread */
+    bool is_opening;                /* the same */
 } BDRVNBDState;
 
 static bool can(const BlockDriverState *bs, uint16_t flag)
@@ -101,11 +102,13 @@ static int nbd_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
         return -EINVAL;
     }
     s->options = QAPI_CLONE(BlockdevOptionsNbd, &options->u.nbd);
-    if (!nbd_pool_open(&s->pool, s->options, errp)) {
+    s->is_opening = true;
+    s->is_open = nbd_pool_open(&s->pool, s->options, errp);
+    s->is_opening = false;
+    if (!s->is_open) {
         qapi_free_BlockdevOptionsNbd(s->options);
         return -ECONNREFUSED;
     }
-    s->is_open = true;
     ret = check_export(bs, errp);
     if (ret < 0) {
         nbd_close(bs);
@@ -151,7 +154,7 @@ static void nbd_hurry(BlockDriverState *bs)
 {
     BDRVNBDState *s = bs->opaque;
 
-    if (s->is_open) {
+    if (s->is_open || s->is_opening) {
         nbd_pool_hurry(&s->pool);
     }
 }

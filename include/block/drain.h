@@ -23,10 +23,11 @@ void bdrv_drain_all(void);
 
 /*
  * Somebody waits for requests to end who wants no more of them: those to @bs that
- * wait at it, or at a node below, for what may never come (a server that is gone)
- * fail within seconds instead, as they do when a node is drained. Those that
- * others have made of the same nodes are no exception. Nothing happens to requests
- * that do not wait yet: call it again, each second say. Main thread.
+ * wait at it, or at a node below, for what may never come fail within seconds
+ * instead (a server that is gone: as they do when a node is drained; one that does
+ * not answer: see block/net/nbd-conn.c). Those that others have made of the same
+ * nodes are no exception. Nothing happens to requests that do not wait yet: call it
+ * again, each second. Main thread.
  */
 void bdrv_hurry(BlockDriverState *bs);
 /* The same for every node. */

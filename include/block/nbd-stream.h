@@ -18,6 +18,7 @@ typedef struct NBDStream {
     int fd;
     CryptoTLSSession *tls;  /* NULL: none; owned */
     bool drained;       /* the last read got all that was there */
+    unsigned moved;     /* atomic; changes when bytes go in either direction */
     unsigned head, tail;    /* what is left in @buf */
     uint8_t buf[8192];
 } NBDStream;
