@@ -185,6 +185,7 @@ typedef struct NBDAttempt {
     Coroutine *co;              /* waits for the dial */
     bool cancelled;
     bool too_long;
+    bool fd_used;               /* the one that the address has, if it has one */
     QEMUTimer timer;
 } NBDAttempt;
 

@@ -70,9 +70,16 @@ static void coroutine_fn dial_entry(void *opaque)
 static int coroutine_fn dial(NBDAttempt *a, const SocketAddress *addr,
                              Error **errp)
 {
-    NBDDial *dial = g_new0(NBDDial, 1);
+    NBDDial *dial;
     int fd;
 
+    if (addr->type == SOCKET_ADDRESS_TYPE_FD && a->fd_used) {
+        /* The number may be that of another socket by now. */
+        error_setg(errp, "A socket that was passed can be used only once");
+        return -1;
+    }
+    a->fd_used = true;
+    dial = g_new0(NBDDial, 1);
     dial->addr = QAPI_CLONE(SocketAddress, addr);
     dial->fd = -1;
     dial->attempt = a;
