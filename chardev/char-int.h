@@ -37,6 +37,7 @@ struct Chardev {
     /* The stream. */
     bool connected;
     int in_fd, out_fd;          /* may be the same; -1 if not connected */
+    bool passes_fds;            /* in_fd is a UNIX socket */
     bool input_ended;
     bool broken;                /* writing failed; ended by bh */
     bool ending;                /* chardev_disconnect() was called */

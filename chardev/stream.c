@@ -14,6 +14,7 @@
  * chardev_write() sees its connection vanish in between.
  */
 #include "util/osdep.h"
+#include <sys/socket.h>
 #include "char-int.h"
 
 #define READ_SIZE 4096
@@ -29,6 +30,51 @@ static void stream_end_input(Chardev *chr)
     chr->fe->input_ended(chr->fe_opaque);
 }
 
+static void fds_arrived(Chardev *chr, struct msghdr *msg)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        const int *fds = (const int *)CMSG_DATA(c);
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        if (chr->fe->fds) {
+            chr->fe->fds(chr->fe_opaque, fds, n);
+            continue;
+        }
+        for (size_t i = 0; i < n; i++) {
+            close(fds[i]);
+        }
+    }
+}
+
+/* As read(). The kernel ends a read behind a message with descriptors. */
+static ssize_t stream_receive(Chardev *chr, char *buf, size_t len)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(CHARDEV_MAX_FDS * sizeof(int))];
+    } control;
+    struct iovec iov = { .iov_base = buf, .iov_len = len };
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+    ssize_t n;
+
+    if (!chr->passes_fds) {
+        return read(chr->in_fd, buf, len);
+    }
+    n = recvmsg(chr->in_fd, &msg, MSG_CMSG_CLOEXEC);
+    if (n >= 0) {
+        fds_arrived(chr, &msg);
+    }
+    return n;
+}
+
 static void stream_readable(void *opaque)
 {
     Chardev *chr = opaque;
@@ -41,7 +87,7 @@ static void stream_readable(void *opaque)
         stream_update(chr);
         return;
     }
-    n = read(chr->in_fd, buf, MIN(max, sizeof(buf)));
+    n = stream_receive(chr, buf, MIN(max, sizeof(buf)));
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
@@ -177,12 +223,22 @@ static void stream_bh(void *opaque)
     }
 }
 
+static bool is_unix_socket(int fd)
+{
+    int domain;
+    socklen_t len = sizeof(domain);
+
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
+           domain == AF_UNIX;
+}
+
 void chardev_stream_connect(Chardev *chr, int in_fd, int out_fd)
 {
     assert(!chr->connected);
     chr->connected = true;
     chr->in_fd = in_fd;
     chr->out_fd = out_fd;
+    chr->passes_fds = is_unix_socket(in_fd);
     chr->input_ended = chr->broken = chr->ending = false;
     qemu_bh_schedule(chr->bh);
 }

@@ -21,6 +21,7 @@
 #include "qobject/qlist.h"
 #include "trace/monitor.h"
 #include "util/aio.h"
+#include "util/fdset.h"
 #include "util/main-work.h"
 
 MonitorList monitors = QTAILQ_HEAD_INITIALIZER(monitors);
@@ -29,6 +30,7 @@ static const QmpCommand *commands;
 /* A command runs, possibly in a coroutine that has yielded. */
 static bool dispatching;
 static Monitor *current;
+static GArray *current_fds;     /* borrowed: came with its request, or NULL */
 
 const QmpCommand *monitor_commands(void)
 {
@@ -38,6 +40,16 @@ const QmpCommand *monitor_commands(void)
 Monitor *monitor_cur(void)
 {
     return current;
+}
+
+int monitor_take_fd(Error **errp)
+{
+    int fd = monitor_fds_take(current_fds);
+
+    if (fd < 0) {
+        error_setg(errp, "No file descriptor supplied via SCM_RIGHTS");
+    }
+    return fd;
 }
 
 /* --- output --- */
@@ -84,6 +96,7 @@ static void input_free(void *opaque)
 
     qobject_unref(in->value);
     error_free(in->err);
+    monitor_fds_free(in->fds);
     g_free(in);
 }
 
@@ -232,7 +245,9 @@ static void dispatcher(void *opaque)
         return;
     }
     in = g_queue_pop_head(&mon->queue);
+    current_fds = in->fds;
     run_request(mon, make_request(mon, in));
+    current_fds = NULL;
     input_free(in);
 }
 
@@ -247,11 +262,14 @@ static void run_oob(Monitor *mon, MonitorInput *in)
 {
     g_autoptr(QmpRequest) req = make_request(mon, in);
     Monitor *outer = current;
+    GArray *outer_fds = current_fds;
     QDict *rsp;
 
     current = mon;
+    current_fds = in->fds;
     rsp = qmp_request_run(req);
     current = outer;
+    current_fds = outer_fds;
     monitor_send(mon, rsp);
     qobject_unref(rsp);
 }
@@ -263,12 +281,15 @@ static void value_arrived(void *opaque, QObject *json, Error *err)
     Monitor *mon = opaque;
     MonitorInput *in = g_new(MonitorInput, 1);
 
-    *in = (MonitorInput) { json, err };
+    *in = (MonitorInput) { json, err, g_steal_pointer(&mon->pending_fds) };
+    mon->nr_values++;
+    mon->last_input = NULL;
     if (is_oob(mon, json)) {
         run_oob(mon, in);
         input_free(in);
         return;
     }
+    mon->last_input = in;
     g_queue_push_tail(&mon->queue, in);
     main_work_schedule(dispatcher, NULL);
 }
@@ -280,11 +301,39 @@ static size_t monitor_can_read(void *opaque)
     return may_take_more(mon) ? SIZE_MAX : 0;
 }
 
+static void monitor_fds(void *opaque, const int *fds, size_t n)
+{
+    Monitor *mon = opaque;
+
+    monitor_fds_add(&mon->read_fds, fds, n);
+}
+
+/*
+ * Descriptors came with the last message in what was just read: they belong to the
+ * request that it ends with, or begins. So a request never gets those of another
+ * one, whatever the client does with its messages.
+ */
+static void assign_fds(Monitor *mon)
+{
+    GArray *fds = g_steal_pointer(&mon->read_fds);
+    bool begins = !mon->nr_values ||
+                  json_message_parser_in_value(&mon->parser);
+
+    if (fds && (begins || mon->last_input)) {
+        monitor_fds_add(begins ? &mon->pending_fds : &mon->last_input->fds,
+                        (const int *)fds->data, fds->len);
+        g_array_set_clear_func(fds, NULL);
+    }
+    monitor_fds_free(fds);
+}
+
 static void monitor_read(void *opaque, const char *buf, size_t len)
 {
     Monitor *mon = opaque;
 
+    mon->nr_values = 0;
     json_message_parser_feed(&mon->parser, buf, len);
+    assign_fds(mon);
     chardev_accept_input(mon->chr);
 }
 
@@ -312,6 +361,18 @@ static void monitor_input_ended(void *opaque)
     finish_if_idle(mon);
 }
 
+static bool any_client(void)
+{
+    Monitor *mon;
+
+    QTAILQ_FOREACH(mon, &monitors, next) {
+        if (mon->open) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void monitor_closed(void *opaque)
 {
     Monitor *mon = opaque;
@@ -319,7 +380,11 @@ static void monitor_closed(void *opaque)
     trace_monitor_closed(mon, mon->queue.length);
     mon->open = mon->running = false;
     g_queue_clear_full(&mon->queue, input_free);
+    monitor_fds_free(g_steal_pointer(&mon->pending_fds));
     json_message_parser_destroy(&mon->parser);
+    if (!any_client()) {
+        fdset_remove_unused();
+    }
 }
 
 static const ChardevFrontend monitor_frontend = {
@@ -328,6 +393,7 @@ static const ChardevFrontend monitor_frontend = {
     .closed = monitor_closed,
     .can_read = monitor_can_read,
     .read = monitor_read,
+    .fds = monitor_fds,
 };
 
 bool monitor_new(const MonitorOptions *options, Error **errp)
@@ -357,6 +423,9 @@ static void monitor_free(Monitor *mon)
     chardev_detach(mon->chr);
     if (mon->open) {
         monitor_closed(mon);
+    }
+    if (mon->named_fds) {
+        g_hash_table_unref(mon->named_fds);
     }
     g_free(mon);
 }

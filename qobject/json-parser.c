@@ -442,6 +442,11 @@ void json_message_parser_flush(JSONMessageParser *parser)
     }
 }
 
+bool json_message_parser_in_value(const JSONMessageParser *parser)
+{
+    return parser->tokens->len;
+}
+
 void json_message_parser_destroy(JSONMessageParser *parser)
 {
     json_lexer_destroy(parser->lexer);

@@ -341,18 +341,39 @@ static int open_vsock(const VsockSocketAddress *addr, int backlog,
     return fd;
 }
 
-/* --- inherited descriptors --- */
+/* --- descriptors that are there already --- */
+
+static int (*fd_source)(const char *name, bool take, Error **errp);
+
+void socket_set_fd_source(int (*source)(const char *name, bool take,
+                                        Error **errp))
+{
+    fd_source = source;
+}
+
+/* The descriptor that @text numbers or names. */
+static int find_fd(const char *text, Error **errp)
+{
+    uint64_t fd;
+
+    if (fd_source && !g_ascii_isdigit(text[0])) {
+        return fd_source(text, false, errp);
+    }
+    if (parse_uint_full(text, 10, &fd) < 0 || fd > INT_MAX) {
+        error_setg(errp, "'%s' is not the number of a file descriptor", text);
+        return -1;
+    }
+    return fd;
+}
 
 static int inherited_fd(const FdSocketAddress *addr, bool listening,
                         Error **errp)
 {
-    uint64_t fd;
+    int fd = find_fd(addr->str, errp);
     int accepting, type;
     socklen_t len = sizeof(type);
 
-    if (parse_uint_full(addr->str, 10, &fd) < 0 || fd > INT_MAX) {
-        error_setg(errp, "'%s' is not the number of a file descriptor",
-                   addr->str);
+    if (fd < 0) {
         return -1;
     }
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
@@ -369,7 +390,27 @@ static int inherited_fd(const FdSocketAddress *addr, bool listening,
         return -1;
     }
     fcntl(fd, F_SETFD, FD_CLOEXEC);
+    if (!g_ascii_isdigit(addr->str[0])) {
+        fd_source(addr->str, true, &error_abort);
+    }
     return fd;
+}
+
+bool socket_address_take_fd(SocketAddress *addr, Error **errp)
+{
+    int fd;
+
+    if (addr->type != SOCKET_ADDRESS_TYPE_FD ||
+        g_ascii_isdigit(addr->u.fd.str[0])) {
+        return true;
+    }
+    fd = inherited_fd(&addr->u.fd, false, errp);
+    if (fd < 0) {
+        return false;
+    }
+    g_free(addr->u.fd.str);
+    addr->u.fd.str = g_strdup_printf("%d", fd);
+    return true;
 }
 
 /* --- all kinds --- */

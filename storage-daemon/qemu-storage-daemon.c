@@ -19,6 +19,7 @@
 #include "monitor/monitor.h"
 #include "objects/object.h"
 #include "qapi/qapi-commands.h"
+#include "sockets/sockets.h"
 #include "util/aio.h"
 
 void qmp_quit(Error **errp)
@@ -56,6 +57,7 @@ int main(int argc, char **argv)
     bdrv_init();
     blockdev_init();
     monitor_init(qmp_commands);
+    socket_set_fd_source(monitor_named_fd);
     daemon_options_run(argc, argv);
 
     if (options.pidfile && !daemon_pidfile(options.pidfile, &err)) {

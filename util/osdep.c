@@ -2,12 +2,20 @@
 /* File descriptors: opening, closing, whole reads and writes. */
 #include "util/osdep.h"
 #include "util/fd.h"
+#include "util/fdset.h"
 
 static int open_cloexec(const char *name, int flags, mode_t mode, Error **errp)
 {
-    int fd = RETRY_ON_EINTR(open(name, flags | O_CLOEXEC, mode));
-    int err = errno;
+    int64_t set;
+    int fd, err;
 
+    if (fdset_parse_name(name, &set)) {
+        fd = fdset_open(set, flags);
+        errno = -fd;
+    } else {
+        fd = RETRY_ON_EINTR(open(name, flags | O_CLOEXEC, mode));
+    }
+    err = errno;
     if (fd >= 0) {
         return fd;
     }
@@ -37,6 +45,11 @@ int qemu_create(const char *name, int flags, mode_t mode, Error **errp)
 
 int qemu_close(int fd)
 {
+    int ret;
+
+    if (fdset_close(fd, &ret)) {
+        return ret;
+    }
     /*
      * Never repeated on EINTR: Linux has released the number by then, and it
      * may already be another thread's file.

@@ -13,6 +13,7 @@
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-input-visitor.h"
 #include "util/fd.h"
+#include "util/fdset.h"
 #include "util/filelock.h"
 #include "util/thread-pool.h"
 
@@ -70,8 +71,14 @@ static PreallocMode wanted_prealloc(const CreateOptionsFile *opts)
 static int open_for_create(const char *path, bool *made, Error **errp)
 {
     int flags = O_RDWR | O_CLOEXEC;
+    int64_t set;
     int fd;
 
+    if (fdset_parse_name(path, &set)) {
+        *made = false;
+        fd = qemu_open(path, O_RDWR, errp);
+        return fd < 0 ? -errno : fd;
+    }
     fd = RETRY_ON_EINTR(open(path, flags | O_CREAT | O_EXCL, 0644));
     *made = fd >= 0;
     if (fd < 0 && errno == EEXIST) {

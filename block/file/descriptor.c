@@ -6,12 +6,14 @@
  * A new descriptor is made from the one in use through /proc/self/fd, so that
  * it is the same file wherever its name has gone meanwhile. Only where there
  * is no /proc the name is used, and then the file found must be the same one.
+ * So must what a set of descriptors has for the name of one.
  */
 #include "util/osdep.h"
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include "block/file/file-int.h"
 #include "util/fd.h"
+#include "util/fdset.h"
 
 int file_fd_flags(int bdrv_flags, uint64_t perm)
 {
@@ -58,27 +60,33 @@ static bool is_same_file(BDRVFileState *s, int fd)
            st.st_rdev == s->rdev;
 }
 
+static int open_by_name_again(BDRVFileState *s, int fd_flags)
+{
+    int fd = RETRY_ON_EINTR(open(s->filename, fd_flags | O_CLOEXEC |
+                                              O_NONBLOCK));
+    int ret = fd < 0 ? -errno : fd;
+
+    if (fd >= 0 && fcntl(fd, F_SETFL, fd_flags & O_DIRECT) < 0) {
+        ret = -errno;
+        close(fd);
+    }
+    return ret;
+}
+
 int file_open_again(BDRVFileState *s, int fd_flags, Error **errp)
 {
-    int fd = open_own_fd(s, fd_flags);
+    int fd = s->in_set ? fdset_open(s->set, fd_flags)
+                       : open_own_fd(s, fd_flags);
     int ret;
 
-    if (fd == -ENOENT || fd == -ENOTDIR) {
-        fd = RETRY_ON_EINTR(open(s->filename, fd_flags | O_CLOEXEC |
-                                              O_NONBLOCK));
-        if (fd >= 0 && !is_same_file(s, fd)) {
-            close(fd);
-            error_setg(errp, "Could not open '%s' again: "
-                       "another file has this name", s->filename);
-            return -ESTALE;
-        }
-        if (fd >= 0 && fcntl(fd, F_SETFL, fd_flags & O_DIRECT) < 0) {
-            ret = -errno;
-            close(fd);
-            fd = ret;
-        } else if (fd < 0) {
-            fd = -errno;
-        }
+    if (!s->in_set && (fd == -ENOENT || fd == -ENOTDIR)) {
+        fd = open_by_name_again(s, fd_flags);
+    }
+    if (fd >= 0 && !is_same_file(s, fd)) {
+        qemu_close(fd);
+        error_setg(errp, "Could not open '%s' again: another file has this "
+                   "name", s->filename);
+        return -ESTALE;
     }
     if (fd == -EINVAL && (fd_flags & O_DIRECT)) {
         error_setg(errp, "Could not open '%s': filesystem does not support "
@@ -88,7 +96,7 @@ int file_open_again(BDRVFileState *s, int fd_flags, Error **errp)
     } else {
         ret = file_check_writable(fd, fd_flags, errp);
         if (ret < 0) {
-            close(fd);
+            qemu_close(fd);
             return ret;
         }
     }

@@ -8,7 +8,8 @@
  * 2. A new descriptor holds every lock byte of the old one before the old one
  *    is closed: a file in use is never without its locks.
  * 3. Which file it is was decided by the first open. Later descriptors are
- *    made from the one in use, not from the name, which may have moved.
+ *    made from the one in use, not from the name, which may have moved; those of
+ *    a set come from the set, for what it lacks was not granted.
  */
 #ifndef BLOCK_FILE_INT_H
 #define BLOCK_FILE_INT_H
@@ -140,6 +141,8 @@ typedef struct BDRVFileState {
     dev_t dev;                  /* identity of the file */
     ino_t ino;
     dev_t rdev;
+    bool in_set;                /* the name is that of a set (util/fdset.h) */
+    int64_t set;
 
     /* Changed while no request is in flight. */
     int fd;

@@ -12,6 +12,7 @@
 #include "block/file/file-int.h"
 #include "util/aio.h"
 #include "util/fd.h"
+#include "util/fdset.h"
 #include "util/filelock.h"
 
 const char *const file_weak_options[] = {
@@ -172,11 +173,26 @@ static int check_file_type(BDRVFileState *s, const char *driver, bool device,
     return file_check_writable(s->fd, s->fd_flags, errp);
 }
 
-static int open_first(BDRVFileState *s, const char *driver, Error **errp)
+/* What may be read-only may also be the other way round, if only that is there. */
+static int open_from_set(BDRVFileState *s, bool any_mode)
 {
-    int fd = open_by_name(s->filename, s->fd_flags);
-    int fl;
+    int fd = fdset_open(s->set, s->fd_flags);
 
+    if (fd == -EACCES && any_mode) {
+        s->fd_flags = (s->fd_flags & ~O_ACCMODE) | O_RDWR;
+        fd = fdset_open(s->set, s->fd_flags);
+    }
+    return fd;
+}
+
+static int open_first(BDRVFileState *s, const char *driver, bool any_mode,
+                      Error **errp)
+{
+    int fd, fl;
+
+    s->in_set = fdset_parse_name(s->filename, &s->set);
+    fd = s->in_set ? open_from_set(s, any_mode)
+                   : open_by_name(s->filename, s->fd_flags);
     if (fd == -EINVAL && (s->fd_flags & O_DIRECT)) {
         error_setg(errp, "Could not open '%s': filesystem does not support "
                    "O_DIRECT", s->filename);
@@ -220,7 +236,8 @@ int file_open_node(BlockDriverState *bs, const BlockdevOptionsFile *o,
     s->filename = g_strdup(o->filename);
     s->fd_flags = file_fd_flags(flags, 0);
 
-    ret = open_first(s, bs->drv->format_name, errp);
+    ret = open_first(s, bs->drv->format_name, flags & BDRV_O_AUTO_RDONLY,
+                     errp);
     if (ret == 0) {
         ret = check_file_type(s, bs->drv->format_name, device, errp);
     }

@@ -98,12 +98,15 @@ int file_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared,
         };
         int fd_flags = (s->fd_flags & ~O_ACCMODE) | O_RDONLY;
 
-        fd = open_locked(s, fd_flags, &locks, errp);
+        fd = open_locked(s, fd_flags, &locks, s->in_set ? NULL : errp);
         if (fd >= 0) {
             file_install_fd(s, fd, fd_flags);
             s->locks = locks;
             update_keep_holes(s);
             return 0;
+        }
+        if (s->in_set) {
+            fd = 0;     /* what was passed for writing only is good enough */
         }
     }
     ret = file_locks_give(&s->locks, s->fd, perm, unshared,

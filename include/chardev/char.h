@@ -13,6 +13,9 @@
 #include "util/error.h"
 #include "qapi/qapi-types.h"
 
+/* Descriptors with one message; more are lost. */
+#define CHARDEV_MAX_FDS 16
+
 typedef struct Chardev Chardev;
 
 /* The user of a chardev. Callbacks must not free the chardev. */
@@ -30,6 +33,12 @@ typedef struct ChardevFrontend {
     size_t (*can_read)(void *opaque);
     /* At most as many as that. */
     void (*read)(void *opaque, const char *buf, size_t len);
+    /*
+     * Descriptors, at most CHARDEV_MAX_FDS of them, came with what the next call of
+     * read() will bring, more precisely with the last of the messages in there. They
+     * belong to the front end. NULL: not wanted.
+     */
+    void (*fds)(void *opaque, const int *fds, size_t n);
 } ChardevFrontend;
 
 /*

@@ -43,6 +43,20 @@ const QmpCommand *monitor_commands(void);
 
 /* The monitor whose command runs; NULL outside of commands. */
 Monitor *monitor_cur(void);
+/*
+ * The descriptor that came with the command that runs, or -1 with @errp. Caller
+ * closes.
+ */
+int monitor_take_fd(Error **errp);
+/* @name means @fd, which is taken over, and is not what it meant before. */
+void monitor_name_fd(Monitor *mon, const char *name, int fd);
+/* False if there is none of that name. */
+bool monitor_close_named_fd(Monitor *mon, const char *name);
+/*
+ * What the client of the command that runs has named @name by getfd; -1 with @errp.
+ * With @take the name is gone, and the descriptor the caller's.
+ */
+int monitor_named_fd(const char *name, bool take, Error **errp);
 /* qmp_capabilities for @mon; false with @errp if not all can be enabled. */
 bool monitor_negotiate(Monitor *mon, QMPCapabilityList *enable, Error **errp);
 /* The version as the greeting has it; caller frees. */

@@ -48,6 +48,9 @@ void json_message_parser_feed(JSONMessageParser *parser,
  * ready for new input. */
 void json_message_parser_flush(JSONMessageParser *parser);
 
+/* Whether the input so far ends in the middle of an object or array. */
+bool json_message_parser_in_value(const JSONMessageParser *parser);
+
 void json_message_parser_destroy(JSONMessageParser *parser);
 
 #endif /* QOBJECT_JSON_PARSER_H */

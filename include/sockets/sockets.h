@@ -43,4 +43,18 @@ char *socket_uri(const SocketAddress *addr);
 /* 0 or -errno. */
 int socket_set_nonblock(int fd, bool nonblock);
 
+/*
+ * Where names come from that are used in place of numbers of descriptors:
+ * source(name, take, errp) gives the descriptor, with @take to keep, or -1. None
+ * at first. In the main thread only: socket_address_take_fd().
+ */
+void socket_set_fd_source(int (*source)(const char *name, bool take,
+                                        Error **errp));
+/*
+ * Makes a number of a name in @addr, for another thread: the descriptor has been
+ * taken, and the next socket_connect() gives it away. Main thread. False with
+ * @errp: it cannot be connected to, and stays where it is.
+ */
+bool socket_address_take_fd(SocketAddress *addr, Error **errp);
+
 #endif

@@ -14,9 +14,9 @@
 #include "util/error.h"
 
 /*
- * Open the existing file @name; @flags as for open(2), without O_CREAT, and
- * O_CLOEXEC is always added.  Returns a descriptor, or -1 with errno and @errp
- * set.
+ * Open the existing file @name, or one of a set of descriptors (util/fdset.h);
+ * @flags as for open(2), without O_CREAT, and O_CLOEXEC is always added.  Returns
+ * a descriptor for qemu_close(), or -1 with errno and @errp set.
  */
 int qemu_open(const char *name, int flags, Error **errp);
 

@@ -53,8 +53,11 @@ class QMPClient:
     def send_raw(self, data):
         self.sock.sendall(data if isinstance(data, bytes) else data.encode())
 
-    def send(self, message):
-        self.send_raw(json.dumps(message))
+    def send(self, message, fds=()):
+        if fds:
+            socket.send_fds(self.sock, [json.dumps(message).encode()], fds)
+        else:
+            self.send_raw(json.dumps(message))
 
     def receive(self, timeout=TIMEOUT):
         """The next message; None at the end of the connection."""
@@ -82,13 +85,14 @@ class QMPClient:
                 return message
             self.events.append(message)
 
-    def cmd(self, command, arguments=None, **kwargs):
-        """Arguments are named with '_' for '-'; returns the result."""
+    def cmd(self, command, arguments=None, fds=(), **kwargs):
+        """Arguments are named with '_' for '-'; returns the result. fds go with
+        it."""
         request = {'execute': command}
         args = arguments or {k.replace('_', '-'): v for k, v in kwargs.items()}
         if args:
             request['arguments'] = args
-        self.send(request)
+        self.send(request, fds)
         answer = self.response()
         if answer is None:
             raise EOFError(f'the connection ended during {command}')

@@ -6,6 +6,7 @@
 at any time, for 3 seconds (60 with LONG=1). Nothing crashes, and every monitor
 serves the next client."""
 import json
+import os
 import random
 import socket
 import struct
@@ -39,6 +40,8 @@ COMMANDS = [
     ('object-del', {'id': 't'}),
     ('chardev-add', {'id': 'c', 'backend': {'type': 'null', 'data': {}}}),
     ('chardev-remove', {'id': 'c'}), ('query-chardev', {}),
+    ('getfd', {'fdname': 'f'}), ('closefd', {'fdname': 'f'}),
+    ('add-fd', {}), ('remove-fd', {'fdset-id': 0}), ('query-fdsets', {}),
     ('transaction', {'actions': [{'type': 'abort', 'data': {}}]}),
     ('nope', {}),
 ]
@@ -53,6 +56,7 @@ class Client(threading.Thread):
         self.rng = random.Random(seed)
         self.end = end
         self.answered = 0
+        self.null = os.open('/dev/null', os.O_RDWR)
 
     def run(self):
         while time.monotonic() < self.end:
@@ -60,6 +64,7 @@ class Client(threading.Thread):
                 self.live()
             except OSError:
                 pass
+        os.close(self.null)
 
     def live(self):
         rng = self.rng
@@ -94,7 +99,12 @@ class Client(threading.Thread):
                 'arguments': args, 'id': rng.random()}).encode()
         if rng.random() < .2:
             data = data[:rng.randrange(len(data) + 1)]
-        s.sendall(data + (b'\n' if rng.random() < .7 else b''))
+        data += b'\n' if rng.random() < .7 else b''
+        if rng.random() < .1 and data:
+            # Not its own end: who keeps that keeps the connection.
+            socket.send_fds(s, [data], [self.null] * rng.randrange(1, 20))
+        else:
+            s.sendall(data)
         if rng.random() < .5 and s.recv(rng.choice([10, 65536])):
             self.answered += 1
 
