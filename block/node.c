@@ -11,6 +11,7 @@
 #include "block/damage.h"
 #include "block/dirty-bitmap.h"
 #include "block/graph-internal.h"
+#include "block/home.h"
 #include "util/cutils.h"
 #include "util/id.h"
 
@@ -131,6 +132,7 @@ static void node_close(BlockDriverState *bs)
     QTAILQ_REMOVE(&all_nodes, bs, node_list);
     qemu_mutex_destroy(&bs->reqs_lock);
     qemu_mutex_destroy(&bs->dirty_bitmap_mutex);
+    user_object_unuse(bs->home);
     qapi_free_BlockdevOptions(bs->options);
     qobject_unref(bs->explicit_options);
     g_free(bs->relax_error);

@@ -7,6 +7,7 @@
 #include "util/osdep.h"
 #include "block/block_int.h"
 #include "block/blockjob.h"
+#include "block/home.h"
 
 static BlockPermissionList *permission_list(uint64_t perm)
 {
@@ -110,6 +111,7 @@ static void graph_node(void *opaque, uint64_t id, XDbgBlockGraphNodeType type,
         node->relax_errors = bs->relax_errors;
         node->relax_pending = bs->relax_pending;
         node->relax_error = g_strdup(bs->relax_error);
+        node->iothread = bs->home ? g_strdup(user_object_id(bs->home)) : NULL;
     }
     QAPI_LIST_PREPEND(graph->nodes, node);
 }

@@ -3,6 +3,7 @@
 #include "util/osdep.h"
 #include "block/block-backend.h"
 #include "block/block_int.h"
+#include "block/home.h"
 #include "block/reopen.h"
 #include "block/write-threshold.h"
 #include "blockdev/blockdev.h"
@@ -40,6 +41,19 @@ void qmp_block_resize(const char *device, const char *node_name, int64_t size,
     bdrv_truncate(blk_root(blk), size, false, PREALLOC_MODE_OFF, 0, errp);
     bdrv_drained_end(bs);
     bdrv_unref(bs);
+}
+
+/* --- x-blockdev-set-iothread --- */
+
+void qmp_x_blockdev_set_iothread(const char *node_name, StrOrNull *iothread,
+                                 bool has_force, bool force, Error **errp)
+{
+    BlockDriverState *bs = bdrv_lookup_node(node_name, errp);
+
+    if (bs) {
+        bdrv_set_home(bs, iothread->type == QTYPE_QSTRING ? iothread->u.s
+                                                          : NULL, errp);
+    }
 }
 
 /* --- x-blockdev-change --- */

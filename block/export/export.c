@@ -3,6 +3,7 @@
 #include "util/osdep.h"
 #include "block/export.h"
 #include "block/block_int.h"
+#include "block/home.h"
 #include "objects/object.h"
 #include "qapi/qapi-events.h"
 #include "util/id.h"
@@ -72,6 +73,7 @@ static bool use_threads(BlockExport *exp, const BlockExportIothreads *names,
                         Error **errp)
 {
     exp->threads = g_ptr_array_new_with_free_func(release_thread);
+    exp->homes = g_ptr_array_new_with_free_func(release_thread);
     if (names && names->type == QTYPE_QSTRING) {
         return use_thread(exp, names->u.single, errp);
     }
@@ -95,13 +97,32 @@ static bool use_threads(BlockExport *exp, const BlockExportIothreads *names,
     return true;
 }
 
-AioContext *blk_exp_thread_ctx(const BlockExport *exp, unsigned n)
+/* NULL: the main loop. */
+static UserObject *use_home(BlockExport *exp)
 {
-    if (!exp->threads->len) {
-        return qemu_get_aio_context();
+    UserObject *home = bdrv_home(blk_bs(exp->blk));
+
+    if (home && !g_ptr_array_find(exp->homes, home, NULL)) {
+        g_ptr_array_add(exp->homes,
+                        user_object_use(user_object_id(home),
+                                        OBJECT_TYPE_IOTHREAD, &error_abort));
     }
-    return iothread_get_aio_context(
-        user_object_data(exp->threads->pdata[n % exp->threads->len]));
+    return home;
+}
+
+AioContext *blk_exp_thread_ctx(BlockExport *exp, unsigned n)
+{
+    UserObject *obj;
+
+    if (exp->threads->len) {
+        obj = exp->threads->pdata[n % exp->threads->len];
+    } else if (exp->fixed_home && exp->ctx) {
+        return exp->ctx;
+    } else {
+        obj = use_home(exp);
+    }
+    return obj ? iothread_get_aio_context(user_object_data(obj))
+               : qemu_get_aio_context();
 }
 
 /* --- making --- */
@@ -152,6 +173,7 @@ static void export_free(BlockExport *exp)
 {
     blk_unref(exp->blk);
     g_ptr_array_unref(exp->threads);
+    g_ptr_array_unref(exp->homes);
     g_free(exp->id);
     g_free(exp);
 }
@@ -181,6 +203,7 @@ BlockExport *blk_exp_add(BlockExportOptions *options, Error **errp)
         export_free(exp);
         return NULL;
     }
+    exp->fixed_home = options->has_fixed_iothread && options->fixed_iothread;
     exp->ctx = blk_exp_thread_ctx(exp, 0);
     aio_timer_init(qemu_get_aio_context(), &exp->hurry, QEMU_CLOCK_REALTIME,
                    SCALE_NS, hurry, exp);

@@ -454,6 +454,7 @@ struct BlockDriverState {
     int refcnt;
     bool monitor_owned;         /* added by name; holds one reference */
     bool closing;               /* last reference is gone */
+    struct UserObject *home;    /* a use of it; see block/home.h */
     /* The node that this one was opened inline for; options left out follow
      * it. No reference: cleared when the edge between them goes. */
     BlockDriverState *inherits_from;

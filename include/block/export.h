@@ -61,10 +61,12 @@ struct BlockExport {
 
     /*
      * Where requests are to be served: ctx, or any of the threads. Fixed at
-     * creation; without IOThread it is the main loop.
+     * creation; without IOThread it is what the node says (block/home.h).
      */
     AioContext *ctx;
-    GPtrArray *threads;         /* UserObject *; empty: the main loop */
+    GPtrArray *threads;         /* UserObject *; empty: the node's home */
+    GPtrArray *homes;           /* the same: homes that clients may still be in */
+    bool fixed_home;            /* and stays that */
 
     int refcount;               /* atomic */
     bool user_owned;            /* main thread */
@@ -78,8 +80,9 @@ BlockExport *blk_exp_add(BlockExportOptions *options, Error **errp);
 BlockExport *blk_exp_find(const char *id);
 /* NULL begins and ends. */
 BlockExport *blk_exp_next(BlockExport *exp);
-/* The loop of the @n-th thread (modulo their number), or of the main one. */
-AioContext *blk_exp_thread_ctx(const BlockExport *exp, unsigned n);
+/* The loop of the @n-th thread (modulo their number), or of the node's home at this
+ * time; it stays alive as long as the export. */
+AioContext *blk_exp_thread_ctx(BlockExport *exp, unsigned n);
 
 /* Any thread. The last unref deletes in the main loop, later. */
 void blk_exp_ref(BlockExport *exp);

@@ -161,6 +161,86 @@ class NbdExports(iotests.TestCase):
         self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
         self.qmp.cmd('object-del', id='t1')
 
+    def served_by(self, daemon, client):
+        """Name of the thread that a client's requests wake."""
+        def switches():
+            where = f'/proc/{daemon.process.pid}/task'
+            found = {}
+            for task in os.listdir(where):
+                with open(f'{where}/{task}/comm', encoding='utf-8') as f:
+                    name = f.read().strip()
+                with open(f'{where}/{task}/status', encoding='utf-8') as f:
+                    found[name] = int(f.read().split(
+                        'voluntary_ctxt_switches:')[1].split()[0])
+            return found
+
+        before = switches()
+        for _ in range(50):
+            client.pread(0, 512)
+        after = switches()
+        busy = [n for n in after if after[n] - before.get(n, 0) > 25]
+        self.assertEqual(len(busy), 1, (before, after))
+        return busy[0]
+
+    def set_home(self, node, iothread, **more):
+        self.qmp.cmd('x-blockdev-set-iothread', {
+            'node-name': node, 'iothread': iothread, **more})
+
+    def homes(self):
+        return {n['name']: n['iothread']
+                for n in self.qmp.cmd('query-block-graph')['nodes']
+                if 'iothread' in n}
+
+    def test_home_of_a_node(self):
+        """x-blockdev-set-iothread: for those who have no thread of their own."""
+        daemon = self.start()
+        main = self.served_by(daemon, self.connected_to_new('e'))
+        self.assertNotIn(main, ('t0', 't1'))
+        self.add('own', name='own', iothread='t1')
+        self.add('fixed', name='fixed', fixed_iothread=True)
+        old = self.connect()
+        self.set_home('n', 't0')
+        self.assertEqual(self.homes(), {'n': 't0'})
+        # Whoever is there goes on where he is; others are at home.
+        self.assertEqual(self.served_by(daemon, old), main)
+        for name, thread in (('n', 't0'), ('own', 't1'), ('fixed', main)):
+            self.assertEqual(self.served_by(daemon, self.connect(name)),
+                             thread)
+        # The nearest node counts.
+        self.set_home('f', 't1', force=True)
+        self.assertEqual(self.homes(), {'n': 't0', 'f': 't1'})
+        self.assertEqual(self.served_by(daemon, self.connect()), 't0')
+        self.set_home('n', None)
+        last = self.connect()
+        self.assertEqual(self.served_by(daemon, last), 't1')
+        self.set_home('f', None)
+        self.assertEqual(self.homes(), {})
+        self.assertEqual(self.served_by(daemon, self.connect()), main)
+        # There is still somebody in there.
+        self.qmp_fails('in use', self.qmp, 'object-del', id='t1')
+        self.assertEqual(self.served_by(daemon, last), 't1')
+        self.qmp.cmd('block-export-del', id='e', mode='hard')
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+        self.qmp.cmd('object-del', id='t0')
+
+    def connected_to_new(self, export):
+        self.add(export)
+        return self.connect()
+
+    def test_home_refused(self):
+        self.start('--object', 'throttle-group,id=g')
+        for node, thread, message in (
+                ('x', 't0', "Failed to find node with node-name='x'"),
+                ('n', 'x', 'Cannot find iothread x'),
+                ('n', 'g', 'Cannot find iothread g')):
+            self.qmp_fails(message, self.qmp, 'x-blockdev-set-iothread', {
+                'node-name': node, 'iothread': thread})
+        self.assertEqual(self.homes(), {})
+        self.set_home('n', 't0')
+        self.qmp_fails('in use', self.qmp, 'object-del', id='t0')
+        self.qmp.cmd('blockdev-del', {'node-name': 'n'})
+        self.qmp.cmd('object-del', id='t0')
+
     def test_max_connections(self):
         self.start(max_connections=2)
         self.add()
