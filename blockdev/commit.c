@@ -106,13 +106,14 @@ static bool check_nodes(const BlockCommit *a, BlockDriverState *top,
     return true;
 }
 
-void qmp_block_commit(BlockCommit *a, Error **errp)
+Job *blockdev_commit_new(const BlockCommit *a, JobTxn *txn, Error **errp)
 {
     BlockDriverState *bs = bdrv_find_node(a->device);
     CommitOptions o = {
         .job = {
             /* Nodes have no name that could stand in for it. */
             .id = a->job_id ?: "",
+            .txn = txn,
             .speed = a->has_speed ? a->speed : 0,
             .manual_finalize = a->has_auto_finalize && !a->auto_finalize,
             .manual_dismiss = a->has_auto_dismiss && !a->auto_dismiss,
@@ -127,14 +128,24 @@ void qmp_block_commit(BlockCommit *a, Error **errp)
     if (!bs) {
         error_set(errp, ERROR_CLASS_DEVICE_NOT_FOUND, "Device '%s' not found",
                   a->device);
-        return;
+        return NULL;
     }
     if (!check_exclusive(a, errp)) {
-        return;
+        return NULL;
     }
     o.top = find_top(a, bs, errp);
     o.base = o.top ? find_base(a, o.top, errp) : NULL;
-    if (o.base && check_nodes(a, o.top, o.base, errp)) {
-        commit_start(&o, errp);
+    if (!o.base || !check_nodes(a, o.top, o.base, errp)) {
+        return NULL;
+    }
+    return commit_new(&o, errp);
+}
+
+void qmp_block_commit(BlockCommit *a, Error **errp)
+{
+    Job *job = blockdev_commit_new(a, NULL, errp);
+
+    if (job) {
+        job_start(job);
     }
 }

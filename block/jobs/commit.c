@@ -467,13 +467,13 @@ static bool set_up(CommitJob *c, const CommitOptions *o, Error **errp)
            (c->length = needed_length(c, errp)) >= 0 && make_copy(c, errp);
 }
 
-bool commit_start(const CommitOptions *o, Error **errp)
+Job *commit_new(const CommitOptions *o, Error **errp)
 {
     BlockJob *job = block_job_create(&commit_job_driver, &o->job, errp);
     CommitJob *c;
 
     if (!job) {
-        return false;
+        return NULL;
     }
     c = to_commit(&job->job);
     c->base = bdrv_ref(o->base);
@@ -481,10 +481,8 @@ bool commit_start(const CommitOptions *o, Error **errp)
     c->mask_protocol = o->mask_protocol;
     c->on_error = o->on_error;
     if (!set_up(c, o, errp)) {
-        commit_clean(&job->job);
-        job_early_fail(&job->job);
-        return false;
+        job_discard(&job->job);
+        return NULL;
     }
-    job_start(&job->job);
-    return true;
+    return &job->job;
 }

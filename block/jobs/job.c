@@ -113,6 +113,14 @@ void job_early_fail(Job *job)
     job_do_dismiss(job);
 }
 
+void job_discard(Job *job)
+{
+    if (job->driver->clean) {
+        job->driver->clean(job);
+    }
+    job_early_fail(job);
+}
+
 void job_dismiss(Job *job, Error **errp)
 {
     if (job_apply_verb(job, JOB_VERB_DISMISS, errp)) {

@@ -77,9 +77,9 @@ BlockErrorAction block_job_error_action(BlockJob *job, BlockdevOnError policy,
 /* --- kinds of jobs --- */
 
 /*
- * block-commit: starts a job that writes what is above @base, from @top down,
- * into @base and drops those nodes. @top has a node above it that uses it as
- * its backing file or filters it.
+ * block-commit: a job, to be started or discarded, that writes what is above
+ * @base, from @top down, into @base and drops those nodes. @top has a node above it
+ * that uses it as its backing file or filters it. NULL with @errp.
  */
 typedef struct CommitOptions {
     BlockJobOptions job;
@@ -90,7 +90,7 @@ typedef struct CommitOptions {
     BlockdevOnError on_error;
     const char *filter_node_name;   /* NULL: generated */
 } CommitOptions;
-bool commit_start(const CommitOptions *options, Error **errp);
+Job *commit_new(const CommitOptions *options, Error **errp);
 
 /* Whether the parent of @edge is a job; its id goes to *@id (borrowed). */
 bool block_job_is_parent(const BdrvChild *edge, const char **id);

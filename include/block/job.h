@@ -133,6 +133,8 @@ Job *job_create(const JobDriver *driver, const JobOptions *options,
 void job_start(Job *job);
 /* In place of job_start(): it is gone, with what driver->free frees. */
 void job_early_fail(Job *job);
+/* The same after driver->clean, for one that could have been started. */
+void job_discard(Job *job);
 void job_ref(Job *job);
 void job_unref(Job *job);
 

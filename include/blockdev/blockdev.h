@@ -7,6 +7,7 @@
 #define BLOCKDEV_BLOCKDEV_H
 
 #include "block/block.h"
+#include "block/job.h"
 
 /*
  * Opens a node that belongs to the user until blockdev-del. @options is
@@ -39,6 +40,13 @@ void blockdev_transaction_append(BlockdevTransaction *tran,
 /* For what else there is to undo or to finish. */
 Transaction *blockdev_transaction_tran(BlockdevTransaction *tran);
 
+/*
+ * For an action that starts a job: what the job is to belong to (NULL: nothing); and
+ * a job that was made and is to be started or discarded with the transaction.
+ */
+JobTxn *blockdev_transaction_jobs(BlockdevTransaction *tran);
+void blockdev_transaction_add_job(BlockdevTransaction *tran, Job *job);
+
 /* Prepare functions; false with @errp. Arguments are borrowed. */
 bool blockdev_snapshot_prepare(const BlockdevSnapshot *args,
                                BlockdevTransaction *tran, Error **errp);
@@ -48,7 +56,10 @@ bool blockdev_snapshot_internal_prepare(const BlockdevSnapshotInternal *args,
 bool blockdev_snapshot_sync_prepare(const BlockdevSnapshotSync *args,
                                     BlockdevTransaction *tran, Error **errp);
 
-/* Runs @actions as the command "transaction" does. */
+/* Runs @actions as the command "transaction" does without properties. */
 bool blockdev_transaction_run(TransactionActionList *actions, Error **errp);
+
+/* The job of block-commit, not started; NULL with @errp. @txn may be NULL. */
+Job *blockdev_commit_new(const BlockCommit *args, JobTxn *txn, Error **errp);
 
 #endif

@@ -575,5 +575,159 @@ class Errors(CommitCase):
         self.assertEqual(self.content(), before)
 
 
+class Transactions(CommitCase):
+    """Commits of two chains in one transaction: this one's job is j, that of the
+    other chain, of nodes base2 to top2, k."""
+
+    def setUp(self):
+        super().setUp()
+        self.before = self.content()
+        for name, below in (('base2', None), ('mid2', 'base2'),
+                            ('top2', 'mid2')):
+            backing = ['-b', f'{below}.img', '-F', 'qcow2'] if below else []
+            self.img('create', '-q', '-f', 'qcow2', *backing, f'{name}.img',
+                     '8M')
+        self.write('mid2.img', 'write -P 4 0 4M')
+
+    def two_chains(self, fails=False):
+        self.nodes(**{'read-only': True})
+        file = {'driver': 'file', 'filename': 'base2.img'}
+        if fails:
+            file = {'driver': 'blkdebug', 'image': file, 'inject-error': [
+                {'event': 'write_aio', 'errno': 5}]}
+        self.qmp.cmd('blockdev-add', {'driver': 'qcow2', 'node-name': 'base2',
+                                      'backing': None, 'file': file})
+        self.node('mid2', 'base2')
+        self.node('top2', 'mid2')
+
+    def action(self, job, number='', **more):
+        return {'type': 'block-commit', 'data': {
+            'job-id': job, 'device': f'top{number}',
+            'top-node': f'mid{number}', 'base-node': f'base{number}',
+            **{k.replace('_', '-'): v for k, v in more.items()}}}
+
+    def run_both(self, grouped=True, j={}, k={}):
+        self.qmp.cmd('transaction', {
+            'actions': [self.action('j', **j), self.action('k', '2', **k)],
+            **self.mode(grouped)})
+
+    def mode(self, grouped=True):
+        return {'properties': {
+            'completion-mode': 'grouped' if grouped else 'individual'}}
+
+    def ended(self, job, event, error=None):
+        data = self.qmp.event(event, device=job)['data']
+        self.assertRegex(data.get('error', ''), error or '^$')
+
+    def unchanged(self):
+        self.assertEqual(self.qmp.cmd('query-jobs'), [])
+        self.assertEqual(self.below('top'), 'mid')
+        self.assertEqual(self.below('top2'), 'mid2')
+        for node in self.qmp.cmd('query-named-block-nodes'):
+            self.assertEqual(node['ro'], node['node-name'] in
+                             ('base', 'base-file'), node)
+        self.assertEqual(self.qsd.stop(), 0)
+        self.assertEqual(self.content(), self.before)
+
+    def test_one_waits_for_the_other(self):
+        self.two_chains()
+        self.run_both(j={'speed': 1})
+        self.qmp.event('JOB_STATUS_CHANGE', id='k', status='waiting')
+        self.qmp.no_event('BLOCK_JOB_COMPLETED')
+        self.assertNotEqual(self.below('top2'), 'base2')
+        self.qmp.cmd('block-job-set-speed', device='j', speed=0)
+        self.ended('j', 'BLOCK_JOB_COMPLETED')
+        self.ended('k', 'BLOCK_JOB_COMPLETED')
+        self.assertEqual(self.below('top'), 'base')
+        self.assertEqual(self.below('top2'), 'base2')
+        self.assertEqual(self.qsd.stop(), 0)
+        self.assertEqual(self.content(), self.before)
+
+    def test_one_fails(self):
+        self.two_chains(fails=True)
+        self.run_both(j={'speed': 1})
+        self.ended('j', 'BLOCK_JOB_CANCELLED')
+        self.ended('k', 'BLOCK_JOB_COMPLETED', 'Input/output error')
+        self.unchanged()
+
+    def test_one_fails_alone(self):
+        self.two_chains(fails=True)
+        self.run_both(grouped=False)
+        self.ended('j', 'BLOCK_JOB_COMPLETED')
+        self.ended('k', 'BLOCK_JOB_COMPLETED', 'Input/output error')
+        self.assertEqual(self.below('top'), 'base')
+        self.assertEqual(self.below('top2'), 'mid2')
+
+    def test_one_is_cancelled(self):
+        """Also when the other one is done but for its changes."""
+        self.two_chains()
+        self.run_both(j={'speed': 1})
+        self.qmp.event('JOB_STATUS_CHANGE', id='k', status='waiting')
+        self.qmp.cmd('job-cancel', id='j')
+        self.ended('j', 'BLOCK_JOB_CANCELLED')
+        self.ended('k', 'BLOCK_JOB_CANCELLED')
+        self.unchanged()
+
+    def test_finalized_together(self):
+        self.two_chains()
+        self.run_both(j={'auto-finalize': False})
+        self.qmp.event('BLOCK_JOB_PENDING', id='j')
+        self.qmp.event('JOB_STATUS_CHANGE', id='k', status='pending')
+        self.qmp.no_event('BLOCK_JOB_COMPLETED')
+        self.qmp.cmd('job-finalize', id='k')
+        self.ended('j', 'BLOCK_JOB_COMPLETED')
+        self.ended('k', 'BLOCK_JOB_COMPLETED')
+
+    def test_nothing_is_left(self):
+        """A transaction that fails leaves no job, and nodes as they were."""
+        self.two_chains()
+        before = self.edges().keys()
+        for actions, message in (
+                ([self.action('j'), self.action('k', '2'),
+                  {'type': 'abort', 'data': {}}], 'Transaction aborted'),
+                ([self.action('j'), self.action('j', '2')], 'already in use'),
+                ([self.action('j'), self.action('k')],
+                 "claimed for a change by commit job 'j'"),
+                ([self.action('k', '2'), self.action('j', 'x')],
+                 "'topx' not found")):
+            for grouped in False, True:
+                self.qmp_fails(message, self.qmp, 'transaction', {
+                    'actions': actions, **self.mode(grouped)},
+                    error_class='DeviceNotFound' if 'topx' in message
+                    else 'GenericError')
+                self.assertEqual(self.edges().keys(), before)
+        self.qmp.no_event('BLOCK_JOB_COMPLETED', 0)
+        self.qmp.no_event('BLOCK_JOB_CANCELLED', 0)
+        self.unchanged()
+
+    def test_what_cannot_be_grouped(self):
+        """It would be done whatever becomes of the job."""
+        self.two_chains()
+        for kind, data in (
+                ('blockdev-snapshot-sync', {
+                    'node-name': 'top2', 'snapshot-file': 's',
+                    'snapshot-node-name': 's'}),
+                ('blockdev-snapshot', {'node': 'top2', 'overlay': 'mid'}),
+                ('blockdev-snapshot-internal-sync', {'device': 'top2',
+                                                     'name': 's'})):
+            self.qmp_fails(f"Action '{kind}' does not support transaction "
+                           'property completion-mode = grouped', self.qmp,
+                           'transaction', {'actions': [
+                               self.action('j'), {'type': kind, 'data': data}],
+                               **self.mode()})
+        self.assertFalse(os.path.exists(self.path('s')))
+        self.unchanged()
+
+    def test_beside_a_snapshot(self):
+        self.two_chains()
+        self.qmp.cmd('transaction', {'actions': [self.action('j'), {
+            'type': 'blockdev-snapshot-sync', 'data': {
+                'node-name': 'top2', 'snapshot-file': 's',
+                'snapshot-node-name': 's'}}]})
+        self.ended('j', 'BLOCK_JOB_COMPLETED')
+        self.assertEqual(self.below('s'), 'top2')
+        self.assertEqual(self.below('top'), 'base')
+
+
 if __name__ == '__main__':
     iotests.main()
