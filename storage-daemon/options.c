@@ -21,6 +21,7 @@ enum {
     OPTION_CHARDEV,
     OPTION_DAEMONIZE,
     OPTION_EXPORT,
+    OPTION_LOG_LEVEL,
     OPTION_MONITOR,
     OPTION_NBD_SERVER,
     OPTION_OBJECT,
@@ -33,6 +34,7 @@ static const struct option longopts[] = {
     { "daemonize", no_argument, NULL, OPTION_DAEMONIZE },
     { "export", required_argument, NULL, OPTION_EXPORT },
     { "help", no_argument, NULL, 'h' },
+    { "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
     { "monitor", required_argument, NULL, OPTION_MONITOR },
     { "nbd-server", required_argument, NULL, OPTION_NBD_SERVER },
     { "object", required_argument, NULL, OPTION_OBJECT },
@@ -47,6 +49,9 @@ static void print_help(void)
     printf("Usage: %s [OPTIONS]...\n"
            "QEMU storage daemon\n\n"
            "  -h, --help           display this help and exit\n"
+           "      --log-level error|warning|info|debug\n"
+           "                       print no message that is less grave\n"
+           "                       (default info)\n"
            "  -T, --trace " TRACE_OPT_SYNTAX "\n"
            "                       specify tracing options\n"
            "  -V, --version        output version information and exit\n\n"
@@ -101,6 +106,12 @@ static void early_option(DaemonOptions *o, int c, char **argv)
         exit(0);
     case OPTION_DAEMONIZE:
         o->daemonize = true;
+        break;
+    case OPTION_LOG_LEVEL:
+        if (!error_set_log_level(optarg)) {
+            error_report("--log-level %s: there is no such level", optarg);
+            exit(1);
+        }
         break;
     case OPTION_PIDFILE:
         o->pidfile = optarg;

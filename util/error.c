@@ -23,6 +23,10 @@ Error *error_fatal;
 
 static const char *progname;
 
+/* Fixed once the program has started. */
+static LogLevel max_level = LOG_LEVEL_INFO;
+static bool is_journal;         /* what stderr leads to */
+
 static void handle_special(Error **errp, Error *err)
 {
     if (errp == &error_abort) {
@@ -222,11 +226,60 @@ void errp_guard_leave(ErrpGuard *guard)
     }
 }
 
+/* Whether stderr is what the service manager says is its journal. */
+static bool find_journal(void)
+{
+    const char *stream = g_getenv("JOURNAL_STREAM");
+    struct stat st;
+    g_autofree char *mine = NULL;
+
+    if (!stream || fstat(STDERR_FILENO, &st) < 0) {
+        return false;
+    }
+    mine = g_strdup_printf("%ju:%ju", (uintmax_t)st.st_dev,
+                           (uintmax_t)st.st_ino);
+    return !strcmp(stream, mine);
+}
+
 void error_init(const char *argv0)
 {
     const char *slash = strrchr(argv0, '/');
 
     progname = slash ? slash + 1 : argv0;
+    is_journal = find_journal();
+}
+
+bool error_set_log_level(const char *name)
+{
+    static const struct {
+        const char *name;
+        LogLevel level;
+    } levels[] = {
+        { "error", LOG_LEVEL_ERROR },
+        { "warning", LOG_LEVEL_WARNING },
+        { "info", LOG_LEVEL_INFO },
+        { "debug", LOG_LEVEL_DEBUG },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(levels); i++) {
+        if (!strcmp(name, levels[i].name)) {
+            max_level = levels[i].level;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *error_level_prefix(LogLevel level)
+{
+    static const char prefixes[][4] = {
+        [LOG_LEVEL_ERROR] = "<3>",
+        [LOG_LEVEL_WARNING] = "<4>",
+        [LOG_LEVEL_INFO] = "<6>",
+        [LOG_LEVEL_DEBUG] = "<7>",
+    };
+
+    return is_journal ? prefixes[level] : "";
 }
 
 void error_set_progname(const char *name)
@@ -239,27 +292,32 @@ const char *error_get_progname(void)
     return progname;
 }
 
-static void print_line(const char *kind, const char *fmt, va_list ap)
-    G_GNUC_PRINTF(2, 0);
+static void print_line(LogLevel level, const char *kind, const char *fmt,
+                       va_list ap) G_GNUC_PRINTF(3, 0);
 
-static void print_line(const char *kind, const char *fmt, va_list ap)
+static void print_line(LogLevel level, const char *kind, const char *fmt,
+                       va_list ap)
 {
     int saved_errno = errno;
-    g_autofree char *msg = g_strdup_vprintf(fmt, ap);
+    g_autofree char *msg = NULL;
 
-    fprintf(stderr, "%s%s%s%s\n", progname ? progname : "",
-            progname ? ": " : "", kind, msg);
+    if (level > max_level) {
+        return;
+    }
+    msg = g_strdup_vprintf(fmt, ap);
+    fprintf(stderr, "%s%s%s%s%s\n", error_level_prefix(level),
+            progname ? progname : "", progname ? ": " : "", kind, msg);
     errno = saved_errno;
 }
 
 void error_vreport(const char *fmt, va_list ap)
 {
-    print_line("", fmt, ap);
+    print_line(LOG_LEVEL_ERROR, "", fmt, ap);
 }
 
 void warn_vreport(const char *fmt, va_list ap)
 {
-    print_line("warning: ", fmt, ap);
+    print_line(LOG_LEVEL_WARNING, "warning: ", fmt, ap);
 }
 
 void error_report(const char *fmt, ...)
@@ -285,7 +343,7 @@ void info_report(const char *fmt, ...)
     va_list ap;
 
     va_start(ap, fmt);
-    print_line("info: ", fmt, ap);
+    print_line(LOG_LEVEL_INFO, "info: ", fmt, ap);
     va_end(ap);
 }
 
@@ -300,23 +358,34 @@ void error_printf(const char *fmt, ...)
     errno = saved_errno;
 }
 
-static void report_and_free(Error *err, void (*report)(const char *fmt, ...))
+/* A hint is of whole lines. */
+static void print_hint(LogLevel level, const char *hint)
+{
+    g_auto(GStrv) lines = g_strsplit(hint, "\n", -1);
+
+    for (int i = 0; level <= max_level && lines[i] && lines[i + 1]; i++) {
+        error_printf("%s%s\n", error_level_prefix(level), lines[i]);
+    }
+}
+
+static void report_and_free(Error *err, LogLevel level,
+                            void (*report)(const char *fmt, ...))
 {
     report("%s", err->msg);
     if (err->hint) {
-        error_printf("%s", err->hint->str);
+        print_hint(level, err->hint->str);
     }
     error_free(err);
 }
 
 void error_report_err(Error *err)
 {
-    report_and_free(err, error_report);
+    report_and_free(err, LOG_LEVEL_ERROR, error_report);
 }
 
 void warn_report_err(Error *err)
 {
-    report_and_free(err, warn_report);
+    report_and_free(err, LOG_LEVEL_WARNING, warn_report);
 }
 
 void error_reportf_err(Error *err, const char *fmt, ...)

@@ -38,6 +38,9 @@ void trace_emit(const TraceEvent *event, const char *fmt, ...)
 
     g_mutex_lock(&trace_lock);
     fp = trace_file ? trace_file : stderr;
+    if (fp == stderr) {
+        fputs(error_level_prefix(LOG_LEVEL_DEBUG), fp);
+    }
     fputs(line, fp);
     fflush(fp);
     g_mutex_unlock(&trace_lock);

@@ -164,6 +164,30 @@ void error_set_progname(const char *name);
 const char *error_get_progname(void);
 
 /*
+ * How grave a message is; the numbers are those of syslog. Trace events are of level
+ * debug.
+ */
+typedef enum LogLevel {
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7,
+} LogLevel;
+
+/*
+ * Print no message that is less grave than the level called @name: "error",
+ * "warning", "info" (what holds at first) or "debug". False if there is none of that
+ * name.  Once at program start before there are other threads.
+ */
+bool error_set_log_level(const char *name);
+
+/*
+ * What goes in front of a line of @level on stderr: "<N>" where that is the journal
+ * of systemd, which takes it for the level, or "".
+ */
+const char *error_level_prefix(LogLevel level);
+
+/*
  * Print one line on stderr: "PROGNAME: MESSAGE", with "warning: " or "info: "
  * before the message for the other two.  A line is written by one call, so
  * that lines of several threads do not mix.

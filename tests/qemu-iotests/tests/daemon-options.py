@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import iotests
+from iotests import nbd
 from iotests.process import run
 
 
@@ -47,6 +48,52 @@ class Options(iotests.TestCase):
         (['--object', 'iothread'],
          "--object iothread: Parameter 'id' is missing"),
     ]
+
+    def messages(self, *args, env=lambda st: {}):
+        """Lines of stderr with a warning, an info and an error, in that order."""
+        path = self.path('err')
+        with open(path, 'w+b') as err:
+            st = os.fstat(err.fileno())
+            client = subprocess.Popen(
+                [iotests.qsd(), '-T', 'nope', '--chardev',
+                 f'socket,id=c,path={self.path("s")},server=on,wait=on',
+                 *args, '--blockdev', 'file,node-name=n,filename=nofile'],
+                stderr=err, env={**os.environ, **env(st)})
+            nbd.wait_for(lambda: os.path.exists(self.path('s')))
+            with socket.socket(socket.AF_UNIX) as sock:
+                nbd.wait_for(lambda: not sock.connect_ex(self.path('s')))
+                self.assertEqual(client.wait(60), 1)
+            err.seek(0)
+            return err.read().decode().splitlines()
+
+    LEVELS = [("warning: trace event 'nope' does not exist", 4),
+              ('info: QEMU waiting for connection', 6),
+              ('--blockdev file,node-name=n,filename=nofile: Could not', 3)]
+
+    def test_log_levels(self):
+        for level, number in (('error', 3), ('warning', 4), ('info', 6),
+                              ('debug', 7), (None, 6)):
+            args = ['--log-level', level] if level else []
+            lines = self.messages(*args)
+            wanted = ['qemu-storage-daemon: ' + text
+                      for text, of in self.LEVELS if of <= number]
+            self.assertEqual([line[:len(text)]
+                              for line, text in zip(lines, wanted)], wanted)
+            self.assertEqual(len(lines), len(wanted))
+        self.assertIn('--log-level loud: there is no such level',
+                      self.qsd('--log-level', 'loud').stderr)
+
+    def test_levels_for_the_journal(self):
+        """Only what goes there has them."""
+        for other, marked in ((0, True), (1, False)):
+            lines = self.messages(
+                '-T', 'aio_*', '--object', 'iothread,id=t',
+                env=lambda st, other=other: {
+                    'JOURNAL_STREAM': f'{st.st_dev}:{st.st_ino + other}'})
+            for text, level in self.LEVELS + [('@', 7)]:
+                line = next(l for l in lines if text in l)
+                self.assertEqual(line.startswith(f'<{level}>'), marked, line)
+                self.assertEqual(line.startswith('<'), marked)
 
     def test_errors(self):
         for args, message in self.BAD:
