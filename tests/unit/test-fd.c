@@ -3,6 +3,7 @@
 #include "util/osdep.h"
 #include "util/bswap.h"
 #include "util/fd.h"
+#include "util/fdset.h"
 #include "util/filelock.h"
 
 static char *tmp_path(void)
@@ -189,6 +190,112 @@ static void test_bswap(void)
     g_assert_cmphex(bswap64(0x1122334455667788), ==, 0x8877665544332211);
 }
 
+/* --- sets --- */
+
+static void test_set_names(void)
+{
+    int64_t id = -1;
+
+    g_assert_true(fdset_parse_name("/dev/fdset/0", &id));
+    g_assert_cmpint(id, ==, 0);
+    g_assert_true(fdset_parse_name("/dev/fdset/9223372036854775807", &id));
+    g_assert_cmpint(id, ==, INT64_MAX);
+    for (const char *const *p = (const char *const []) {
+             "/dev/fdset/", "/dev/fdset", "/dev/fdset/-1", "/dev/fdset/1x",
+             "/dev/fdset/0x1", "/dev/fdset/9223372036854775808", "dev/fdset/1",
+             "/dev/fd/1", "", NULL }; *p; p++) {
+        g_assert_false(fdset_parse_name(*p, &id));
+    }
+}
+
+static int add(int64_t set, const char *path, int flags)
+{
+    return fdset_add(set, open(path, flags | O_CLOEXEC), NULL)->fd;
+}
+
+static void test_set_members(void)
+{
+    g_autofree char *path = tmp_path();
+    int a = add(-1, path, O_RDWR), b = add(1, path, O_RDONLY);
+    int c = add(-1, path, O_RDWR), d = add(0, path, O_WRONLY);
+    static const int64_t sets[] = { 0, 0, 1, 2 };
+    const int fds[] = { a, d, b, c };
+    int n = 0;
+
+    for (const FdsetMember *m = fdset_next(NULL); m; m = fdset_next(m), n++) {
+        g_assert_cmpint(n, <, 4);
+        g_assert_cmpint(m->set, ==, sets[n]);
+        g_assert_cmpint(m->fd, ==, fds[n]);
+        g_assert_cmpint(m->used_as, ==, -1);
+    }
+    g_assert_cmpint(n, ==, 4);
+    g_assert_false(fdset_remove(3, -1));
+    g_assert_false(fdset_remove(0, b));
+    g_assert_true(fdset_remove(0, a));
+    g_assert_true(fdset_remove(2, -1));
+    g_assert_cmpint(fcntl(a, F_GETFD), ==, -1);
+    fdset_remove_unused();
+    g_assert_null(fdset_next(NULL));
+    unlink(path);
+}
+
+static void test_set_open(void)
+{
+    g_autofree char *path = tmp_path();
+    int rw, ro, again;
+
+    g_assert_cmpint(fdset_open(5, O_RDWR), ==, -ENOENT);
+    add(5, path, O_RDWR | O_APPEND);
+    g_assert_cmpint(fdset_open(5, O_RDONLY), ==, -EACCES);
+    g_assert_cmpint(fdset_open(4, O_RDWR), ==, -ENOENT);
+    add(5, path, O_RDONLY);
+    rw = qemu_open("/dev/fdset/5", O_RDWR, &error_abort);
+    g_assert_cmpint(fcntl(rw, F_GETFD) & FD_CLOEXEC, !=, 0);
+    g_assert_cmpint(fcntl(rw, F_GETFL) & (O_ACCMODE | O_APPEND), ==, O_RDWR);
+    g_assert_cmpint(qemu_open("/dev/fdset/5", O_RDWR, NULL), ==, -1);
+    g_assert_cmpint(errno, ==, EBUSY);
+    ro = fdset_open(5, O_RDONLY);
+    g_assert_cmpint(ro, >=, 0);
+    g_assert_cmpint(qemu_close(rw), ==, 0);
+    again = fdset_open(5, O_RDWR);
+    g_assert_cmpint(again, >=, 0);
+    qemu_close(again);
+    /* It is in use, if only one member of it. */
+    fdset_remove_unused();
+    g_assert_nonnull(fdset_next(NULL));
+    qemu_close(ro);
+    fdset_remove_unused();
+    g_assert_null(fdset_next(NULL));
+    unlink(path);
+}
+
+/* Locks of a duplicate go with it, and no others. */
+static void test_set_locks(void)
+{
+    for (int removed = 0; removed < 2; removed++) {
+        g_autofree char *path = tmp_path();
+        int other = open(path, O_RDWR | O_CLOEXEC);
+        int mine = open(path, O_RDWR | O_CLOEXEC), fd;
+
+        fdset_add(7, fcntl(mine, F_DUPFD_CLOEXEC, 0), NULL);
+        g_assert_cmpint(qemu_lock_fd(mine, 0, 1, false), ==, 0);
+        fd = fdset_open(7, O_RDWR);
+        g_assert_cmpint(qemu_lock_fd(fd, 100, 2, false), ==, 0);
+        g_assert_cmpint(qemu_lock_fd(fd, 203, 1, false), ==, 0);
+        if (removed) {
+            g_assert_true(fdset_remove(7, -1));
+        }
+        g_assert_cmpint(qemu_lock_fd_test(other, 100, 1, true), ==, -EAGAIN);
+        g_assert_cmpint(qemu_close(fd), ==, 0);
+        g_assert_cmpint(qemu_lock_fd_test(other, 100, 200, true), ==, 0);
+        g_assert_cmpint(qemu_lock_fd_test(other, 0, 1, true), ==, -EAGAIN);
+        fdset_remove_unused();
+        close(mine);
+        close(other);
+        unlink(path);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -198,5 +305,9 @@ int main(int argc, char **argv)
     g_test_add_func("/fd/lock", test_lock);
     g_test_add_func("/fd/memalign", test_memalign);
     g_test_add_func("/fd/bswap", test_bswap);
+    g_test_add_func("/fd/set/names", test_set_names);
+    g_test_add_func("/fd/set/members", test_set_members);
+    g_test_add_func("/fd/set/open", test_set_open);
+    g_test_add_func("/fd/set/locks", test_set_locks);
     return g_test_run();
 }
