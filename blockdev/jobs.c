@@ -94,6 +94,11 @@ JobInfoList *qmp_query_jobs(Error **errp)
     return list;
 }
 
+FailedJobList *qmp_query_failed_jobs(Error **errp)
+{
+    return job_query_failures();
+}
+
 /* --- jobs on nodes --- */
 
 void qmp_block_job_set_speed(const char *device, int64_t speed, Error **errp)

@@ -21,6 +21,9 @@ void job_txn_abort(JobTxn *txn);
 void job_txn_add(JobTxn *txn, Job *job);
 void job_txn_del(Job *job);
 
+/* job-failures.c: @job has failed, and nothing else will tell. */
+void job_note_failure(const Job *job);
+
 /* job.c: asks without looking at the state. */
 void job_cancel_async(Job *job, bool force);
 /* Takes it off the list of jobs. */

@@ -101,6 +101,10 @@ static void end_one(Job *job)
     }
     job_txn_del(job);
     job_set_status(job, JOB_STATUS_CONCLUDED);
+    if (job->auto_dismiss && job->id && job->started && job->ret &&
+        !job_is_cancelled(job)) {
+        job_note_failure(job);
+    }
     if (job->auto_dismiss || !job->started) {
         job_do_dismiss(job);
     }

@@ -192,6 +192,9 @@ Job *job_find(const char *id);
 bool job_is_concluded(const Job *job);
 /* Caller frees; NULL for internal ones. */
 JobInfo *job_query(const Job *job);
+/* Those that failed and were dismissed by themselves, newest first, as far as that
+ * is remembered. Caller frees. */
+FailedJobList *job_query_failures(void);
 
 /* --- waiting; not in main work --- */
 

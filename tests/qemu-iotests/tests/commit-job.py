@@ -9,6 +9,7 @@ distribution's tools find, edges are kept from others meanwhile, errors lose not
 """
 import os
 import subprocess
+import time
 
 import iotests
 
@@ -520,6 +521,36 @@ class Errors(CommitCase):
     def error_event(self, action):
         self.qmp.event('BLOCK_JOB_ERROR', device='j', operation='write',
                        action=action)
+
+    def test_a_trace_is_left(self):
+        """Of a job that failed and went by itself: of none that was cancelled, or
+        that waits to be dismissed."""
+        self.faulty(errno=5)
+        self.assertEqual(self.qmp.cmd('query-failed-jobs'), [])
+        message = 'Could not write the base at offset .*Input/output error'
+        for number in range(66):
+            self.start(job_id=f'j{number}')
+            event = self.qmp.event('BLOCK_JOB_COMPLETED',
+                                   device=f'j{number}')['data']
+            self.assertRegex(event['error'], message)
+        self.assertEqual(self.qmp.cmd('query-jobs'), [])
+        failed = self.qmp.cmd('query-failed-jobs')
+        self.assertEqual([f['id'] for f in failed],
+                         [f'j{number}' for number in range(65, 1, -1)])
+        self.assertEqual(failed[0]['error'], event['error'])
+        self.assertEqual(failed[0]['type'], 'commit')
+        self.assertEqual((failed[0]['current-progress'],
+                          failed[0]['total-progress']),
+                         (event['offset'], event['len']))
+        self.assertLess(abs(failed[0]['seconds'] - time.time()), 60)
+        self.assertRegex(self.qsd.output(), "warning: commit job 'j65' failed: "
+                         + message)
+        self.start(job_id='kept', auto_dismiss=False)
+        self.qmp.event('BLOCK_JOB_COMPLETED', device='kept')
+        self.start(job_id='cancelled', speed=1)
+        self.qmp.cmd('job-cancel', id='cancelled')
+        self.qmp.event('BLOCK_JOB_CANCELLED', device='cancelled')
+        self.assertEqual(self.qmp.cmd('query-failed-jobs'), failed)
 
     def test_report(self):
         before = self.content()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # group: quick qmp
 # formats: qcow2
-"""Every filter and every node made of several can be added and reopened by QMP: its
+"""Every filter, and others that have options, can be added and reopened by QMP: its
 access mode, what it says may change, and nothing else."""
 import iotests
 
@@ -23,6 +23,11 @@ NODES = {
     'quorum': ({'children': [FILE, OTHER], 'vote-threshold': 2},
                [{'vote-threshold': 1}, {'read-pattern': 'fifo'}],
                {'children': [OTHER, FILE]}),
+    'luks': ({'file': 'luks-file', 'key-secret': 'pw'}, [], None),
+    'null-aio': ({'size': 4096}, [], None),
+    'null-co': ({'size': 4096}, [], None),
+    'raw': ({'file': FILE, 'size': 512}, [{'size': 1024}, {'offset': 512}],
+            None),
     'throttle': ({'file': FILE, 'throttle-group': 'g'},
                  [{'throttle-group': 'h'}], None),
 }
@@ -39,6 +44,12 @@ class FiltersReopen(iotests.TestCase):
         for name, size in ((FILE, '1M'), (OTHER, '1M'), ('log', '1M')):
             self.img('create', '-f', 'raw', name, size)
             self.add(name, driver='file', filename=name)
+        self.qmp.cmd('object-add', {'qom-type': 'secret', 'id': 'pw',
+                                    'data': 'x'})
+        self.img('create', '-q', '-f', 'luks', '--object',
+                 'secret,id=pw,data=x', '-o', 'key-secret=pw,iter-time=10',
+                 'luks', '1M')
+        self.add('luks-file', driver='file', filename='luks')
         self.create('image', '1M')
         self.add('image', driver='qcow2', file={'driver': 'file',
                                                 'filename': 'image'})
