@@ -73,6 +73,10 @@ static int coroutine_fn dial(NBDAttempt *a, const SocketAddress *addr,
     NBDDial *dial;
     int fd;
 
+    if (a->cancelled) {
+        error_setg(errp, "Connecting was given up");
+        return -1;
+    }
     if (addr->type == SOCKET_ADDRESS_TYPE_FD && a->fd_used) {
         /* The number may be that of another socket by now. */
         error_setg(errp, "A socket that was passed can be used only once");
