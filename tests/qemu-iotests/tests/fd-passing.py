@@ -346,6 +346,41 @@ class Sets(FdCase):
         self.assertFalse([n for n in self.qmp.cmd('query-block-graph')['nodes']
                           if n['relax-errors']])
 
+    def test_commit(self):
+        """The base is written by a descriptor of its set, and is read-only again
+        afterwards; without one nothing happens."""
+        self.io('a', 'write -q -P 1 0 128k')
+        for name, below in ('mid', 'a'), ('top', 'mid'):
+            self.img('create', '-q', '-f', 'qcow2', '-b', below, '-F', 'qcow2',
+                     name)
+        self.io('mid', 'write -q -P 2 64k 128k')
+        self.add('a', os.O_RDONLY, fdset_id=1)
+        self.add('mid', os.O_RDONLY, fdset_id=2)
+        self.add('top', os.O_RDWR, fdset_id=3)
+        below = None
+        for number, name in enumerate(('a', 'mid', 'top'), 1):
+            self.qmp.cmd('blockdev-add', {
+                'driver': 'qcow2', 'node-name': name, 'backing': below,
+                'read-only': name != 'top', 'file': {
+                    'driver': 'file', 'filename': f'/dev/fdset/{number}'}})
+            below = name
+        commit = {'job-id': 'j', 'device': 'top', 'top-node': 'mid',
+                  'base-node': 'a', 'backing-file': 'a'}
+        self.qmp_fails("Could not open '/dev/fdset/1': Permission denied",
+                       self.qmp, 'block-commit', commit)
+        self.assertEqual(self.qmp.cmd('query-jobs'), [])
+        self.assertEqual(self.mode(), 'r')
+        self.add('a', os.O_RDWR, fdset_id=1)
+        self.qmp.cmd('block-commit', commit)
+        event = self.qmp.event('BLOCK_JOB_COMPLETED', device='j')['data']
+        self.assertNotIn('error', event)
+        self.qmp.event('JOB_STATUS_CHANGE', id='j', status='null')
+        self.assertEqual(self.mode(), 'r')
+        self.assertEqual(self.qsd.stop(), 0)
+        self.assertEqual(self.img_json('info', 'top')['backing-filename'], 'a')
+        self.io('top', 'read -q -P 1 0 64k', 'read -q -P 2 64k 128k')
+        self.assert_clean('a')
+
     def test_auto_read_only(self):
         """Writers come and go."""
         self.add('a', os.O_RDWR)
