@@ -386,6 +386,7 @@ static const BlockJobDriver commit_job_driver = {
         .user_resume = block_job_user_resume,
         .cancel = commit_cancel,
         .prepare = commit_prepare,
+        .prepare_is_final = true,
         .clean = commit_clean,
         .free = commit_free,
     },

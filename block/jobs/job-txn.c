@@ -9,7 +9,8 @@
  *                        over, all abort -> concluded
  *
  * 1. Nothing commits before everything that can fail has succeeded for all jobs
- *    of the transaction.
+ *    of the transaction; but what is done cannot be called cancelled
+ *    (prepare_is_final).
  * 2. A transaction that is aborting never goes back.
  * 3. All of this runs as main work or in a command, so one job at a time.
  */
@@ -136,7 +137,7 @@ void job_txn_abort(JobTxn *txn)
         txn->aborting = true;
         QLIST_FOREACH(job, &txn->jobs, txn_next) {
             /* Whoever failed keeps its own reason. */
-            if (!job->ret) {
+            if (!job->ret && !job->settled) {
                 job_cancel_async(job, true);
             }
         }
@@ -171,6 +172,7 @@ static void finalize_all(JobTxn *txn)
             job_txn_abort(txn);
             return;
         }
+        job->settled = job->driver->prepare_is_final;
     }
     end_all(txn);
 }

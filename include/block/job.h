@@ -62,6 +62,9 @@ typedef struct JobDriver {
      * clean.
      */
     int (*prepare)(Job *job, Error **errp);
+    /* What prepare has done stays done: a job whose prepare succeeded is a success
+     * even if another one of the transaction fails after it. */
+    bool prepare_is_final;
     void (*commit)(Job *job);
     void (*abort)(Job *job);
     void (*clean)(Job *job);
@@ -97,6 +100,7 @@ struct Job {
     bool run_over;              /* the work has ended, or never begins */
     bool cancelled;             /* asked to end */
     bool force_cancelled;       /* and to fail by that */
+    bool settled;               /* it has succeeded, finally */
     int ret;
     Error *err;
     int64_t progress_current;

@@ -606,6 +606,29 @@ static void test_txn_prepare_fails(void)
     dismiss_all();
 }
 
+/* What is done is no failure, though another one fails after it. */
+static void test_txn_prepare_final(void)
+{
+    static JobDriver final_driver;
+    JobTxn *txn = job_txn_new();
+    JobOptions options = { .id = "b", .txn = txn, .manual_dismiss = true };
+    Job *a = started("a", txn, false), *b;
+
+    final_driver = test_driver;
+    final_driver.prepare_is_final = true;
+    b = job_create(&final_driver, &options, &error_abort);
+    job_start(b);
+    job_txn_unref(txn);
+    to_test(a)->prepare_ret = -EPERM;
+    finish(a, 0);
+    finish(b, 0);
+    expect_calls("b:prepare a:prepare b:commit b:clean a:abort a:clean ");
+    g_assert_cmpint(a->ret, ==, -EPERM);
+    g_assert_cmpint(b->ret, ==, 0);
+    g_assert_false(job_is_cancelled(b));
+    dismiss_all();
+}
+
 static void test_txn_cancel_pending(void)
 {
     Job *a, *b;
@@ -706,6 +729,7 @@ int main(int argc, char **argv)
     g_test_add_func("/job/txn/failure", test_txn_failure);
     g_test_add_func("/job/txn/failure-waits", test_txn_failure_waits);
     g_test_add_func("/job/txn/prepare-fails", test_txn_prepare_fails);
+    g_test_add_func("/job/txn/prepare-final", test_txn_prepare_final);
     g_test_add_func("/job/txn/cancel-pending", test_txn_cancel_pending);
     g_test_add_func("/job/txn/not-started", test_txn_not_started);
     g_test_add_func("/job/main-work", test_main_work);

@@ -689,6 +689,21 @@ class Transactions(CommitCase):
         self.assertEqual(self.below('top'), 'base')
         self.assertEqual(self.below('top2'), 'mid2')
 
+    def test_one_is_done_when_the_other_fails(self):
+        """Its chain is dropped already, so it is not called cancelled."""
+        self.two_chains()
+        self.qmp.cmd('blockdev-del', {'node-name': 'top'})
+        self.qmp.cmd('blockdev-add', {
+            'driver': 'qcow2', 'node-name': 'top', 'backing': 'mid', 'file': {
+                'driver': 'blkdebug', 'inject-error': [
+                    {'event': 'none', 'iotype': 'write', 'errno': 5}],
+                'image': {'driver': 'file', 'filename': 'top.img'}}})
+        self.run_both()
+        self.ended('j', 'BLOCK_JOB_COMPLETED', '.*Input/output error')
+        self.ended('k', 'BLOCK_JOB_COMPLETED')
+        self.assertEqual(self.below('top'), 'mid')
+        self.assertEqual(self.below('top2'), 'base2')
+
     def test_one_is_cancelled(self):
         """Also when the other one is done but for its changes."""
         self.two_chains()
