@@ -512,6 +512,12 @@ static void drain_new_children(BlockReopenQueue *queue)
     }
 }
 
+/* What a stopped node has in memory its reopen gives up. */
+static bool can_be_flushed(BlockDriverState *bs)
+{
+    return !bs->drv->bdrv_is_stopped || !bs->drv->bdrv_is_stopped(bs);
+}
+
 static bool change_graph(BlockReopenQueue *queue, Transaction *tran,
                          Error **errp)
 {
@@ -603,6 +609,9 @@ int bdrv_reopen_multiple(BlockReopenQueue *queue, Error **errp)
     for (guint i = 0; i < queue->entries->len; i++) {
         ReopenEntry *e = queue->entries->pdata[i];
 
+        if (!can_be_flushed(e->state.bs)) {
+            continue;
+        }
         ret = bdrv_flush(e->state.bs);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Error flushing node '%s'",

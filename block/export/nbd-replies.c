@@ -23,6 +23,7 @@ uint32_t nbd_errno(int ret)
     case EROFS:
         return NBD_EPERM;
     case EIO:
+    case EUCLEAN:       /* the image is corrupt */
         return NBD_EIO;
     case ENOMEM:
         return NBD_ENOMEM;

@@ -154,11 +154,10 @@ static int coroutine_fn check_image_entry(void *opaque, Error **errp)
 {
     Amend *a = opaque;
     BDRVQcow2State *s = a->bs->opaque;
-    int ret = 0;
+    int ret = qcow2_check_not_stopped(a->bs, errp);
 
-    if (qatomic_read(&s->unusable)) {
-        error_setg(errp, "The image is corrupt");
-        return -ENOMEDIUM;
+    if (ret < 0) {
+        return ret;
     }
     QEMU_LOCK_GUARD(&s->lock);
     if (a->refcount_order != s->refcount_order) {

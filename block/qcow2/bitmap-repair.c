@@ -87,7 +87,7 @@ int coroutine_fn qcow2_bitmaps_repair(BlockDriverState *bs, bool dirty,
             return 0;
         }
     }
-    if (ret < 0 && !qatomic_read(&s->unusable)) {
+    if (ret < 0 && !qcow2_is_stopped(s)) {
         qcow2_bitmaps_drop_new_tables(bs, list);
     }
     g_ptr_array_unref(list);

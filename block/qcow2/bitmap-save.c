@@ -158,7 +158,7 @@ static int coroutine_fn switch_header(BlockDriverState *bs,
         };
         ret = qcow2_header_write_bitmaps(bs, &ext);
     }
-    if (ret < 0 && !qatomic_read(&s->unusable)) {
+    if (ret < 0 && !qcow2_is_stopped(s)) {
         qcow2_unalloc_clusters(bs, offset, size);
     }
     return ret;
@@ -409,9 +409,10 @@ static int coroutine_fn check_state(const Save *save)
 {
     BDRVQcow2State *s = save->bs->opaque;
 
-    if (qatomic_read(&s->unusable)) {
-        error_setg(save->errp, "The image is corrupt");
-        return -ENOMEDIUM;
+    int ret = qcow2_check_not_stopped(save->bs, save->errp);
+
+    if (ret < 0) {
+        return ret;
     }
     if (s->bitmaps_fault && !(save->flags & BDRV_SAVE_BITMAPS_REMOVE_ALL)) {
         error_setg(save->errp, "The stored bitmaps cannot be used: %s",
@@ -459,7 +460,7 @@ static int coroutine_fn save_locked(Save *save)
     if (ret == 0) {
         ret = write_list(save);
     }
-    if (ret < 0 && !qatomic_read(&s->unusable)) {
+    if (ret < 0 && !qcow2_is_stopped(s)) {
         qcow2_bitmaps_drop_new_tables(save->bs, save->list);
     }
     return ret;

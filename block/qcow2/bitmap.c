@@ -22,7 +22,23 @@ void qcow2_bitmaps_free(BDRVQcow2State *s)
 typedef struct Load {
     BlockDriverState *bs;
     int flags;
+    GPtrArray *stored;          /* of Stored */
 } Load;
+
+/* What becomes a dirty bitmap of the node. */
+typedef struct Stored {
+    const char *name;           /* of the entry in BDRVQcow2State.bitmaps */
+    HBitmap *bits;              /* NULL: the dirty bitmap has them */
+    uint32_t flags;             /* BDRV_STORED_* */
+} Stored;
+
+static void stored_free(gpointer opaque)
+{
+    Stored *st = opaque;
+
+    hbitmap_free(st->bits);
+    g_free(st);
+}
 
 /* Its bits; a bitmap with an empty set of them if it is inconsistent. */
 static HBitmap *coroutine_fn load_bits(BlockDriverState *bs, Qcow2Bitmap *b,
@@ -68,22 +84,24 @@ static int coroutine_fn load_entry(void *opaque)
     QEMU_LOCK_GUARD(&s->lock);
     for (guint i = 0; i < s->bitmaps->len; i++) {
         Qcow2Bitmap *b = s->bitmaps->pdata[i];
-        uint32_t flags = l->flags & BDRV_O_RDWR ? 0 : BDRV_STORED_READONLY;
-        HBitmap *bits;
+        Stored *st;
         bool good;
 
         if (!b->name) {
             warn_about_fault(bs, b);
             continue;
         }
-        bits = load_bits(bs, b, &good);
+        st = g_new0(Stored, 1);
+        st->name = b->name;
+        st->bits = load_bits(bs, b, &good);
+        st->flags = l->flags & BDRV_O_RDWR ? 0 : BDRV_STORED_READONLY;
         warn_about_fault(bs, b);
         if (!good) {
-            flags = BDRV_STORED_INCONSISTENT;
+            st->flags = BDRV_STORED_INCONSISTENT;
         } else if (b->flags & QCOW2_BME_FLAG_AUTO) {
-            flags |= BDRV_STORED_ENABLED;
+            st->flags |= BDRV_STORED_ENABLED;
         }
-        bdrv_add_stored_bitmap(bs, b->name, bits, flags);
+        g_ptr_array_add(l->stored, st);
     }
     return 0;
 }
@@ -101,13 +119,16 @@ static void warn_about_void_ones(BlockDriverState *bs)
     }
 }
 
-int qcow2_bitmaps_load(BlockDriverState *bs, int flags, Error **errp)
+int qcow2_bitmaps_read_stored(BlockDriverState *bs, int flags,
+                              GPtrArray **stored, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    Load l = { bs, flags };
+    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(stored_free);
+    Load l = { bs, flags, list };
     int ret;
 
     if (flags & (BDRV_O_CHECK | BDRV_O_NO_IO)) {
+        *stored = g_steal_pointer(&list);
         return 0;
     }
     warn_about_void_ones(bs);
@@ -117,8 +138,20 @@ int qcow2_bitmaps_load(BlockDriverState *bs, int flags, Error **errp)
         return ret;
     }
     s->bitmaps_kept = !s->bitmaps_fault && qcow2_bitmaps_are_valid(s);
-    qatomic_set(&bs->bitmaps_to_mark, true);
+    *stored = g_steal_pointer(&list);
     return 0;
+}
+
+void qcow2_bitmaps_add_stored(BlockDriverState *bs, GPtrArray *stored)
+{
+    for (guint i = 0; i < stored->len; i++) {
+        Stored *st = stored->pdata[i];
+
+        bdrv_add_stored_bitmap(bs, st->name, g_steal_pointer(&st->bits),
+                               st->flags);
+    }
+    g_ptr_array_unref(stored);
+    qatomic_set(&bs->bitmaps_to_mark, true);
 }
 
 void qcow2_bitmaps_set_readonly(BlockDriverState *bs, bool readonly)

@@ -161,8 +161,15 @@ int coroutine_fn qcow2_bitmaps_repair(BlockDriverState *bs, bool dirty,
 
 /* --- bitmap.c --- */
 
-/* Puts stored bitmaps into memory. Main thread, at the end of open. */
-int qcow2_bitmaps_load(BlockDriverState *bs, int flags, Error **errp);
+/*
+ * Reads the bits of all stored bitmaps. *@stored: for the next function, which
+ * makes them dirty bitmaps of the node, or to be freed; the state must live as
+ * long. Main thread, at the end of open.
+ */
+int qcow2_bitmaps_read_stored(BlockDriverState *bs, int flags,
+                              GPtrArray **stored, Error **errp);
+/* Takes @stored over. No bitmap of the node has a name of those. */
+void qcow2_bitmaps_add_stored(BlockDriverState *bs, GPtrArray *stored);
 /* The node is, or is no longer, writable. Main thread. */
 void qcow2_bitmaps_set_readonly(BlockDriverState *bs, bool readonly);
 void qcow2_bitmaps_free(BDRVQcow2State *s);

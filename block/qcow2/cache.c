@@ -14,6 +14,8 @@
  *   4. Before any L2 slice is written, everything it may refer to is durable
  *      (qcow2_flush_before_l2()). That costs a flush, so when one dirty slice
  *      must go, all are written.
+ *   5. After qcow2_cache_stop() nothing is written: dirty pieces stay, nothing
+ *      else becomes dirty, and clean ones come and go as before.
  */
 #include "util/osdep.h"
 #include <sys/mman.h>
@@ -39,11 +41,12 @@ typedef struct Qcow2CacheEntry {
 
 struct Qcow2Cache {
     /* Fixed. */
-    uint32_t num;
+    uint32_t num;           /* with MIN_CACHE_TABLES for when it is stopped */
     uint32_t table_size;
     uint32_t hash_mask;
     int overlap_ign;
     bool orders_refcounts;  /* holds L2 slices: rule 4 */
+    bool stopped;           /* rule 5; not fixed: set once */
     bool salvage;           /* what cannot be read is poison, no error */
     uint8_t *tables;
 
@@ -165,7 +168,7 @@ Qcow2Cache *qcow2_cache_create(BlockDriverState *bs, int num_tables,
     Qcow2Cache *c = g_new0(Qcow2Cache, 1);
     uint32_t buckets = 1;
 
-    c->num = MAX(num_tables, MIN_CACHE_TABLES);
+    c->num = MAX(num_tables, MIN_CACHE_TABLES) + MIN_CACHE_TABLES;
     c->table_size = table_size;
     c->overlap_ign = overlap_ign;
     c->orders_refcounts = overlap_ign == QCOW2_OL_ACTIVE_L2;
@@ -186,10 +189,20 @@ Qcow2Cache *qcow2_cache_create(BlockDriverState *bs, int num_tables,
         return NULL;
     }
     memset(c->buckets, 0xff, buckets * sizeof(uint32_t));
-    for (uint32_t i = 0; i < c->num; i++) {
+    for (uint32_t i = 0; i < c->num - MIN_CACHE_TABLES; i++) {
         lru_push_back(c, i);
     }
     return c;
+}
+
+void qcow2_cache_stop(Qcow2Cache *c)
+{
+    assert(!c->stopped);
+    c->stopped = true;
+    /* Were all others dirty there would be no place left to read into. */
+    for (uint32_t i = c->num - MIN_CACHE_TABLES; i < c->num; i++) {
+        lru_push_back(c, i);
+    }
 }
 
 void qcow2_cache_destroy(Qcow2Cache *c)
@@ -296,7 +309,11 @@ static uint32_t search_depth(const Qcow2Cache *c)
     return MAX(8, c->num / 4);
 }
 
-/* The piece to give up: clean if one is near the end, else the oldest. */
+/*
+ * The piece to give up: clean if one is near the end, else the oldest. In a
+ * stopped cache, the oldest clean one; NONE if a request that was under way
+ * when it was stopped has pinned them.
+ */
 static uint32_t find_victim(const Qcow2Cache *c)
 {
     uint32_t oldest = NONE;
@@ -310,6 +327,9 @@ static uint32_t find_victim(const Qcow2Cache *c)
         }
         if (!e->dirty) {
             return i;
+        }
+        if (c->stopped) {
+            continue;
         }
         if (oldest == NONE) {
             oldest = i;
@@ -328,7 +348,10 @@ static int coroutine_fn evict(BlockDriverState *bs, Qcow2Cache *c,
     uint32_t i = find_victim(c);
     int ret;
 
-    assert(i != NONE);  /* rule 2 */
+    if (i == NONE) {
+        assert(c->stopped);     /* rule 2 */
+        return -EUCLEAN;
+    }
     if (c->entries[i].dirty) {
         if (c->orders_refcounts) {
             ret = qcow2_flush_before_l2(bs);
@@ -526,7 +549,9 @@ void qcow2_cache_entry_mark_dirty(Qcow2Cache *c, void *table)
     uint32_t i = table_entry(c, table);
 
     assert(c->entries[i].pins && c->entries[i].offset);
-    set_dirty(c, i, true);
+    if (!c->stopped) {
+        set_dirty(c, i, true);
+    }
 }
 
 bool qcow2_cache_is_dirty(Qcow2Cache *c)

@@ -106,9 +106,6 @@ int coroutine_fn qcow2_co_copy_range_from(
     Qcow2Request req;
     int ret;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
-    }
     if (s->salvage || bs->encrypted) {
         return -ENOTSUP;
     }

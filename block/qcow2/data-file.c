@@ -113,6 +113,16 @@ int qcow2_open_data_file(BlockDriverState *bs, BlockdevRef *ref, int flags,
     return s->data_file ? check_length(bs, flags, errp) : -EINVAL;
 }
 
+int qcow2_keep_data_file(BlockDriverState *bs, const BDRVQcow2State *old,
+                         int flags, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = check_features(bs, NULL, flags, errp);
+
+    s->data_file = old->data_file;
+    return ret < 0 || !s->data_file ? ret : check_length(bs, flags, errp);
+}
+
 /* --- zeroes and discarding --- */
 
 /* Cuts the range where the disk, or the file, ends: the file stays as long as

@@ -138,7 +138,7 @@ static void coroutine_fn discard_kept(BlockDriverState *bs, GArray *kept)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    for (guint i = 0; i < kept->len; i++) {
+    for (guint i = 0; i < kept->len && !qcow2_is_stopped(s); i++) {
         const Qcow2PendingFree *r = &g_array_index(kept, Qcow2PendingFree, i);
 
         if (s->has_data_file) {
@@ -204,8 +204,8 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset,
     Qcow2Request req;
     int ret = -ENOTSUP;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     if (s->qcow_version < 3 && bs->backing) {
         return -ENOTSUP;

@@ -70,8 +70,8 @@ static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
     Qcow2Request req;
     int ret = 0;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     /*
      * The whole disk: a write that has its clusters but does not refer to
@@ -83,6 +83,33 @@ static int coroutine_fn qcow2_co_check(BlockDriverState *bs,
     qemu_co_mutex_unlock(&s->lock);
     qcow2_request_end(&s->inflight, &req);
     return ret;
+}
+
+static bool qcow2_stopped(BlockDriverState *bs)
+{
+    return qcow2_is_stopped(bs->opaque);
+}
+
+/*
+ * A corrupt image that is read only may be written to by others: who marked it
+ * does not let it become writable before somebody has repaired it. A reopen,
+ * which reads it again, must not do so while it changes.
+ */
+static void qcow2_child_perm(BlockDriverState *bs, BdrvChild *child,
+                             BdrvChildRole role, BlockReopenQueue *queue,
+                             uint64_t parent_perm, uint64_t parent_shared,
+                             uint64_t *nperm, uint64_t *nshared)
+{
+    BDRVQcow2State *s = bs->opaque;
+    bool stays = !queue || (bs->open_flags & BDRV_O_RDWR);
+
+    bdrv_default_perms(bs, child, role, queue, parent_perm, parent_shared,
+                       nperm, nshared);
+    if ((s->incompatible_features & QCOW2_INCOMPAT_CORRUPT) && stays &&
+        !(bdrv_reopen_flags(queue, bs) & BDRV_O_RDWR) &&
+        !(role & BDRV_CHILD_COW)) {
+        *nshared |= parent_shared & (BLK_PERM_WRITE | BLK_PERM_RESIZE);
+    }
 }
 
 static const char *const qcow2_weak_options[] = {
@@ -113,7 +140,8 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_reopen_commit = qcow2_reopen_commit,
     .bdrv_reopen_abort = qcow2_reopen_abort,
     .reopen_options = qcow2_reopen_options,
-    .bdrv_child_perm = bdrv_default_perms,
+    .bdrv_is_stopped = qcow2_stopped,
+    .bdrv_child_perm = qcow2_child_perm,
     .bdrv_refresh_limits = qcow2_refresh_limits,
 
     .bdrv_amend = qcow2_amend,

@@ -59,8 +59,8 @@ int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs)
     Qcow2Request req;
     int ret;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     qcow2_request_begin(&s->inflight, &req, 0, INT64_MAX, true);
     ret = make_empty(bs);

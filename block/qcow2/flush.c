@@ -153,6 +153,9 @@ int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
     int ret;
 
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
+    }
     ret = write_l2(bs);
     if (ret < 0) {
         return ret;
@@ -186,8 +189,8 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     if (!s->writable) {
         return 0;

@@ -489,12 +489,11 @@ static int coroutine_fn write_sector(BlockDriverState *bs, const void *buf)
 int coroutine_fn qcow2_header_write_sector(BlockDriverState *bs,
                                            const void *old, const void *new)
 {
-    BDRVQcow2State *s = bs->opaque;
     int ret = write_sector(bs, new);
 
     if (ret < 0 && write_sector(bs, old) < 0) {
         /* Nobody knows which header is on disk: touch nothing any more. */
-        qatomic_set(&s->unusable, true);
+        qcow2_stop(bs, "the header could not be written");
     }
     return ret;
 }
@@ -513,12 +512,10 @@ static int patch_guard(uint8_t *sector, uint64_t guard_offset)
     return 0;
 }
 
-/* Replaces @len bytes at @pos of the first sector and, unless @guard_offset is
- * 0, the place of the L1 guard. */
-static int coroutine_fn patch_header_and_guard(BlockDriverState *bs,
-                                               size_t pos, const void *data,
-                                               size_t len,
-                                               uint64_t guard_offset)
+/* As patch_header_and_guard(), without asking whether it may. */
+static int coroutine_fn patch_sector(BlockDriverState *bs, size_t pos,
+                                     const void *data, size_t len,
+                                     uint64_t guard_offset)
 {
     QEMU_AUTO_VFREE uint8_t *old = NULL;
     QEMU_AUTO_VFREE uint8_t *new = NULL;
@@ -530,11 +527,6 @@ static int coroutine_fn patch_header_and_guard(BlockDriverState *bs,
     if (!old || !new) {
         return -ENOMEM;
     }
-    ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_MAIN_HEADER, 0,
-                                        QCOW2_HEADER_SECTOR);
-    if (ret < 0) {
-        return ret;
-    }
     ret = bdrv_co_pread(bs->file, 0, QCOW2_HEADER_SECTOR, old, 0);
     if (ret < 0) {
         return ret;
@@ -543,6 +535,19 @@ static int coroutine_fn patch_header_and_guard(BlockDriverState *bs,
     memcpy(new + pos, data, len);
     ret = guard_offset ? patch_guard(new, guard_offset) : 0;
     return ret < 0 ? ret : qcow2_header_write_sector(bs, old, new);
+}
+
+/* Replaces @len bytes at @pos of the first sector and, unless @guard_offset is
+ * 0, the place of the L1 guard. */
+static int coroutine_fn patch_header_and_guard(BlockDriverState *bs,
+                                               size_t pos, const void *data,
+                                               size_t len,
+                                               uint64_t guard_offset)
+{
+    int ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_MAIN_HEADER, 0,
+                                            QCOW2_HEADER_SECTOR);
+
+    return ret < 0 ? ret : patch_sector(bs, pos, data, len, guard_offset);
 }
 
 static int coroutine_fn patch_header(BlockDriverState *bs, size_t pos,
@@ -710,11 +715,16 @@ int coroutine_fn qcow2_mark_clean(BlockDriverState *bs)
 int coroutine_fn qcow2_mark_corrupt(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
+    uint64_t data;
 
     if (s->qcow_version < 3) {
         return -ENOTSUP;
     }
-    return set_incompatible(bs, QCOW2_INCOMPAT_CORRUPT, true);
+    /* Of a stopped node this alone is written. */
+    s->incompatible_features |= QCOW2_INCOMPAT_CORRUPT;
+    data = cpu_to_be64(s->incompatible_features);
+    return patch_sector(bs, offsetof(QCowHeader, incompatible_features), &data,
+                        sizeof(data), 0);
 }
 
 int coroutine_fn qcow2_mark_consistent(BlockDriverState *bs)
@@ -815,8 +825,8 @@ static int coroutine_fn change_backing_entry(void *opaque)
     char *old_file, *old_format;
     int ret;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     if (!s->writable) {
         return -EACCES;

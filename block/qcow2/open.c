@@ -226,10 +226,8 @@ static int coroutine_fn open_entry(void *opaque)
     return ret;
 }
 
-static void free_state(BlockDriverState *bs)
+void qcow2_state_clear(BDRVQcow2State *s)
 {
-    BDRVQcow2State *s = bs->opaque;
-
     qcow2_cache_destroy(s->l2_table_cache);
     qcow2_cache_destroy(s->refcount_block_cache);
     s->l2_table_cache = s->refcount_block_cache = NULL;
@@ -242,36 +240,35 @@ static void free_state(BlockDriverState *bs)
     qcow2_crypto_close(s);
     g_array_free(s->pending_frees, true);
     qcow2_inflight_destroy(&s->inflight);
+    g_clear_pointer(&s->stop_reason, g_free);
 }
 
-static int load_bitmaps(BlockDriverState *bs, int flags, Error **errp)
+static int read_bitmaps(BlockDriverState *bs, int flags, GPtrArray **stored,
+                        Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     Error *err = NULL;
-    int ret = qcow2_bitmaps_load(bs, flags, &err);
+    int ret = qcow2_bitmaps_read_stored(bs, flags, stored, &err);
 
     if (ret < 0 && s->salvage) {
         bdrv_damage_note(bs, "%s", error_get_pretty(err));
         error_free(err);
+        *stored = g_ptr_array_new();
         return 0;
     }
     error_propagate(errp, err);
     return ret;
 }
 
-int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
-               Error **errp)
+int qcow2_load(BlockDriverState *bs, BlockdevOptionsQcow2 *options, int flags,
+               const BDRVQcow2State *old, GPtrArray **bitmaps, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     OpenArgs a = {
-        .bs = bs, .options = &options->u.qcow2, .flags = flags, .errp = errp,
+        .bs = bs, .options = options, .flags = flags, .errp = errp,
     };
     int ret;
 
-    if (!bdrv_open_child(bs, a.options->file, "file", BDRV_CHILD_IMAGE, false,
-                         errp)) {
-        return -EINVAL;
-    }
     s->salvage = flags & BDRV_O_SALVAGE;
     qemu_co_mutex_init(&s->lock);
     qcow2_inflight_init(&s->inflight, 0);
@@ -279,22 +276,39 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
     s->pending_frees = g_array_new(false, false, sizeof(Qcow2PendingFree));
 
     ret = bdrv_run_co(read_header_entry, &a);
+    if (ret == 0 && old) {
+        ret = qcow2_reload_check_same(old, s, errp);
+    }
     if (ret == 0) {
-        ret = qcow2_open_data_file(bs, a.options->data_file, flags, errp);
+        ret = old ? qcow2_keep_data_file(bs, old, flags, errp)
+                  : qcow2_open_data_file(bs, options->data_file, flags, errp);
     }
     if (ret == 0) {
         ret = bdrv_run_co(open_entry, &a);
     }
     if (ret == 0) {
-        ret = qcow2_crypto_open(bs, a.options->encrypt, flags, errp);
+        ret = qcow2_crypto_open(bs, options->encrypt, flags, errp);
     }
-    if (ret == 0) {
-        ret = load_bitmaps(bs, flags, errp);
+    return ret < 0 ? ret : read_bitmaps(bs, flags, bitmaps, errp);
+}
+
+int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
+               Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    GPtrArray *bitmaps = NULL;
+    int ret;
+
+    if (!bdrv_open_child(bs, options->u.qcow2.file, "file", BDRV_CHILD_IMAGE,
+                         false, errp)) {
+        return -EINVAL;
     }
+    ret = qcow2_load(bs, &options->u.qcow2, flags, NULL, &bitmaps, errp);
     if (ret < 0) {
-        free_state(bs);
+        qcow2_state_clear(s);
         return ret;
     }
+    qcow2_bitmaps_add_stored(bs, bitmaps);
     qatomic_set(&bs->total_bytes,
                 ROUND_DOWN(s->disk_size, BDRV_SECTOR_SIZE));
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
@@ -312,7 +326,7 @@ static int coroutine_fn store_all_entry(void *opaque)
     BDRVQcow2State *s = bs->opaque;
     int ret;
 
-    if (!s->writable || qatomic_read(&s->unusable)) {
+    if (!s->writable || qcow2_is_stopped(s)) {
         return 0;
     }
     QEMU_LOCK_GUARD(&s->lock);
@@ -343,7 +357,7 @@ void qcow2_close(BlockDriverState *bs)
     int ret;
 
     stop_clean_timer(bs);
-    if (s->writable && !qatomic_read(&s->unusable) &&
+    if (s->writable && !qcow2_is_stopped(s) &&
         qcow2_save_bitmaps(bs, NULL, 0, &err) < 0) {
         /* Those that changed are marked on disk. */
         error_prepend(&err, "Lost persistent bitmaps of node '%s': ",
@@ -355,13 +369,20 @@ void qcow2_close(BlockDriverState *bs)
         error_report("Failed to flush the metadata of node '%s': %s",
                      bdrv_get_device_or_node_name(bs), strerror(-ret));
     }
-    free_state(bs);
+    qcow2_state_clear(s);
 }
 
 /* --- reopen --- */
 
+/* One of them. */
+typedef struct ReopenPlan {
+    Qcow2ReopenState *options;
+    Qcow2Reload *reload;
+} ReopenPlan;
+
 typedef struct ReopenArgs {
     BDRVReopenState *state;
+    ReopenPlan *plan;
     Error **errp;
 } ReopenArgs;
 
@@ -410,9 +431,9 @@ static int coroutine_fn reopen_prepare_entry(void *opaque)
             return ret;
         }
     }
-    state->opaque = qcow2_options_prepare(bs, &state->options->u.qcow2,
-                                          state->flags, a->errp);
-    if (!state->opaque) {
+    a->plan->options = qcow2_options_prepare(bs, &state->options->u.qcow2,
+                                             state->flags, a->errp);
+    if (!a->plan->options) {
         s->writable = was_writable;
         return -EINVAL;
     }
@@ -420,15 +441,13 @@ static int coroutine_fn reopen_prepare_entry(void *opaque)
     return 0;
 }
 
-int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
-                         Error **errp)
+static int keep_state(BDRVReopenState *state, ReopenPlan *plan, Error **errp)
 {
     BDRVQcow2State *s = state->bs->opaque;
-    ReopenArgs a = { state, errp };
+    ReopenArgs a = { state, plan, errp };
     int ret;
 
-    if (s->writable && !(state->flags & BDRV_O_RDWR) &&
-        !qatomic_read(&s->unusable)) {
+    if (s->writable && !(state->flags & BDRV_O_RDWR)) {
         ret = qcow2_save_bitmaps(state->bs, NULL, 0, errp);
         if (ret < 0) {
             return ret;
@@ -437,14 +456,37 @@ int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
     return bdrv_run_co(reopen_prepare_entry, &a);
 }
 
+int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
+                         Error **errp)
+{
+    ReopenPlan plan = { NULL };
+    int ret;
+
+    if (qcow2_must_reload(state->bs->opaque)) {
+        plan.reload = qcow2_reload_prepare(state, errp);
+        ret = plan.reload ? 0 : -EINVAL;
+    } else {
+        ret = keep_state(state, &plan, errp);
+    }
+    if (ret == 0) {
+        state->opaque = g_memdup2(&plan, sizeof(plan));
+    }
+    return ret;
+}
+
 void qcow2_reopen_commit(BDRVReopenState *state)
 {
     BlockDriverState *bs = state->bs;
-    BDRVQcow2State *s = bs->opaque;
+    g_autofree ReopenPlan *plan = g_steal_pointer(&state->opaque);
+    BDRVQcow2State *s;
 
     stop_clean_timer(bs);
-    qcow2_options_commit(bs, state->opaque);
-    state->opaque = NULL;
+    if (plan->reload) {
+        qcow2_reload_commit(bs, plan->reload);
+    } else {
+        qcow2_options_commit(bs, plan->options);
+    }
+    s = bs->opaque;
     s->writable = state->flags & BDRV_O_RDWR;
     qcow2_bitmaps_set_readonly(bs, !s->writable);
     start_clean_timer(bs);
@@ -453,8 +495,9 @@ void qcow2_reopen_commit(BDRVReopenState *state)
 void qcow2_reopen_abort(BDRVReopenState *state)
 {
     BDRVQcow2State *s = state->bs->opaque;
+    g_autofree ReopenPlan *plan = g_steal_pointer(&state->opaque);
 
-    qcow2_options_abort(state->opaque);
-    state->opaque = NULL;
+    qcow2_options_abort(plan->options);
+    qcow2_reload_abort(plan->reload);
     s->writable = state->bs->open_flags & BDRV_O_RDWR;
 }

@@ -242,7 +242,7 @@ static int coroutine_fn write_caches(BlockDriverState *bs, bool lazy)
     BDRVQcow2State *s = bs->opaque;
     int ret;
 
-    if (!s->l2_table_cache || !s->writable || s->unusable) {
+    if (!s->l2_table_cache || !s->writable) {
         return 0;
     }
     ret = qcow2_flush_metadata(bs);
@@ -278,7 +278,7 @@ Qcow2ReopenState *coroutine_fn qcow2_options_prepare(
 
 static void replace_caches(BDRVQcow2State *s, const Qcow2ReopenState *r)
 {
-    assert(!s->l2_table_cache || qatomic_read(&s->unusable) ||
+    assert(!s->l2_table_cache ||
            (!qcow2_cache_is_dirty(s->l2_table_cache) &&
             !qcow2_cache_is_dirty(s->refcount_block_cache)));
     qcow2_cache_destroy(s->l2_table_cache);

@@ -229,8 +229,12 @@ int coroutine_fn qcow2_pre_write_overlap_check(BlockDriverState *bs,
                                                int ignore, uint64_t offset,
                                                uint64_t bytes)
 {
-    int ret = qcow2_check_metadata_overlap(bs, ignore, offset, bytes);
+    int ret;
 
+    if (qcow2_is_stopped(bs->opaque)) {
+        return -EUCLEAN;
+    }
+    ret = qcow2_check_metadata_overlap(bs, ignore, offset, bytes);
     if (ret < 0) {
         return ret;
     }

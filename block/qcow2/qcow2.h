@@ -194,8 +194,9 @@ struct BDRVQcow2State {
     Qcow2Inflight inflight;
 
     /* --- Atomic. --- */
-    bool unusable;              /* fatal corruption: all requests -ENOMEDIUM */
+    bool stopped;               /* fatal corruption: see corrupt.c */
     bool signaled_corruption;   /* said once already */
+    char *stop_reason;          /* set before @stopped, and not changed then */
     int file_holes;     /* the file has holes: 1 yes, -1 no, 0 not asked */
 
     /* --- Under lock. --- */
@@ -255,6 +256,12 @@ struct BDRVQcow2State {
 };
 
 #include "block/qcow2/l2-entry.h"
+
+/* Fatal corruption was met: nothing may be written any more. */
+static inline bool qcow2_is_stopped(const BDRVQcow2State *s)
+{
+    return qatomic_load_acquire(&s->stopped);
+}
 
 /* --- small conversions ---------------------------------------------------- */
 
@@ -363,15 +370,15 @@ void qcow2_header_free(BDRVQcow2State *s);
 int coroutine_fn qcow2_update_header(BlockDriverState *bs);
 /*
  * Writes @new to the first QCOW2_HEADER_SECTOR bytes, which hold @old: durable
- * when it returns. If it fails @old is there, or else the node is unusable.
+ * when it returns. If it fails @old is there, or else the node is stopped.
  * [lock]
  */
 int coroutine_fn qcow2_header_write_sector(BlockDriverState *bs,
                                            const void *old, const void *new);
 /*
  * One write of the fields that move together; durable when it returns. If it
- * fails the header is as before; if even that cannot be had the node becomes
- * unusable. The state is neither looked at nor changed. [lock]
+ * fails the header is as before; if even that cannot be had the node is
+ * stopped. The state is neither looked at nor changed. [lock]
  */
 /* @guard_offset: the area of the guard of that table; 0: there is none. */
 int coroutine_fn qcow2_header_write_l1(BlockDriverState *bs, uint64_t offset,
@@ -520,6 +527,9 @@ void qcow2_table_free(Qcow2Table *t);
  */
 Qcow2Cache *qcow2_cache_create(BlockDriverState *bs, int num_tables,
                                unsigned table_size, int overlap_ign);
+/* [lock] Nothing is written from here on: dirty pieces stay and are read,
+ * marking others dirty does nothing. */
+void qcow2_cache_stop(Qcow2Cache *c);
 /* Everything in it is clean or given up. */
 void qcow2_cache_destroy(Qcow2Cache *c);
 /*
@@ -876,7 +886,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
                                        int64_t offset, int64_t bytes,
                                        int64_t *pnum, int64_t *map,
                                        BlockDriverState **file);
-/* Everything that changes the disk calls it first: refuses on an unusable
+/* Everything that changes the disk calls it first: refuses on a stopped
  * node, sets the dirty bit, clears autoclear bits. [lock] */
 int coroutine_fn qcow2_begin_change(BlockDriverState *bs);
 
@@ -901,6 +911,9 @@ int coroutine_fn qcow2_co_preallocate(BlockDriverState *bs, uint64_t offset,
  */
 int qcow2_open_data_file(BlockDriverState *bs, BlockdevRef *ref, int flags,
                          Error **errp);
+/* The same for one that the state @old has open. */
+int qcow2_keep_data_file(BlockDriverState *bs, const BDRVQcow2State *old,
+                         int flags, Error **errp);
 /*
  * A raw data file gets zeroes: all that writing zeroes and discarding means
  * there. The caller holds the clusters exclusively; without the lock.
@@ -941,6 +954,15 @@ void qcow2_options_abort(Qcow2ReopenState *r);
  * other threads go by; the old ones stay if that fails. [lock]
  */
 void coroutine_fn qcow2_resize_caches(BlockDriverState *bs);
+/*
+ * Fills bs->opaque, which is all zeroes, from the file. @old: the state whose
+ * place it is to take, with the same children; NULL: it is the first. *@bitmaps:
+ * see bitmap.h. After a failure the caller clears it, too. Main thread.
+ */
+int qcow2_load(BlockDriverState *bs, BlockdevOptionsQcow2 *options, int flags,
+               const BDRVQcow2State *old, GPtrArray **bitmaps, Error **errp);
+/* Frees what is in it. */
+void qcow2_state_clear(BDRVQcow2State *s);
 int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                          Error **errp);
 void qcow2_reopen_commit(BDRVReopenState *state);
@@ -953,6 +975,24 @@ bool qcow2_cache_sizes(const BDRVQcow2State *s,
                        Error **errp);
 
 extern BlockDriver bdrv_qcow2;
+
+/* --- reload.c --------------------------------------------------------------- */
+
+typedef struct Qcow2Reload Qcow2Reload;
+
+/* Whether a reopen must not go on with what is in memory. */
+bool qcow2_must_reload(const BDRVQcow2State *s);
+/*
+ * A second state of the node from the file, as it will be after the reopen, or
+ * NULL. Commit makes it the node's; the cache timer is the caller's. Main
+ * thread, the node drained.
+ */
+Qcow2Reload *qcow2_reload_prepare(BDRVReopenState *state, Error **errp);
+void qcow2_reload_commit(BlockDriverState *bs, Qcow2Reload *r);
+void qcow2_reload_abort(Qcow2Reload *r);
+/* Whether @s can stand where @old was: the node's graph and length stay. */
+int qcow2_reload_check_same(const BDRVQcow2State *old, const BDRVQcow2State *s,
+                            Error **errp);
 
 /* --- file-end.c ------------------------------------------------------------- */
 
@@ -968,13 +1008,20 @@ uint64_t coroutine_fn qcow2_clusters_in_file(BlockDriverState *bs,
 
 /*
  * Metadata that cannot be: says so once, and, if @fatal and the image is
- * writable, sets the corrupt bit and makes the node unusable. @offset, @size:
- * what is concerned, or -1. The caller returns -EIO. [lock], if @fatal
+ * writable, stops the node and sets the corrupt bit. @offset, @size: what is
+ * concerned, or -1. The caller returns -EIO. [lock], if @fatal
  */
 void coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, bool fatal,
                                           int64_t offset, int64_t size,
                                           const char *fmt, ...)
     G_GNUC_PRINTF(5, 6);
+/*
+ * From here on the node writes nothing, and what changes the disk returns
+ * -EUCLEAN; reading goes on. [lock]
+ */
+void qcow2_stop(BlockDriverState *bs, const char *reason);
+/* 0, or -EUCLEAN with the reason if the node is stopped. Any context. */
+int qcow2_check_not_stopped(BlockDriverState *bs, Error **errp);
 
 /* ============ owned by the check/create/compress side ======================= */
 

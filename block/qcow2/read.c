@@ -227,9 +227,6 @@ int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset,
     Qcow2Request req;
     int ret;
 
-    if (unlikely(qatomic_read(&s->unusable))) {
-        return -ENOMEDIUM;
-    }
     if (unlikely(s->salvage) && any_lost(bs, offset, bytes)) {
         return -EIO;
     }

@@ -222,6 +222,11 @@ static void coroutine_fn finish_freed_run(RefcountUpdate *u)
     if (!u->freed_count) {
         return;
     }
+    if (qcow2_is_stopped(s)) {
+        /* Something else may be there. */
+        u->freed_count = 0;
+        return;
+    }
     s->free_cluster_index = MIN(s->free_cluster_index, u->freed_first);
     s->free_run_index = MIN(s->free_run_index, u->freed_first);
     if (s->free_byte_offset >= offset && s->free_byte_offset < offset + bytes) {

@@ -306,9 +306,9 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset,
     uint64_t old_size = s->disk_size, new_size = offset;
     int ret;
 
-    if (qatomic_read(&s->unusable)) {
-        error_setg(errp, "The image is corrupt");
-        return -ENOMEDIUM;
+    ret = qcow2_check_not_stopped(bs, errp);
+    if (ret < 0) {
+        return ret;
     }
     if (!QEMU_IS_ALIGNED(offset, BDRV_SECTOR_SIZE)) {
         error_setg(errp, "The new size must be a multiple of %u",

@@ -380,6 +380,10 @@ int coroutine_fn qcow2_switch_begin(BlockDriverState *bs, Qcow2Switch *sw,
                    "snapshots");
         return -ENOTSUP;
     }
+    ret = qcow2_check_not_stopped(bs, errp);
+    if (ret < 0) {
+        return ret;
+    }
     ret = qcow2_begin_change(bs);
     if (ret == 0) {
         ret = qcow2_flush_metadata(bs);

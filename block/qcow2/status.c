@@ -76,9 +76,6 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero,
     QCow2ClusterType type;
     int ret;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
-    }
     if (is_lost(bs, offset, &n)) {
         *pnum = n;
         return BDRV_BLOCK_LOST | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;

@@ -19,8 +19,8 @@ static int coroutine_fn link_compressed(BlockDriverState *bs, uint64_t offset,
     uint64_t *slice, old;
     int idx, ret;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     ret = qcow2_l2_get_writable(bs, offset, &slice, &idx);
     if (ret < 0) {

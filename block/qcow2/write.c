@@ -19,8 +19,8 @@ int coroutine_fn qcow2_begin_change(BlockDriverState *bs)
     uint64_t void_features = s->autoclear_features;
     int ret = 0;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     if (s->bitmaps_kept) {
         void_features &= ~QCOW2_AUTOCLEAR_BITMAPS;
@@ -258,8 +258,8 @@ static int coroutine_fn link_run(BlockDriverState *bs, const AllocRun *run)
     uint64_t *slice;
     int idx, ret;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     ret = qcow2_l2_get_writable(bs, run->offset, &slice, &idx);
     if (ret < 0) {

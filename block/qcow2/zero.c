@@ -252,8 +252,8 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
     uint64_t inner_end = start_of_cluster(s, end);
     int ret = 0;
 
-    if (qatomic_read(&s->unusable)) {
-        return -ENOMEDIUM;
+    if (qcow2_is_stopped(s)) {
+        return -EUCLEAN;
     }
     if (!s->extended_l2 || inner >= inner_end) {
         return zero_piece(bs, offset, end, flags & BDRV_REQ_MAY_UNMAP);

@@ -90,6 +90,11 @@ struct BlockDriver {
     void (*bdrv_reopen_commit)(BDRVReopenState *state);
     void (*bdrv_reopen_abort)(BDRVReopenState *state);
     /*
+     * Whether corruption was met: nothing is written any more and flushing
+     * fails, until a reopen has read everything again. NULL: never.
+     */
+    bool (*bdrv_is_stopped)(BlockDriverState *bs);
+    /*
      * Driver options (top-level names, NULL-terminated) that a reopen may
      * change; the generic layer refuses a change of any other one. Children
      * and the options common to all nodes are not listed.

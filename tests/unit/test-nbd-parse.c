@@ -210,6 +210,7 @@ static void test_errno(void)
     g_assert_cmpuint(nbd_errno(-ENOTSUP), ==, NBD_ENOTSUP);
     g_assert_cmpuint(nbd_errno(-EIO), ==, NBD_EIO);
     g_assert_cmpuint(nbd_errno(-ENOMEDIUM), ==, NBD_EINVAL);
+    g_assert_cmpuint(nbd_errno(-EUCLEAN), ==, NBD_EIO);
 }
 
 int main(int argc, char **argv)

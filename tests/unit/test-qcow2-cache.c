@@ -326,6 +326,32 @@ static void coroutine_fn ahead_of_dirty(BlockDriverState *bs)
     qcow2_cache_destroy(c);
 }
 
+/* Full of what must not be written, it still has a place to read into. */
+static void coroutine_fn stopped(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Qcow2Cache *c = qcow2_cache_create(bs, 2, CLUSTER, QCOW2_OL_ACTIVE_L2);
+    int writes;
+
+    put_value(bs, c, 0, 1);
+    put_value(bs, c, 1, 2);
+    writes = disk->writes;
+    qcow2_cache_stop(c);
+    qcow2_stop(bs, "test");
+    for (int i = 0; i < 10; i++) {
+        disk->data[place(2 + i)] = 10 + i;
+        g_assert_cmpint(get_value(bs, c, 2 + i), ==, 10 + i);
+    }
+    put_value(bs, c, 12, 99);       /* no longer kept */
+    g_assert_cmpint(get_value(bs, c, 0), ==, 1);
+    g_assert_cmpint(get_value(bs, c, 1), ==, 2);
+    g_assert_cmpint(qcow2_cache_write(bs, c), ==, -EUCLEAN);
+    g_assert_true(qcow2_cache_is_dirty(c));
+    g_assert_cmpint(disk->writes, ==, writes);
+    g_assert_true(qcow2_is_stopped(s));
+    qcow2_cache_destroy(c);
+}
+
 typedef struct Case {
     const char *name;
     Qcow2TestFunc *fn;
@@ -343,6 +369,7 @@ static const Case cases[] = {
     { "ahead", ahead },
     { "ahead-failing", ahead_failing },
     { "ahead-of-dirty", ahead_of_dirty },
+    { "stopped", stopped },
 };
 
 static void run_case(const void *opaque)
