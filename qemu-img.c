@@ -74,8 +74,13 @@ static int run_command(int argc, char **argv)
 
     for (i = 0; i < ARRAY_SIZE(commands); i++) {
         if (!strcmp(argv[0], commands[i]->name)) {
+            int ret;
+
             optind = 0;
-            return commands[i]->handler(commands[i], argc, argv);
+            ret = commands[i]->handler(commands[i], argc, argv);
+            /* What could not be stored when an image was closed has been
+             * reported, and the command has not done what it says. */
+            return ret == 0 && bdrv_reported_losses() ? 1 : ret;
         }
     }
     return fail("Command not found: %s", argv[0]);

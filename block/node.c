@@ -102,6 +102,58 @@ static void node_detach_children(BlockDriverState *bs)
     }
 }
 
+/* --- what gets lost --- */
+
+static unsigned reported_losses;    /* atomic */
+
+unsigned bdrv_reported_losses(void)
+{
+    return qatomic_read(&reported_losses);
+}
+
+void bdrv_abandon(BlockDriverState *bs)
+{
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+
+    g_ptr_array_add(nodes, bs);
+    for (guint i = 0; i < nodes->len; i++) {
+        BdrvChild *c;
+
+        bs = nodes->pdata[i];
+        qatomic_set(&bs->loss_reported, true);
+        QTAILQ_FOREACH(c, &bs->children, next) {
+            if (!(c->role & BDRV_CHILD_COW) && !qatomic_read(&c->bs->loss_reported)) {
+                g_ptr_array_add(nodes, c->bs);
+            }
+        }
+    }
+}
+
+void bdrv_report_loss(BlockDriverState *bs, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (qatomic_xchg(&bs->loss_reported, true)) {
+        return;
+    }
+    qatomic_inc(&reported_losses);
+    va_start(ap, fmt);
+    error_vreport(fmt, ap);
+    va_end(ap);
+}
+
+static void flush_before_close(BlockDriverState *bs)
+{
+    int ret = bdrv_flush(bs);
+
+    /* A later flush may succeed without what this one has lost. */
+    if (ret < 0 && ret != -ENOMEDIUM) {
+        bdrv_report_loss(bs, "Failed to flush node '%s' when closing "
+                                  "it: %s", bdrv_get_device_or_node_name(bs),
+                                  strerror(-ret));
+    }
+}
+
 static void node_close(BlockDriverState *bs)
 {
     assert(!bs->refcnt);
@@ -112,13 +164,7 @@ static void node_close(BlockDriverState *bs)
     bs->closing = true;
     bdrv_drained_begin(bs);
     if (bs->drv) {
-        int ret = bdrv_flush(bs);
-
-        /* A later flush may succeed without what this one has lost. */
-        if (ret < 0 && ret != -ENOMEDIUM) {
-            error_report("Failed to flush node '%s' when closing it: %s",
-                         bdrv_get_device_or_node_name(bs), strerror(-ret));
-        }
+        flush_before_close(bs);
         if (bs->drv->bdrv_close) {
             bs->drv->bdrv_close(bs);
         }

@@ -232,6 +232,7 @@ bool img_flush(BlockBackend *blk, const char *filename)
 
     if (ret < 0) {
         error_report("Could not flush '%s': %s", filename, g_strerror(-ret));
+        bdrv_abandon(blk_bs(blk));
     }
     return ret == 0;
 }

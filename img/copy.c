@@ -51,6 +51,10 @@ int img_copy(BlockBackend *source, BlockBackend *target,
         aio_poll(qemu_get_aio_context(), true);
     }
     block_copy_free(run.copy);
+    /* One message will do: it cannot be closed without the next. */
+    if (run.ret < 0 && failure->phase == BLOCK_COPY_WRITE) {
+        bdrv_abandon(blk_bs(target));
+    }
     return run.ret;
 }
 

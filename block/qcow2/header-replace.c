@@ -241,8 +241,9 @@ static int coroutine_fn replace(Replace *r, Qcow2HeaderLayout *layout)
         ret = commit(r);
         if (ret < 0) {
             /* Not for the header's sake: what a flush has lost is lost. */
-            error_report("Failed to tidy the header of node '%s': %s",
-                         bdrv_get_device_or_node_name(r->bs), strerror(-ret));
+            bdrv_report_loss(r->bs, "Failed to tidy the header of node '%s': "
+                             "%s", bdrv_get_device_or_node_name(r->bs),
+                             strerror(-ret));
         }
     }
     return 0;

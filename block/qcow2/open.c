@@ -360,14 +360,16 @@ void qcow2_close(BlockDriverState *bs)
     if (s->writable && !qcow2_is_stopped(s) &&
         qcow2_save_bitmaps(bs, NULL, 0, &err) < 0) {
         /* Those that changed are marked on disk. */
-        error_prepend(&err, "Lost persistent bitmaps of node '%s': ",
-                      bdrv_get_device_or_node_name(bs));
-        error_report_err(err);
+        bdrv_report_loss(bs, "Lost persistent bitmaps of node '%s': "
+                                  "%s", bdrv_get_device_or_node_name(bs),
+                                  error_get_pretty(err));
+        error_free(err);
     }
     ret = bdrv_run_co(store_all_entry, bs);
     if (ret < 0) {
-        error_report("Failed to flush the metadata of node '%s': %s",
-                     bdrv_get_device_or_node_name(bs), strerror(-ret));
+        bdrv_report_loss(bs, "Failed to flush the metadata of node "
+                                  "'%s': %s", bdrv_get_device_or_node_name(bs),
+                                  strerror(-ret));
     }
     qcow2_state_clear(s);
 }

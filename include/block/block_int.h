@@ -460,6 +460,8 @@ struct BlockDriverState {
     bool monitor_owned;         /* added by name; holds one reference */
     bool closing;               /* last reference is gone */
     struct UserObject *home;    /* a use of it; see block/home.h */
+    bool loss_reported;         /* not everything got to the disk, as the user
+                                 * knows; atomic */
     /* The node that this one was opened inline for; options left out follow
      * it. No reference: cleared when the edge between them goes. */
     BlockDriverState *inherits_from;
@@ -580,5 +582,13 @@ static inline BlockDriverState *bdrv_primary_bs(BlockDriverState *bs)
 {
     return child_bs(bdrv_primary_child(bs));
 }
+
+/*
+ * Reports that something could not be stored, if it is the first such thing that
+ * is said of @bs: in bdrv_close, and where a failure comes too late to be
+ * returned. Any context.
+ */
+void bdrv_report_loss(BlockDriverState *bs, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
 
 #endif

@@ -30,6 +30,15 @@ BlockDriverState *bdrv_ref(BlockDriverState *bs);
 void bdrv_unref(BlockDriverState *bs);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockDriverState, bdrv_unref)
 
+/*
+ * The user of @bs has told that writing to it failed: closing it, and the nodes
+ * that store it, says no more about what got lost. Main thread.
+ */
+void bdrv_abandon(BlockDriverState *bs);
+/* Of how many nodes it was reported that something could not be stored, when no
+ * result of a call could tell: closing, above all. Any thread. */
+unsigned bdrv_reported_losses(void);
+
 /* A node by its name, no reference; NULL if there is none. */
 BlockDriverState *bdrv_find_node(const char *node_name);
 /* The same with the error "Failed to find node with node-name='X'". */

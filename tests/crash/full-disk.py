@@ -67,8 +67,10 @@ class Full:
     def check_convert(self, *options, fails=True):
         self.write_file('source', self.rng().randbytes(16 * MIB))
         self.fill(6 * MIB)
-        self.img_fails(FULL, 'convert', '-f', 'raw', '-O', 'qcow2', *options,
-                       'source', 'full/target')
+        result = self.img_fails(FULL, 'convert', '-f', 'raw', '-O', 'qcow2',
+                                *options, 'source', 'full/target')
+        self.assertEqual(len(result.stderr.splitlines()), 1,
+                         result.describe())
         if os.path.exists(f'{self.full}/target') and \
                 self.read_file('full/target', 0, 4) == b'QFI\xfb':
             self.assert_usable('full/target')

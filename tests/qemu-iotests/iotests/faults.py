@@ -10,8 +10,10 @@ from . import tools
 EIO, ENOSPC = 5, 28
 
 
-def nth_fault(name, n, prefix='file.', event='pwritev', errno=EIO):
-    """Options for a file node name whose n-th request of the kind fails, once.
+def nth_fault(name, n, prefix='file.', event='pwritev', errno=EIO,
+              once='on'):
+    """Options for a file node name whose n-th request of the kind fails, once,
+    or, with once='off', from then on all requests that are not reads.
     They go into an option string behind those of the format."""
     rules = {'driver': 'blkdebug', 'image.driver': 'file',
              'image.filename': name}
@@ -20,7 +22,7 @@ def nth_fault(name, n, prefix='file.', event='pwritev', errno=EIO):
                       f'set-state.{i - 1}.state': i,
                       f'set-state.{i - 1}.new_state': i + 1})
     rules.update({'inject-error.0.event': event, 'inject-error.0.state': n,
-                  'inject-error.0.errno': errno, 'inject-error.0.once': 'on'})
+                  'inject-error.0.errno': errno, 'inject-error.0.once': once})
     return ','.join(f'{prefix}{key}={value}' for key, value in rules.items())
 
 

@@ -58,12 +58,18 @@ class Bench(iotests.TestCase):
                 'inject-error': [{'event': 'none', 'iotype': 'flush',
                                   'errno': 28}]}
         name = 'json:' + json.dumps({'driver': iotests.fmt(), 'file': node})
-        self.img('bench', '-w', '-c', '8', '-d', '4', name)
+        # Closing flushes, too.
+        self.unflushed('-c', '8', '-d', '4', name)
         self.img_fails('Failed flush: No space left', 'bench', '-w', '-c', '8',
                        '-d', '4', '--flush-interval', '8', name)
         # The ninth request of an interval is never sent.
-        self.img('bench', '-w', '-c', '7', '-d', '4', '--flush-interval', '8',
-                 name)
+        self.unflushed('-c', '7', '-d', '4', '--flush-interval', '8', name)
+
+    def unflushed(self, *args):
+        result = self.img_fails('when closing it: No space left', 'bench',
+                                '-w', *args)
+        self.assertNotIn('Failed flush', result.stderr)
+        self.assertIn('Run completed', result.stdout)
 
     def test_errors(self):
         for message, *args in (
