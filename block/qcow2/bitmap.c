@@ -243,3 +243,42 @@ int coroutine_fn qcow2_bitmaps_mark(BlockDriverState *bs, bool all)
     }
     return ret;
 }
+
+/* --- another size --- */
+
+/* Whether what is in memory stands for it, and so goes with the size. */
+static bool is_kept(BlockDriverState *bs, const Qcow2Bitmap *b)
+{
+    BdrvDirtyBitmap *bitmap = b->name ? bdrv_find_dirty_bitmap(bs, b->name)
+                                      : NULL;
+
+    return bitmap && bdrv_dirty_bitmap_get_persistence(bitmap) &&
+           !bdrv_dirty_bitmap_inconsistent(bitmap);
+}
+
+void qcow2_bitmaps_report_resize(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    const char *node = bdrv_get_device_or_node_name(bs);
+
+    if (s->bitmaps_fault) {
+        warn_report("the bitmaps of '%s' cannot be used, and are not resized: "
+                    "%s", node, s->bitmaps_fault);
+    }
+    for (guint i = 0; i < s->bitmaps->len; i++) {
+        const Qcow2Bitmap *b = s->bitmaps->pdata[i];
+        const char *name = b->name ?: "";
+
+        if (is_kept(bs, b)) {
+            continue;
+        }
+        if (b->fault) {
+            warn_report("bitmap '%s' of '%s' is not resized, and is lost if it "
+                        "was right: %s", name, node, b->fault);
+        } else {
+            warn_report("bitmap '%s' of '%s' is %s, and is not resized", name,
+                        node, qcow2_bitmaps_are_valid(s) ? "inconsistent"
+                                                         : "void");
+        }
+    }
+}

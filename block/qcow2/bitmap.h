@@ -178,6 +178,8 @@ void qcow2_bitmaps_free(BDRVQcow2State *s);
  * that the write is no concern of. Durable when it returns. [lock]
  */
 int coroutine_fn qcow2_bitmaps_mark(BlockDriverState *bs, bool all);
+/* The disk has another size: names those bitmaps that do not. [lock] */
+void qcow2_bitmaps_report_resize(BlockDriverState *bs);
 /* Bytes set in a stored bitmap, or -errno. [lock] */
 int64_t coroutine_fn qcow2_bitmap_count_dirty(BlockDriverState *bs,
                                               const Qcow2Bitmap *b);

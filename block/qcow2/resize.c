@@ -291,6 +291,7 @@ static int coroutine_fn set_size(BlockDriverState *bs, uint64_t size,
         error_setg_errno(errp, -ret, "Failed to update the image size");
         return ret;
     }
+    qcow2_bitmaps_report_resize(bs);
     qatomic_set(&s->disk_size, size);
     s->l1_vm_state_index = size_to_l1(s, size);
     /* Its sector has the size, too: for the next time that it is written. */

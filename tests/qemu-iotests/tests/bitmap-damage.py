@@ -7,6 +7,7 @@ and convert say, what repairs, and that a bad byte costs one bitmap at most."""
 import json
 
 import iotests
+from iotests.faults import nth_fault
 from iotests.qcow2_bitmaps import AUTO, Bitmaps, bitmaps
 from iotests.qcow2_bytes import Qcow2Bytes
 
@@ -35,9 +36,96 @@ class BitmapDamage(iotests.TestCase):
         p.cmd('write -P 2 2M 64k')
         p.kill()
 
+    def directory(self):
+        with Bitmaps(self.path('a')) as b:
+            return b.dir, b.read(b.dir, b.dir_size)
+
+    def test_marked_in_place(self):
+        """A write changes one byte of each entry, and nothing moves."""
+        for i in range(30):         # several sectors
+            self.img('bitmap', '--add', 'a', f'{i:02}' * 30)
+        place, before = self.directory()
+        p = self.io_process('-f', 'qcow2', 'a')
+        self.assertEqual(self.directory(), (place, before))
+        size = len(self.read_file('a'))
+        p.cmd('write -P 2 1M 64k')      # in place
+        p.kill()
+        moved, after = self.directory()
+        self.assertEqual(moved, place)
+        self.assertEqual(len(self.read_file('a')), size)
+        changed = [i for i in range(len(before)) if before[i] != after[i]]
+        with Bitmaps(self.path('a')) as b:
+            self.assertEqual(changed, [e.pos - place + 15 for name, e in
+                                       b.entries().items() if name != 'three'])
+        self.assertGreater(changed[-1], 512)
+        self.assert_clean('a')
+
+    def test_mark_fails(self):
+        """Then the write does, and bitmaps stay right."""
+        for event in 'pwritev', 'flush_to_disk':
+            self.io_fails('write failed: Input/output error',
+                          'driver=qcow2,' + nth_fault('a', 1, event=event),
+                          'write -P 9 1M 64k', fmt=None,
+                          options=['--image-opts'])
+            self.assertEqual(set(self.status().values()), {'consistent'})
+            self.io('a', 'read -P 1 1M 64k')
+
     def check(self, *args, rc=0):
         result = self.img('check', '--output=json', *args, 'a', rc=rc)
         return json.loads(result.stdout)
+
+    # --- resize ---
+
+    def resize(self, size='128M'):
+        """Warnings of our resize, without what opening says."""
+        return [line for line in self.img('resize', 'a', size).stderr.
+                splitlines() if 'resized' in line]
+
+    def test_resize_inconsistent(self):
+        self.kill_writer()
+        self.assertEqual(self.resize(), [
+            f"qemu-img: warning: bitmap '{name}' of 'a' is inconsistent, and "
+            "is not resized" for name in ('one', 'two')])
+        self.assertEqual(self.status()['three'], 'consistent')
+        self.assertEqual(self.resize('256M')[1:], [
+            "qemu-img: warning: bitmap 'two' of 'a' is inconsistent, and is "
+            "not resized"])
+        self.img('check', '-r', 'all', '--bitmaps=dirty', 'a')
+        self.assertEqual(self.info()['one']['count'], 256 * M)
+        self.assertEqual(self.resize('512M'), [])
+
+    def test_resize_void(self):
+        with Bitmaps(self.path('a')) as b:
+            b.clear_autoclear()
+        self.assertEqual(self.resize(), [
+            f"qemu-img: warning: bitmap '{name}' of 'a' is void, and is not "
+            "resized" for name in ('one', 'two', 'three')])
+
+    def test_resize_damaged(self):
+        with Bitmaps(self.path('a')) as b:
+            table = int.from_bytes(b.read(b.entries()['one'].pos, 8), 'big')
+            b.write(table + 6, b'\2')
+        warning, = self.resize()
+        self.assertRegex(warning, "'one' of 'a' is not resized, and is lost "
+                                  "if it was right: its table is damaged")
+        self.assertEqual(self.status()['two'], 'consistent')
+
+    def test_resize_bad_extension(self):
+        with Bitmaps(self.path('a')) as b:
+            b.write(b.ext + 15, b'\x01')
+        warning, = self.resize()
+        self.assertRegex(warning, "the bitmaps of 'a' cannot be used, and are "
+                                  "not resized: ")
+
+    def test_block_resize(self):
+        self.kill_writer()
+        qsd = self.daemon()
+        qmp = qsd.connect()
+        qmp.cmd('blockdev-add', driver='qcow2', node_name='q', file={
+            'driver': 'file', 'filename': 'a'})
+        qmp.cmd('block_resize', node_name='q', size=128 * M)
+        self.assertIn("warning: bitmap 'one' of 'q' is inconsistent, and is "
+                      "not resized", qsd.output())
 
     # --- info ---
 
