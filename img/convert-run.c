@@ -133,6 +133,23 @@ static bool prepare_sources(Convert *c)
 
 /* --- the target --- */
 
+/* @open: ask the open one, which knows more than its name says. */
+static bool target_is_apart(Convert *c, bool open)
+{
+    const ConvertArgs *a = c->a;
+
+    for (int i = 0; i < a->nb_sources; i++) {
+        const Source *s = &c->sources[i];
+
+        if (open ? !img_target_is_apart(s->blk, s->filename, c->out, a->target)
+                 : !img_name_is_apart(s->blk, s->filename, a->target,
+                                      a->dest.image_opts, a->options)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The size comes from the sources; another one is not silently dropped. */
 static bool set_size(Convert *c)
 {
@@ -498,9 +515,10 @@ static bool convert(Convert *c)
             return false;
         }
     }
-    if (!prepare_sources(c) || !prepare_resume(c) ||
+    if (!prepare_sources(c) || !target_is_apart(c, false) ||
+        !prepare_resume(c) ||
         (!c->a->no_create && !is_resumed(c) && !create_target(c)) ||
-        !open_target(c)) {
+        !open_target(c) || !target_is_apart(c, true)) {
         return false;
     }
     if (c->a->bitmaps && !img_convert_check_target(blk_bs(c->sources->blk),

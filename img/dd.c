@@ -204,8 +204,9 @@ static bool copy(Dd *d)
 
 static bool dd(Dd *d, BlockDriver *drv)
 {
-    return open_source(d) && measure(d) && open_window(d) &&
-           create_target(d, drv) && copy(d);
+    return open_source(d) &&
+           img_name_is_apart(d->source, d->a->in, d->a->out, false, NULL) &&
+           measure(d) && open_window(d) && create_target(d, drv) && copy(d);
 }
 
 /* --- the command --- */

@@ -190,6 +190,20 @@ void img_created_note(ImgCreated *c, const char *filename);
 /* After a failure: removes what was made, or says that it is incomplete. */
 void img_created_discard(const ImgCreated *c, const char *filename);
 
+/* --- a target that is the source (same-file.c) --- */
+
+/*
+ * Whether no file that @source is read from is named by @target, which nobody has
+ * opened yet; a message if one is. @image_opts: it is an option string.
+ * @create_options: what it is made with, or NULL.
+ */
+bool img_name_is_apart(BlockBackend *source, const char *source_name,
+                       const char *target, bool image_opts,
+                       const QDict *create_options);
+/* The same for all files that an open target stores something in. */
+bool img_target_is_apart(BlockBackend *source, const char *source_name,
+                         BlockBackend *target, const char *target_name);
+
 /* --- the copy engine (copy.c) --- */
 
 /*

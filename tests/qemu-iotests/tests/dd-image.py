@@ -68,7 +68,7 @@ class Dd(iotests.TestCase):
 
     def test_own_target(self):
         before = self.read_file('in')
-        self.img_fails('lock', 'dd', '-f', self.fmt, '-O', self.fmt, 'if=in',
+        self.img_fails('is not written', 'dd', '-f', self.fmt, '-O', self.fmt, 'if=in',
                        'of=in')
         self.assertEqual(self.read_file('in'), before)
 
