@@ -29,10 +29,9 @@ typedef struct BenchArgs {
     int64_t depth;
     int64_t offset;
     int64_t size;
-    int64_t step;           /* 0: as size; has_step tells */
+    int64_t step;           /* 0, until all is read: as size */
     int64_t flush_interval; /* 0: no flushes */
     int pattern;
-    bool has_step;
     bool write;
     bool no_drain;
     bool quiet;
@@ -245,7 +244,6 @@ static bool parse_one(int c, BenchArgs *a)
         return a->size >= 0;
     case 'S':
         a->step = img_parse_size("step size", optarg, 0, INT_MAX);
-        a->has_step = true;
         return a->step >= 0;
     case OPTION_PATTERN:
         a->pattern = img_parse_number("pattern byte", optarg, 0, 0xff);
@@ -330,7 +328,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
 
 static bool check_options(BenchArgs *a)
 {
-    if (!a->has_step) {
+    if (!a->step) {
         a->step = a->size;
     }
     if (!a->write && a->flush_interval) {

@@ -39,7 +39,7 @@ typedef struct CheckArgs {
     GArray *places;         /* BdrvCheckPlace */
     bool plan;              /* write nothing */
     const char *undo;       /* undo file; NULL: none */
-    bool progress;
+    ImgProgress progress;
     bool live;              /* somebody else writes to the image */
     bool quiet;
 } CheckArgs;
@@ -309,7 +309,7 @@ static int check(BlockBackend *blk, const CheckArgs *a,
     ImageCheck *report = NULL;
     int ret;
 
-    img_progress_init(a->progress ? IMG_PROGRESS_AUTO : IMG_PROGRESS_OFF, 1);
+    img_progress_init(a->quiet ? IMG_PROGRESS_OFF : a->progress, 1);
     img_progress_print(0);
 
     ret = check_once(bs, a, a->fix, &report);
@@ -523,6 +523,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
         { "bitmaps", required_argument, NULL, OPTION_BITMAPS },
         { "output", required_argument, NULL, OPTION_OUTPUT },
         { "force-share", no_argument, NULL, 'U' },
+        { "progress", optional_argument, NULL, 'p' },
         { "quiet", no_argument, NULL, 'q' },
         { "l1-place", required_argument, NULL, OPTION_L1_PLACE },
         { "orphans", required_argument, NULL, OPTION_ORPHANS },
@@ -554,7 +555,7 @@ static bool parse_options(const ImgCmd *cmd, int argc, char **argv,
             a->how.force_share = true;
             break;
         case 'p':
-            a->progress = true;
+            ok = img_parse_progress(optarg, &a->progress);
             break;
         case OPTION_L1_PLACE:
             parse_place(cmd, optarg, a);
@@ -609,8 +610,9 @@ static bool options_agree(const CheckArgs *a)
         error_report("--plan and --undo cannot be used at the same time");
         return false;
     }
-    if (a->progress && (a->quiet || a->output == IMG_OUTPUT_JSON)) {
-        error_report("-p cannot be used with -q or --output=json");
+    if (a->progress != IMG_PROGRESS_OFF && !a->quiet &&
+        a->output == IMG_OUTPUT_JSON) {
+        error_report("-p cannot be used with --output=json");
         return false;
     }
     return true;
@@ -689,8 +691,9 @@ const ImgCmd img_cmd_check = {
         "     unsafe\n"
         "  --output human|json\n"
         "     output format (default: human)\n"
-        "  -p\n"
-        "     print progress\n"
+        "  -p, --progress[=line|bar|json]\n"
+        "     show progress: a bar on a terminal, lines elsewhere; json: one\n"
+        "     object a line\n"
         "  -q, --quiet\n"
         "     print nothing but errors\n"
         "  -U, --force-share\n"

@@ -394,34 +394,41 @@ static int raw_create(const char *filename, QDict *options, Error **errp)
     return bdrv_create_file(filename, options, errp);
 }
 
+/* The size that the options give, or -1. As in creating, they are those of the
+ * file. */
+static int64_t size_in_options(QDict *options, Error **errp)
+{
+    Visitor *v = qobject_input_visitor_new_keyval(QOBJECT(options));
+    CreateOptionsFile *o = NULL;
+    int64_t size = -1;
+
+    if (visit_type_CreateOptionsFile(v, NULL, &o, errp)) {
+        if (o->has_size && o->size > BDRV_MAX_LENGTH) {
+            error_setg(errp, "Image size must be less than 8 EiB!");
+        } else {
+            size = o->has_size ? o->size : 0;
+        }
+    }
+    visit_free(v);
+    qapi_free_CreateOptionsFile(o);
+    return size;
+}
+
 static BlockMeasureInfo *raw_measure(QDict *options, BlockDriverState *in_bs,
                                      Error **errp)
 {
     BlockMeasureInfo *info;
-    int64_t size = 0;
+    int64_t size = size_in_options(options, errp);
 
+    if (size < 0) {
+        return NULL;
+    }
     if (in_bs) {
         size = bdrv_getlength(in_bs);
         if (size < 0) {
             error_setg_errno(errp, -size, "Unable to get image size");
             return NULL;
         }
-    } else {
-        Visitor *v = qobject_input_visitor_new_keyval(QOBJECT(options));
-        CreateOptionsRaw *o = NULL;
-        bool ok = visit_type_CreateOptionsRaw(v, NULL, &o, errp);
-
-        visit_free(v);
-        if (!ok) {
-            return NULL;
-        }
-        if (o->has_size && o->size > BDRV_MAX_LENGTH) {
-            error_setg(errp, "Image size must be less than 8 EiB!");
-            qapi_free_CreateOptionsRaw(o);
-            return NULL;
-        }
-        size = o->has_size ? o->size : 0;
-        qapi_free_CreateOptionsRaw(o);
     }
     info = g_new0(BlockMeasureInfo, 1);
     info->required = ROUND_UP(size, BDRV_SECTOR_SIZE);

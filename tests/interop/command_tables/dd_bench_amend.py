@@ -32,6 +32,8 @@ LINES = [
     'bench -c 10 q.qcow2',
     'bench -c 10 -d 1 q.qcow2',
     'bench -c 10 -s 512 -S 1024 -o 64k q.qcow2',
+    'bench -c 10 -S 0 q.qcow2',
+    'bench -c 10 -o 512k -s 64k q.qcow2',
     differs('quiet is quiet', 'bench -c 10 -q q.qcow2'),
     'bench -w -c 10 q.qcow2',
     'bench -w -c 10 --pattern=7 q.qcow2',

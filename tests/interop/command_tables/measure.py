@@ -33,4 +33,10 @@ LINES += [
     'measure --output=xml q.qcow2',
     'measure --image-opts -O qcow2 driver=qcow2,file.filename=q.qcow2',
     'measure a b',
+    'measure -o nocow=on --size 1M',
+    'measure -O raw -o nocow=on q.qcow2',
+    differs('one message will do', 'measure -O raw -o nocow=x q.qcow2'),
+    differs('one message will do', 'measure -O raw -o size=x q.qcow2'),
+    'measure -O raw -o preallocation=full,extent_size_hint=1M q.qcow2',
+    'measure -O raw -o extent_size_hint=1M --size 1M',
 ]

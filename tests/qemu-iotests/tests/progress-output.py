@@ -25,7 +25,7 @@ class Progress(iotests.TestCase):
         self.create('other', '32M')
 
     def commands(self):
-        return (['convert', 'a', 'out'], ['compare', 'a', 'a'],
+        return (['convert', 'a', 'out'], ['compare', 'a', 'a'], ['check', 'b'],
                 ['rebase', '-b', 'other', '-F', 'qcow2', 'b'],
                 ['rebase', '-b', 'a', '-F', 'qcow2', 'b'], ['commit', 'b'])
 
@@ -51,9 +51,19 @@ class Progress(iotests.TestCase):
                 for a, b in zip(lines, lines[1:]):
                     self.assertLessEqual(a['elapsed'], b['elapsed'])
                     self.assertLessEqual(a['bytes'], b['bytes'])
-                # The second rebase finds nothing to do.
-                if command != 'rebase':
+                # The second rebase finds nothing to do, and of a check it is
+                # metadata.
+                if command not in ('rebase', 'check'):
                     self.assertGreaterEqual(lines[-1]['bytes'], 16 << 20)
+
+    def test_check(self):
+        """Repairs and plans, too; what a program reads is not mixed."""
+        self.img('check', '-r', 'all', '-p', '--plan', 'a')
+        out = self.img('check', '-r', 'all', '--progress=json', 'a').stdout
+        self.assertEqual(json.loads(out.splitlines()[0])['percent'], 0)
+        self.img_fails('-p cannot be used with --output=json', 'check', '-p',
+                       '--output=json', 'a')
+        json.loads(self.img('check', '-q', '-p', '--output=json', 'a').stdout)
 
     def test_bar(self):
         ours, theirs = pty.openpty()
