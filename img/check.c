@@ -660,7 +660,8 @@ const ImgCmd img_cmd_check = {
     .description = "Check an image for consistency, and repair it",
     .usage = "[-f FMT | --image-opts] [-r leaks|all\n"
              "        [--plan | --undo UNDOFILE] [--l1-place INDEX=OFFSET]...\n"
-             "        [--orphans keep|free] [--bitmaps keep|remove|dirty]]\n"
+             "        [--orphans keep|free] [--l1-guard table|copy]\n"
+             "        [--bitmaps keep|remove|dirty]]\n"
              "        [-T CACHE] [--output human|json] [-p | -q] [-U]\n"
              "        [--object OBJDEF] FILE",
     .help =
@@ -682,6 +683,9 @@ const ImgCmd img_cmd_check = {
         "     what to do about orphaned L2 tables that are not put back, and\n"
         "     clusters that may be the data of lost ones: keep them (default),\n"
         "     or free them like other leaks\n"
+        "  --l1-guard table|copy\n"
+        "     with -r all, of an image whose L1 table is not as its L1 guard has\n"
+        "     it and nothing proves which is right: this one is\n"
         "  --bitmaps keep|remove|dirty\n"
         "     what to do, with -r, about stored dirty bitmaps that are\n"
         "     inconsistent: keep them (default), remove them, or let them say\n"

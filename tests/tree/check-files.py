@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What must hold for every file of the tree: a licence line on top, header
 guards, include order, no tabs and no blanks at the end of lines, includes that
-point down the layers. TAP."""
+point down the layers, help for each option. TAP."""
 import os
 import re
 import sys
@@ -88,8 +88,26 @@ def layers(path, text):
             yield number, f'{target} belongs to another driver'
 
 
+def options_have_help(path, text):
+    """Each long option of a command, or another name of it, is in its --help:
+    man page and completion are made from that."""
+    if not path.startswith('img/') or '.help =' not in text:
+        return
+    told = text[text.index('.usage ='):]
+    names = {}
+    for name, value in re.findall(
+            r'\{ "([\w-]+)", (?:no|required|optional)_argument, NULL, (\S+) \}',
+            text):
+        names.setdefault(value, []).append(name)
+    for group in names.values():
+        if group != ['help'] and not any(
+                re.search(rf'--{name}\b', told) for name in group):
+            yield 1, f'--help does not tell of --{group[0]}'
+
+
 RULES = {'licence line': licence, 'blanks': blanks, 'header guards': guard,
-         'osdep.h first': osdep_first, 'includes point down': layers}
+         'osdep.h first': osdep_first, 'includes point down': layers,
+         'options have help': options_have_help}
 
 
 def main():
