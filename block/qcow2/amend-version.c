@@ -119,7 +119,8 @@ static bool check_no_bitmaps(const BDRVQcow2State *s, Error **errp)
     }
     error_setg(errp, "Cannot downgrade an image with bitmaps");
     error_append_hint(errp, "Version 2 cannot keep: %s\n"
-                      "Remove them with 'qemu-img bitmap --remove' first.\n",
+                      "Remove them first, with 'qemu-img bitmap --remove' or "
+                      "--remove-all.\n",
                       names->len ? names->str : "damaged bitmaps");
     return false;
 }

@@ -4,6 +4,10 @@
  * told to be a hole, whoever wrote it and whatever is remembered.
  */
 #include "util/osdep.h"
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include "file-fixture.h"
 #include "block/file/file-int.h"
 #include "util/fd.h"
@@ -388,6 +392,93 @@ static void test_auto(void)
     close(fd);
 }
 
+/* --- how much it takes --- */
+
+static unsigned nb_seeks, nb_maps;
+
+/* In the place of the C library's: tells what the driver asks for. */
+off_t lseek(int fd, off_t offset, int whence)
+{
+    qatomic_inc(&nb_seeks);
+    return syscall(SYS_lseek, fd, offset, whence);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list ap;
+    void *arg;
+
+    va_start(ap, request);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    if (request == FS_IOC_FIEMAP) {
+        qatomic_inc(&nb_maps);
+    }
+    return syscall(SYS_ioctl, fd, request, arg);
+}
+
+#define MANY 1000
+
+/* Goes twice through a file of MANY extents; the extents of data seen. */
+static unsigned walk_twice(const char *path, BlockdevFileExtents mode)
+{
+    g_autofree uint8_t *block = g_malloc0(SMALL);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    unsigned seen = 0;
+    FileExtents x;
+
+    g_assert_cmpint(ftruncate(fd, 2 * MANY * SMALL), ==, 0);
+    for (int i = 0; i < MANY; i++) {
+        g_assert_cmpint(pwrite(fd, block, SMALL, (2 * i + 1) * SMALL), ==,
+                        SMALL);
+    }
+    close(fd);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    file_extents_init(&x, mode);
+    file_extents_keep_holes(&x, true);
+    nb_seeks = nb_maps = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        int64_t pos = 0, end;
+        bool hole;
+
+        while (pos < 2 * MANY * SMALL) {
+            file_extents_find(&x, fd, pos, 2 * MANY * SMALL, &hole, &end);
+            seen += !hole;
+            pos = MIN(end, 2 * MANY * SMALL);
+        }
+    }
+    file_extents_destroy(&x);
+    close(fd);
+    return seen;
+}
+
+/* What takes three calls an extent and pass, takes far fewer with a map. */
+static void test_calls(void)
+{
+    g_autofree char *path = file_test_make("calls", 0);
+
+    if (walk_twice(path, BLOCKDEV_FILE_EXTENTS_SEEK) != 2 * MANY) {
+        g_test_skip("the file system does not report holes");
+        return;
+    }
+    g_assert_cmpuint(nb_maps, ==, 0);
+    g_assert_cmpuint(nb_seeks, <=, 6 * MANY + 4);
+
+    g_assert_cmpuint(walk_twice(path, BLOCKDEV_FILE_EXTENTS_FIEMAP), ==,
+                     2 * MANY);
+    if (nb_seeks == 0) {
+        g_assert_cmpuint(nb_maps, <=, MANY / 50);
+    }
+    g_assert_cmpuint(walk_twice(path, BLOCKDEV_FILE_EXTENTS_AUTO), ==,
+                     2 * MANY);
+    if (nb_maps) {
+        g_assert_cmpuint(nb_seeks + nb_maps, <=, MANY / 10);
+    }
+
+    walk_twice(path, BLOCKDEV_FILE_EXTENTS_OFF);
+    g_assert_cmpuint(nb_seeks + nb_maps, ==, 0);
+}
+
 /* The map is what the kernel says of the range that was asked for. */
 static void test_map(void)
 {
@@ -578,6 +669,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file-extents/modes", test_modes);
     g_test_add_func("/file-extents/modes-tmpfs", test_modes_tmpfs);
     g_test_add_func("/file-extents/auto", test_auto);
+    g_test_add_func("/file-extents/calls", test_calls);
     g_test_add_func("/file-extents/map", test_map);
     g_test_add_func("/file-extents/random", test_random);
     return file_test_run();

@@ -5,6 +5,7 @@
 """qemu-img amend on qcow2: what changes, what is refused and then changes
 nothing, and that both sides agree about the result."""
 import iotests
+from iotests.qcow2_bitmaps import Bitmaps
 
 HINT = "This option is only supported for image creation"
 
@@ -115,6 +116,28 @@ class Amend(iotests.TestCase):
         self.refused('Cannot downgrade an image with incompatible features '
                      '0x8 set\n.*compression type', 'compat=0.10', 'b',
                      reference=False)
+
+    def test_down_keeps_bitmaps_of_every_kind(self):
+        """Also those that cannot be used: nobody said that they may go."""
+        def in_use(b):
+            b.write(b.entries()['b'].pos + 15, b'\3')
+
+        def damaged(b):
+            b.write(b.ext + 15, b'\1')
+
+        for damage in in_use, damaged, Bitmaps.clear_autoclear:
+            with self.subTest(damage.__name__):
+                self.create('a', '1M')
+                self.img('bitmap', '--add', 'a', 'b')
+                with Bitmaps(self.path('a')) as b:
+                    damage(b)
+                for version in 'v2', '0.10':
+                    self.refused('Cannot downgrade an image with bitmaps',
+                                 f'compat={version}', reference=False)
+                self.img('bitmap', '--remove-all', 'a')
+                # What nobody can be told to own leaks.
+                self.img('check', '-q', '-r', 'leaks', 'a')
+                self.amend('compat=v2')
 
     def test_lazy_refcounts(self):
         self.create('a', '1M')

@@ -34,7 +34,8 @@ class ConvertCompressed(iotests.TestCase):
     def test_it_saves_space(self):
         self.write_file('source', b'all work and no play\n' * 200000)
         self.img('convert', '-f', 'raw', '-O', 'qcow2', 'source', 'plain')
-        self.img('convert', '-f', 'raw', '-O', 'qcow2', '-c', 'source', 'out')
+        self.img('convert', '-f', 'raw', '-O', 'qcow2', '--compress', 'source',
+                 'out')
         plain = self.img_json('check', 'plain')
         packed = self.img_json('check', 'out')
         self.assertLess(packed['image-end-offset'],
