@@ -122,7 +122,8 @@ void bdrv_abandon(BlockDriverState *bs)
         bs = nodes->pdata[i];
         qatomic_set(&bs->loss_reported, true);
         QTAILQ_FOREACH(c, &bs->children, next) {
-            if (!(c->role & BDRV_CHILD_COW) && !qatomic_read(&c->bs->loss_reported)) {
+            if (!(c->role & BDRV_CHILD_COW) &&
+                !qatomic_read(&c->bs->loss_reported)) {
                 g_ptr_array_add(nodes, c->bs);
             }
         }

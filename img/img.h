@@ -193,8 +193,8 @@ void img_created_discard(const ImgCreated *c, const char *filename);
 /* --- a target that is the source (same-file.c) --- */
 
 /*
- * Whether no file that @source is read from is named by @target, which nobody has
- * opened yet; a message if one is. @image_opts: it is an option string.
+ * Whether no file that @source is read from is named by @target, which nobody
+ * has opened yet; a message if one is. @image_opts: it is an option string.
  * @create_options: what it is made with, or NULL.
  */
 bool img_name_is_apart(BlockBackend *source, const char *source_name,

@@ -956,8 +956,9 @@ void qcow2_options_abort(Qcow2ReopenState *r);
 void coroutine_fn qcow2_resize_caches(BlockDriverState *bs);
 /*
  * Fills bs->opaque, which is all zeroes, from the file. @old: the state whose
- * place it is to take, with the same children; NULL: it is the first. *@bitmaps:
- * see bitmap.h. After a failure the caller clears it, too. Main thread.
+ * place it is to take, with the same children; NULL: it is the first.
+ * *@bitmaps: see bitmap.h. After a failure the caller clears it, too. Main
+ * thread.
  */
 int qcow2_load(BlockDriverState *bs, BlockdevOptionsQcow2 *options, int flags,
                const BDRVQcow2State *old, GPtrArray **bitmaps, Error **errp);
@@ -976,7 +977,7 @@ bool qcow2_cache_sizes(const BDRVQcow2State *s,
 
 extern BlockDriver bdrv_qcow2;
 
-/* --- reload.c --------------------------------------------------------------- */
+/* --- reload.c ------------------------------------------------------------- */
 
 typedef struct Qcow2Reload Qcow2Reload;
 

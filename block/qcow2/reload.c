@@ -2,10 +2,11 @@
 /*
  * Reading all metadata again, in place.
  *
- * A node that was stopped (corrupt.c), or that shows an image marked as corrupt,
- * does not know what is in the file by now. A reopen makes a second state for
- * it, from the file alone, while the old one goes on being the node's; commit
- * exchanges them. So a reopen that fails leaves a node that reads as before.
+ * A node that was stopped (corrupt.c), or that shows an image marked as
+ * corrupt, does not know what is in the file by now. A reopen makes a second
+ * state for it, from the file alone, while the old one goes on being the
+ * node's; commit exchanges them. So a reopen that fails leaves a node that
+ * reads as before.
  *
  * What the old state had in memory only is given up. It was never promised to
  * last: every flush has failed since.

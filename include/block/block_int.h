@@ -584,8 +584,8 @@ static inline BlockDriverState *bdrv_primary_bs(BlockDriverState *bs)
 }
 
 /*
- * Reports that something could not be stored, if it is the first such thing that
- * is said of @bs: in bdrv_close, and where a failure comes too late to be
+ * Reports that something could not be stored, if it is the first such thing
+ * that is said of @bs: in bdrv_close, and where a failure comes too late to be
  * returned. Any context.
  */
 void bdrv_report_loss(BlockDriverState *bs, const char *fmt, ...)

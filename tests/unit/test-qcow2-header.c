@@ -5,6 +5,7 @@
  * kept.
  */
 #include "util/osdep.h"
+#include "block/reopen.h"
 #include "qcow2-fixture.h"
 #include "util/bswap.h"
 
@@ -345,6 +346,26 @@ static void use_image(BlockBackend *blk)
     bdrv_check(blk_bs(blk), &res, 0);
 }
 
+/* Whatever was met, a reopen works or leaves the node as it is. */
+static void reopen_image(BlockBackend *blk)
+{
+    blk_set_perm(blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, &error_abort);
+    for (int i = 0; i < 3; i++) {
+        bool read_only = g_test_rand_int_range(0, 2);
+        Error *err = NULL;
+        int ret = bdrv_reopen_set_read_only(blk_bs(blk), read_only, &err);
+
+        g_assert_true((ret < 0) == (err != NULL));
+        error_free(err);
+        if (bdrv_is_writable(blk_bs(blk))) {
+            blk_set_perm(blk, BLK_PERM_ALL, BLK_PERM_ALL, &error_abort);
+        }
+        use_image(blk);
+        blk_set_perm(blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL,
+                     &error_abort);
+    }
+}
+
 /* A valid image, with some bytes of its metadata changed. */
 static void test_mutated(void)
 {
@@ -381,6 +402,7 @@ static void test_mutated(void)
             blk = ram_disk_open(disk, rdwr ? BDRV_O_RDWR : 0, NULL, &err);
             if (blk) {
                 use_image(blk);
+                reopen_image(blk);
                 blk_unref(blk);
             }
             error_free(err);
