@@ -130,8 +130,9 @@ static void print_problems(const ImageCheck *c)
     }
     if (c->leaks) {
         printf("\n%" PRId64 " leaked clusters were found on the image.\n"
-               "This means waste of disk space, but no harm to data.\n",
-               c->leaks);
+               "%s\n", c->leaks, c->orphaned_tables
+               ? "They may be data of the disk that nothing leads to any more."
+               : "This means waste of disk space, but no harm to data.");
     }
     if (c->check_errors) {
         printf("\n%" PRId64 " internal errors have occurred during the "

@@ -166,6 +166,8 @@ class LostTables(iotests.TestCase):
         before = self.read_file('a')
         result = self.img('check', '-r', 'leaks', 'a', rc=3)
         self.assertIn('puts it back into L1 entry 1', result.stderr)
+        self.assertIn('They may be data of the disk', result.stdout)
+        self.assertNotIn('no harm to data', result.stdout)
         self.assertEqual(self.read_file('a'), before)
 
     def test_two_places(self):
