@@ -81,7 +81,7 @@ class NbdSilentServer(iotests.TestCase):
         again = self.begin('again', reconnect_delay=1000)
         multi = self.begin('multi', flags=ALL | MULTI)
         multi.requests(40)
-        self.assertGreater(multi.server.accepted, 1)
+        nbd.wait_for(lambda: multi.server.accepted > 1)
         deleted = [export, again, multi]
         ended = [self.begin('term'), self.begin('term2', reconnect_delay=1000)]
         leave, command = self.begin('quit'), self.begin('command')
