@@ -33,7 +33,7 @@ typedef struct CheckArgs {
     BdrvCheckMode fix;
     BdrvCheckMode bitmaps;  /* 0: keep */
     bool bitmaps_given;
-    bool free_orphans;
+    BdrvCheckOrphans orphans;
     bool orphans_given;
     BdrvCheckL1Guard l1_guard;
     GArray *places;         /* BdrvCheckPlace */
@@ -81,6 +81,10 @@ static ImageCheck *make_report(BlockDriverState *bs, const char *filename,
         .has_orphaned_tables = r->orphans != 0,
         .tables_restored = r->tables_restored,
         .has_tables_restored = r->tables_restored != 0,
+        .clusters_saved = r->clusters_saved,
+        .has_clusters_saved = r->clusters_saved != 0,
+        .entries_cleared = r->entries_cleared,
+        .has_entries_cleared = r->entries_cleared != 0,
     };
     return check;
 }
@@ -96,7 +100,7 @@ static int check_once(BlockDriverState *bs, const CheckArgs *a,
                       BdrvCheckMode fix, ImageCheck **report)
 {
     BdrvCheckOptions opts = {
-        .fix = fix, .free_orphans = a->free_orphans,
+        .fix = fix, .orphans = a->orphans,
         .l1_guard = a->l1_guard,
         .progress = show_progress,
     };
@@ -245,6 +249,16 @@ static void print_repaired(const CheckArgs *a, const ImageCheck *c)
     if (c->bitmaps_fixed) {
         printf("    %" PRId64 " bitmaps\n", c->bitmaps_fixed);
     }
+    if (c->clusters_saved) {
+        printf("\n%" PRId64 " leaked clusters that may be data of the disk "
+               "are in a new snapshot%s.\n", c->clusters_saved,
+               a->plan ? " then" : " now");
+    }
+    if (c->entries_cleared) {
+        printf("\nDATA WAS LOST: what %" PRId64 " damaged table entries stood "
+               "for could not be read,\nand reads as zeroes%s.\n",
+               c->entries_cleared, a->plan ? " then" : " now");
+    }
     printf(a->plan ? "\nWhat would be found then:\n"
                    : "\nDouble checking the fixed image now...\n");
     fflush(stdout);
@@ -261,6 +275,8 @@ static int recheck(BlockDriverState *bs, const CheckArgs *a,
     int64_t corruptions_fixed = (*report)->corruptions_fixed;
     int64_t bitmaps_fixed = (*report)->bitmaps_fixed;
     int64_t tables_restored = (*report)->tables_restored;
+    int64_t clusters_saved = (*report)->clusters_saved;
+    int64_t entries_cleared = (*report)->entries_cleared;
     int ret;
 
     if (a->output == IMG_OUTPUT_HUMAN && !a->quiet) {
@@ -280,6 +296,10 @@ static int recheck(BlockDriverState *bs, const CheckArgs *a,
     (*report)->has_bitmaps_fixed = bitmaps_fixed != 0;
     (*report)->tables_restored = tables_restored;
     (*report)->has_tables_restored = tables_restored != 0;
+    (*report)->clusters_saved = clusters_saved;
+    (*report)->has_clusters_saved = clusters_saved != 0;
+    (*report)->entries_cleared = entries_cleared;
+    (*report)->has_entries_cleared = entries_cleared != 0;
     return 0;
 }
 
@@ -475,11 +495,15 @@ static void parse_bitmaps(const ImgCmd *cmd, const char *text, CheckArgs *a)
 static void parse_orphans(const ImgCmd *cmd, const char *text, CheckArgs *a)
 {
     a->orphans_given = true;
-    if (!strcmp(text, "keep") || !strcmp(text, "free")) {
-        a->free_orphans = *text == 'f';
+    if (!strcmp(text, "save")) {
+        a->orphans = BDRV_CHECK_ORPHANS_SAVE;
+    } else if (!strcmp(text, "keep")) {
+        a->orphans = BDRV_CHECK_ORPHANS_KEEP;
+    } else if (!strcmp(text, "free")) {
+        a->orphans = BDRV_CHECK_ORPHANS_FREE;
     } else {
         img_usage_error(cmd, "Unknown option value for --orphans (expecting "
-                        "'keep' or 'free'): %s", text);
+                        "'save', 'keep' or 'free'): %s", text);
     }
 }
 
@@ -623,7 +647,10 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
 {
     g_autoptr(GArray) places = g_array_new(FALSE, FALSE,
                                            sizeof(BdrvCheckPlace));
-    CheckArgs a = { .how.flags = BDRV_O_CHECK, .places = places };
+    CheckArgs a = {
+        .how.flags = BDRV_O_CHECK, .places = places,
+        .orphans = BDRV_CHECK_ORPHANS_SAVE,
+    };
     BlockBackend *blk;
     int ret;
 
@@ -638,6 +665,10 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
     }
     if (a.plan) {
         a.how.flags &= ~BDRV_O_RDWR;
+    }
+    if (a.places->len && !a.orphans_given) {
+        /* The user knows better what to do with the rest. */
+        a.orphans = BDRV_CHECK_ORPHANS_KEEP;
     }
     a.fix |= a.bitmaps;
     a.filename = argv[optind];
@@ -661,7 +692,7 @@ const ImgCmd img_cmd_check = {
     .description = "Check an image for consistency, and repair it",
     .usage = "[-f FMT | --image-opts] [-r leaks|all\n"
              "        [--plan | --undo UNDOFILE] [--l1-place INDEX=OFFSET]...\n"
-             "        [--orphans keep|free] [--l1-guard table|copy]\n"
+             "        [--orphans save|keep|free] [--l1-guard table|copy]\n"
              "        [--bitmaps keep|remove|dirty]]\n"
              "        [-T CACHE] [--output human|json] [-p | -q] [-U]\n"
              "        [--object OBJDEF] FILE",
@@ -680,10 +711,11 @@ const ImgCmd img_cmd_check = {
         "  --l1-place INDEX=OFFSET\n"
         "     with -r all: the orphaned L2 table at this offset belongs to this\n"
         "     L1 entry; can be given several times\n"
-        "  --orphans keep|free\n"
-        "     what to do about orphaned L2 tables that are not put back, and\n"
-        "     clusters that may be the data of lost ones: keep them (default),\n"
-        "     or free them like other leaks\n"
+        "  --orphans save|keep|free\n"
+        "     what to do about leaked clusters that may be data of the disk,\n"
+        "     if nothing proves where they belong: give them to a new\n"
+        "     snapshot 'lost+found' (default with -r all), keep them as they\n"
+        "     are, or free them like other leaks\n"
         "  --l1-guard table|copy\n"
         "     with -r all, if the L1 table is not as its L1 guard has it and\n"
         "     nothing proves which is right: this one is\n"

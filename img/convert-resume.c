@@ -264,7 +264,8 @@ static bool free_leaks(ImgResume *r)
 {
     BlockDriverState *bs = blk_bs(r->target);
     BdrvCheckOptions opts = {
-        .fix = BDRV_FIX_LEAKS, .free_orphans = true, .quiet = true,
+        .fix = BDRV_FIX_LEAKS, .orphans = BDRV_CHECK_ORPHANS_FREE,
+        .quiet = true,
     };
     BdrvCheckResult result = { 0 };
     int ret = bdrv_check_opts(bs, &result, &opts);

@@ -68,6 +68,37 @@ Qcow2Bitmap *qcow2_bitmap_new(const char *name, unsigned granularity_bits)
     return b;
 }
 
+/* Where the name is in @raw, and its length. */
+static size_t raw_name(const Qcow2Bitmap *b, size_t *size)
+{
+    Qcow2BitmapDirEntry e;
+
+    assert(b->framed);
+    memcpy(&e, b->raw, sizeof(e));
+    *size = be16_to_cpu(e.name_size);
+    return FIXED + be32_to_cpu(e.extra_data_size);
+}
+
+bool qcow2_bitmap_has_name(const Qcow2Bitmap *b, const char *name)
+{
+    size_t size, start = b->framed ? raw_name(b, &size) : 0;
+
+    return b->framed && size == strlen(name) &&
+           !memcmp(b->raw + start, name, size);
+}
+
+void qcow2_bitmap_clear_padding(Qcow2Bitmap *b)
+{
+    size_t size, start = raw_name(b, &size);
+
+    assert(b->only_padding);
+    memset(b->raw + start + size, 0, b->raw_size - start - size);
+    g_free(b->name);
+    b->name = g_strndup((const char *)b->raw + start, size);
+    b->fault = NULL;
+    b->only_padding = false;
+}
+
 void qcow2_bitmap_set_flags(Qcow2Bitmap *b, uint32_t flags)
 {
     assert(b->framed);
@@ -160,26 +191,32 @@ static uint64_t entry_length(const Directory *d, uint64_t pos)
     return length <= d->size - pos ? length : 0;
 }
 
-/* The name at @pos, which has a length, is text and followed by zeroes. */
-static bool name_is_clean(const Directory *d, uint64_t pos)
+/* The name at @pos, which has a length, is text. */
+static bool name_is_text(const Directory *d, uint64_t pos)
 {
     Qcow2BitmapDirEntry e;
-    uint64_t start, end;
+    uint64_t start;
 
     entry_at(d, pos, &e);
     start = pos + FIXED + e.extra_data_size;
-    end = start + e.name_size;
-    if (!e.name_size || e.name_size > BDRV_BITMAP_MAX_NAME_SIZE ||
-        memchr(d->buf + start, 0, e.name_size) ||
-        !g_utf8_validate((const char *)d->buf + start, e.name_size, NULL)) {
-        return false;
-    }
-    for (; end % 8; end++) {
+    return e.name_size && e.name_size <= BDRV_BITMAP_MAX_NAME_SIZE &&
+           !memchr(d->buf + start, 0, e.name_size) &&
+           g_utf8_validate((const char *)d->buf + start, e.name_size, NULL);
+}
+
+/* The same, and it is followed by zeroes. */
+static bool name_is_clean(const Directory *d, uint64_t pos)
+{
+    Qcow2BitmapDirEntry e;
+    uint64_t end;
+
+    entry_at(d, pos, &e);
+    for (end = pos + FIXED + e.extra_data_size + e.name_size; end % 8; end++) {
         if (d->buf[end]) {
             return false;
         }
     }
-    return true;
+    return name_is_text(d, pos);
 }
 
 /* Whether exactly the right number of entries fills the directory. */
@@ -310,20 +347,14 @@ static const char *find_unknown(const Qcow2BitmapDirEntry *e)
     return NULL;
 }
 
-/* Why the bits of the entry cannot be used, or NULL. */
-static const char *judge(BlockDriverState *bs, const Directory *d,
-                         Qcow2Bitmap *b)
+/* Why the bits of the entry cannot be used besides its name, or NULL. */
+static const char *judge_rest(BlockDriverState *bs, const Directory *d,
+                              Qcow2Bitmap *b)
 {
     Qcow2BitmapDirEntry e;
     const char *unknown;
 
     entry_at(d, b->pos, &e);
-    if (!name_is_clean(d, b->pos)) {
-        return "its name is damaged";
-    }
-    if (!b->name) {
-        return "its name is that of another bitmap";
-    }
     unknown = find_unknown(&e);
     if (unknown) {
         b->unknown = true;
@@ -334,6 +365,18 @@ static const char *judge(BlockDriverState *bs, const Directory *d,
         return "its granularity is out of range";
     }
     return judge_table(bs, b);
+}
+
+/* The same of all. */
+static const char *judge(BlockDriverState *bs, const Directory *d,
+                         Qcow2Bitmap *b)
+{
+    if (!name_is_clean(d, b->pos)) {
+        b->only_padding = name_is_text(d, b->pos) && !judge_rest(bs, d, b);
+        return "its name is damaged";
+    }
+    return b->name ? judge_rest(bs, d, b)
+                   : "its name is that of another bitmap";
 }
 
 static Qcow2Bitmap *add_part(GPtrArray *list, const Directory *d,

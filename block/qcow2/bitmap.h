@@ -41,6 +41,8 @@ typedef struct Qcow2Bitmap {
     uint32_t table_size;        /* entries */
     uint32_t flags;
     unsigned granularity_bits;
+    bool only_padding;          /* the only @fault is that what is behind the
+                                 * name is not zero */
     bool unknown;               /* it has a @fault, but is not damaged: somebody
                                  * else may know what to do with it */
     const char *fault;          /* why its bits cannot be used, besides
@@ -70,6 +72,8 @@ GPtrArray *qcow2_bitmap_list_new(void);
  * is an error. [lock]
  */
 int coroutine_fn qcow2_bitmaps_read_directory(BlockDriverState *bs);
+/* Whether this stands in the entry, even if another has the name, too. */
+bool qcow2_bitmap_has_name(const Qcow2Bitmap *b, const char *name);
 /* By name; NULL: there is none. */
 Qcow2Bitmap *qcow2_bitmap_find(const BDRVQcow2State *s, const char *name);
 /* A copy, and a new one without a table. */
@@ -77,6 +81,8 @@ Qcow2Bitmap *qcow2_bitmap_clone(const Qcow2Bitmap *b);
 Qcow2Bitmap *qcow2_bitmap_new(const char *name, unsigned granularity_bits);
 /* Change an entry, also in @raw; it must be framed. */
 void qcow2_bitmap_set_flags(Qcow2Bitmap *b, uint32_t flags);
+/* Only if that is its only fault: then it has none any more, and a name. */
+void qcow2_bitmap_clear_padding(Qcow2Bitmap *b);
 void qcow2_bitmap_set_table(Qcow2Bitmap *b, uint64_t offset, uint32_t size);
 /* Bytes that the entries of @list take, and they themselves to @buf. */
 uint64_t qcow2_bitmaps_directory_size(const GPtrArray *list);
@@ -158,6 +164,21 @@ int qcow2_save_bitmaps(BlockDriverState *bs, const char *const *remove,
  */
 int coroutine_fn qcow2_bitmaps_repair(BlockDriverState *bs, bool dirty,
                                       int64_t *fixed);
+
+/* What is wrong with one of s->bitmaps. */
+typedef enum Qcow2BitmapDamage {
+    QCOW2_BITMAP_SOUND,
+    QCOW2_BITMAP_PADDING,       /* what Qcow2Bitmap.only_padding says */
+    QCOW2_BITMAP_DAMAGED,
+} Qcow2BitmapDamage;
+/*
+ * Makes s->bitmaps sound; @damage: a Qcow2BitmapDamage each. What is damaged
+ * gets a new entry with a name, which is in use, and so cannot be used, and an
+ * empty table; nothing of the old ones is freed. 0 or -errno. Not while they
+ * are in memory. [lock]
+ */
+int coroutine_fn qcow2_bitmaps_mark_damaged(BlockDriverState *bs,
+                                            const GByteArray *damage);
 
 /* --- bitmap.c --- */
 

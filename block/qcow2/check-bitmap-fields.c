@@ -257,17 +257,19 @@ void coroutine_fn qcow2_check_find_bitmap_fields(Qcow2Check *c,
                 changes->len <= QCOW2_CHECK_MAX_TRIALS; i++) {
         const Qcow2Bitmap *b = s->bitmaps->pdata[i];
         uint64_t bytes = (uint64_t)b->table_size * sizeof(uint64_t);
+        guint before = changes->len;
 
-        if ((!b->framed || b->fault ||
-             is_suspect(c, b->table_offset, bytes)) &&
-            ++suspects <= MAX_SUSPECTS) {
-            look_at_entry(c, b, leaked, changes);
-        }
         if (b->framed && !b->fault &&
             qcow2_check_in_file(c, b->table_offset) &&
             (nb_entries += MIN(b->table_size, MAX_ENTRIES)) <=
             MAX_ALL_ENTRIES) {
             look_at_table(c, b, leaked, changes);
+        }
+        /* If something is wrong with its table it may be elsewhere. */
+        if ((!b->framed || b->fault || changes->len > before ||
+             is_suspect(c, b->table_offset, bytes)) &&
+            ++suspects <= MAX_SUSPECTS) {
+            look_at_entry(c, b, leaked, changes);
         }
     }
 }

@@ -75,9 +75,43 @@ static void judge_entry(Qcow2Check *c, const Qcow2Bitmap *b)
     if (b->unknown) {
         /* Not damaged: but what it refers to besides is not known. */
         c->unread++;
+        c->unknown_bitmaps++;
     } else if (b->fault) {
         qcow2_check_bad_reference(c, 1, "ERROR bitmap '%s' cannot be used: %s",
                                   b->name ?: "", b->fault);
+    }
+}
+
+/* What will be made of bitmap @i, if this is a trial of that. */
+static Qcow2BitmapDamage mark_of(const Qcow2Check *c, guint i)
+{
+    return c->marked_bitmaps && i < c->marked_bitmaps->len
+           ? c->marked_bitmaps->data[i] : QCOW2_BITMAP_SOUND;
+}
+
+static Qcow2BitmapDamage damage_of(const Qcow2Bitmap *b, bool refs_are_wrong,
+                                   bool any)
+{
+    if (refs_are_wrong || (any && !b->only_padding) || b->unknown) {
+        return QCOW2_BITMAP_DAMAGED;
+    }
+    return any ? QCOW2_BITMAP_PADDING : QCOW2_BITMAP_SOUND;
+}
+
+/* Two have one name: either of them may be the other one. */
+static void note_doubles(Qcow2Check *c)
+{
+    BDRVQcow2State *s = c->s;
+
+    for (guint i = 0; i < s->bitmaps->len; i++) {
+        const Qcow2Bitmap *b = s->bitmaps->pdata[i];
+
+        for (guint k = 0; k < s->bitmaps->len && b->name; k++) {
+            if (k != i && c->bad_bitmaps->data[k] != QCOW2_BITMAP_SOUND &&
+                qcow2_bitmap_has_name(s->bitmaps->pdata[k], b->name)) {
+                c->bad_bitmaps->data[i] = QCOW2_BITMAP_DAMAGED;
+            }
+        }
     }
 }
 
@@ -92,15 +126,28 @@ static void coroutine_fn count_entries(Qcow2Check *c)
     for (guint i = 0; i < s->bitmaps->len; i++) {
         const Qcow2Bitmap *b = s->bitmaps->pdata[i];
         int64_t corruptions = c->res->corruptions;
+        uint8_t damage;
+        bool refs_are_wrong;
 
+        if (mark_of(c, i) == QCOW2_BITMAP_DAMAGED) {
+            c->res->inconsistent_bitmaps++;
+            continue;   /* it will have a table of its own */
+        }
         count_entry(c, b);
-        if (c->res->corruptions == corruptions) {
+        refs_are_wrong = c->res->corruptions != corruptions;
+        if (!refs_are_wrong && mark_of(c, i) == QCOW2_BITMAP_SOUND) {
             judge_entry(c, b);
         }
         if (c->res->corruptions != corruptions ||
             !qcow2_bitmap_is_good(s, b)) {
             c->res->inconsistent_bitmaps++;
         }
+        damage = damage_of(b, refs_are_wrong,
+                           c->res->corruptions != corruptions);
+        g_byte_array_append(c->bad_bitmaps, &damage, 1);
+    }
+    if (!c->marked_bitmaps) {
+        note_doubles(c);
     }
 }
 

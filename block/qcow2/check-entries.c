@@ -7,7 +7,7 @@
  * unpacked, and ends before a leaked cluster. It may have been each value that
  * differs in one bit; a leaked cluster; or nothing, if it cannot be right. Those
  * candidates are kept that make the refcounts agree: that takes the few clusters
- * which are out of balance before. Entries with subclusters are left alone.
+ * which are out of balance before. Bitmaps of subclusters are taken for right.
  */
 #include "util/osdep.h"
 #include "util/memalign.h"
@@ -33,7 +33,9 @@ typedef struct Suspect {
     uint32_t index;
     uint32_t refs;
     bool active;
+    uint64_t guest;         /* offset in the disk; UINT64_MAX: unknown */
     uint64_t entry;
+    uint64_t bitmap;
 } Suspect;
 
 typedef struct Finder {
@@ -41,7 +43,8 @@ typedef struct Finder {
     GArray *odd;            /* Odd, sorted */
     GArray *suspects;       /* Suspect; one more than the maximum: too many */
     unsigned nb_unpacked;
-    bool rivals;            /* sound entries that share too much */
+    GArray *rivals;         /* Qcow2CheckChange: sound entries that share too
+                             * much, without new values */
 } Finder;
 
 /* What an entry adds to the references of clusters, with its sign. */
@@ -126,6 +129,16 @@ static bool entry_range(const Qcow2Check *c, uint64_t entry, uint64_t *offset,
     return *offset;
 }
 
+uint64_t qcow2_check_last_host(const Qcow2Check *c, uint64_t entry)
+{
+    uint64_t offset, bytes;
+
+    if (!entry_range(c, entry, &offset, &bytes)) {
+        return 0;
+    }
+    return entry & QCOW_OFLAG_COMPRESSED ? offset + bytes - 1 : offset;
+}
+
 /* As qcow2_check_count() has it. */
 static bool range_is_in_file(const Qcow2Check *c, uint64_t offset,
                              uint64_t bytes)
@@ -201,8 +214,7 @@ static bool coroutine_fn entry_unpacks(Qcow2Check *c, uint64_t entry)
            range_is_in_file(c, offset, bytes) && unpacks(c, offset, bytes);
 }
 
-/* Nothing in it is wrong by itself. */
-static bool is_sound(const Qcow2Check *c, uint64_t entry)
+bool qcow2_check_l2_entry_is_sound(const Qcow2Check *c, uint64_t entry)
 {
     uint64_t offset, bytes;
 
@@ -223,7 +235,7 @@ static bool is_sound(const Qcow2Check *c, uint64_t entry)
 /* What somebody may have written there: sound, and no flag says nothing. */
 static bool is_possible(const Qcow2Check *c, uint64_t entry)
 {
-    return is_sound(c, entry) &&
+    return qcow2_check_l2_entry_is_sound(c, entry) &&
            (!(entry & QCOW_OFLAG_COPIED) || entry & L2E_OFFSET_MASK);
 }
 
@@ -279,19 +291,19 @@ static bool coroutine_fn suspect_unpacks(Finder *f, uint64_t entry)
     return ++f->nb_unpacked > MAX_UNPACKED || entry_unpacks(f->c, entry);
 }
 
-static bool coroutine_fn is_suspect(Finder *f, uint64_t entry)
+static bool coroutine_fn is_suspect(Finder *f, uint64_t entry, bool *rival)
 {
     Qcow2Check *c = f->c;
     uint64_t offset, bytes;
 
-    if (!entry || !is_sound(c, entry)) {
+    if (!entry || !qcow2_check_l2_entry_is_sound(c, entry)) {
         return entry;
     }
     if (!entry_range(c, entry, &offset, &bytes)) {
         return false;
     }
     if (names_too_often(c, offset, bytes)) {
-        f->rivals = f->rivals || is_rival(f, offset);
+        *rival = is_rival(f, offset);
         return !(entry & QCOW_OFLAG_COMPRESSED) || !suspect_unpacks(f, entry);
     }
     if (!(entry & QCOW_OFLAG_COMPRESSED)) {
@@ -307,6 +319,18 @@ static bool is_aligned(const Qcow2Check *c, const Qcow2CheckL2 *table)
     return !offset_into_cluster(c->s, table->read.offset);
 }
 
+static void note_rival(Finder *f, const Suspect *suspect)
+{
+    Qcow2CheckChange rival = {
+        .offset = suspect->table +
+                  (uint64_t)suspect->index * qcow2_l2_entry_size(f->c->s),
+        .table = suspect->table, .guest = suspect->guest,
+        .old = suspect->entry,
+    };
+
+    g_array_append_val(f->rivals, rival);
+}
+
 static void coroutine_fn look_at_table(Qcow2Check *c,
                                        const Qcow2CheckL2 *table,
                                        const uint64_t *l2, void *opaque)
@@ -314,16 +338,21 @@ static void coroutine_fn look_at_table(Qcow2Check *c,
     Finder *f = opaque;
     int i;
 
-    for (i = 0; i < c->s->l2_size; i++) {
-        uint64_t entry = get_l2_entry(c->s, l2, i);
+    for (i = 0; i < c->s->l2_size && f->suspects->len <= MAX_SUSPECTS; i++) {
+        Suspect suspect = {
+            .table = table->read.offset, .index = i, .refs = table->refs,
+            .active = table->active, .entry = get_l2_entry(c->s, l2, i),
+            .bitmap = get_l2_bitmap(c->s, l2, i),
+            .guest = qcow2_check_guest_of(c, table, i),
+        };
+        bool rival = false;
 
-        if (entry && f->suspects->len <= MAX_SUSPECTS && is_suspect(f, entry)) {
-            Suspect suspect = {
-                .table = table->read.offset, .index = i, .refs = table->refs,
-                .active = table->active, .entry = entry,
-            };
-
+        if (is_suspect(f, suspect.entry, &rival) ||
+            !qcow2_bitmap_is_valid(c->s, suspect.entry, suspect.bitmap)) {
             g_array_append_val(f->suspects, suspect);
+        }
+        if (rival) {
+            note_rival(f, &suspect);
         }
     }
 }
@@ -362,8 +391,10 @@ static void coroutine_fn add_candidate(Finder *f, const Suspect *suspect,
                                        GArray *changes)
 {
     Qcow2CheckChange change = {
-        .offset = suspect->table + suspect->index * L2E_SIZE_NORMAL,
-        .bytes = L2E_SIZE_NORMAL, .old = suspect->entry, .new = entry,
+        .offset = suspect->table +
+                  (uint64_t)suspect->index * qcow2_l2_entry_size(f->c->s),
+        .bytes = sizeof(entry), .guest = suspect->guest,
+        .old = suspect->entry, .new = entry,
         .refs = suspect->refs, .table = suspect->table,
         .index = suspect->index, .doubtful = doubtful, .what = "L2 entry",
     };
@@ -371,7 +402,8 @@ static void coroutine_fn add_candidate(Finder *f, const Suspect *suspect,
 
     /* A sound entry names something: only its place can be wrong. */
     if (entry == suspect->entry || !is_possible(f->c, entry) ||
-        (is_sound(f->c, suspect->entry) &&
+        !qcow2_bitmap_is_valid(f->c->s, entry, suspect->bitmap) ||
+        (qcow2_check_l2_entry_is_sound(f->c, suspect->entry) &&
          !entry_range(f->c, entry, &offset, &bytes)) ||
         !balances(f, suspect, entry) ||
         (entry & QCOW_OFLAG_COMPRESSED && !entry_unpacks(f->c, entry)) ||
@@ -404,7 +436,7 @@ static void coroutine_fn add_candidates(Finder *f, const Suspect *suspect,
                                         GArray *changes)
 {
     /* With its cluster to itself it may be right, and the refcount wrong. */
-    bool alone = is_sound(f->c, suspect->entry) &&
+    bool alone = qcow2_check_l2_entry_is_sound(f->c, suspect->entry) &&
                  !(suspect->entry & QCOW_OFLAG_COMPRESSED) &&
                  !qcow2_check_has_rival(f->c, suspect->entry & L2E_OFFSET_MASK,
                                         suspect->refs);
@@ -419,7 +451,7 @@ static void coroutine_fn add_candidates(Finder *f, const Suspect *suspect,
     for (i = 0; i < f->odd->len; i++) {
         add_leaked(f, suspect, &g_array_index(f->odd, Odd, i), changes);
     }
-    if (is_sound(f->c, suspect->entry)) {
+    if (qcow2_check_l2_entry_is_sound(f->c, suspect->entry)) {
         /* Then it may as well be the refcount that is wrong. */
         return;
     }
@@ -427,22 +459,26 @@ static void coroutine_fn add_candidates(Finder *f, const Suspect *suspect,
         add_candidate(f, suspect, suspect->entry & ~L2E_STD_RESERVED_MASK,
                       false, changes);
     }
+    if (qcow2_check_is_cut_off(f->c, qcow2_check_last_host(f->c,
+                                                           suspect->entry))) {
+        return;     /* that is not nothing */
+    }
     add_candidate(f, suspect, 0, false, changes);
-    if (f->c->s->image_backing_file) {
+    if (f->c->s->image_backing_file && !f->c->s->extended_l2) {
         /* The other thing that it may have been. */
         add_candidate(f, suspect, QCOW_OFLAG_ZERO, false, changes);
     }
 }
 
 /* The caller frees the arrays. False: this is no damage to a single entry. */
-static bool coroutine_fn find(Finder *f, Qcow2Check *c)
+static bool coroutine_fn find(Finder *f, Qcow2Check *c, GArray *rivals)
 {
     *f = (Finder) {
-        .c = c,
+        .c = c, .rivals = rivals,
         .odd = g_array_new(FALSE, FALSE, sizeof(Odd)),
         .suspects = g_array_new(FALSE, FALSE, sizeof(Suspect)),
     };
-    if (c->s->has_data_file || c->s->extended_l2 || !find_odd(f)) {
+    if (c->s->has_data_file || !find_odd(f)) {
         return false;
     }
     qcow2_check_each_l2(c, is_aligned, look_at_table, f);
@@ -455,17 +491,17 @@ static void finder_clear(Finder *f)
     g_array_unref(f->suspects);
 }
 
-bool coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes)
+void coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes,
+                                           GArray *rivals)
 {
     Finder f;
     guint i;
 
-    if (find(&f, c)) {
+    if (find(&f, c, rivals)) {
         for (i = 0; i < f.suspects->len; i++) {
             add_candidates(&f, &g_array_index(f.suspects, Suspect, i),
                            changes);
         }
     }
     finder_clear(&f);
-    return f.rivals;
 }

@@ -130,7 +130,7 @@ static void coroutine_fn compare_table(Qcow2Check *c,
 
 /* --- entries ------------------------------------------------------------------ */
 
-static bool is_sound(const Qcow2Check *c, uint64_t entry)
+bool qcow2_check_l1_entry_is_sound(const Qcow2Check *c, uint64_t entry)
 {
     uint64_t offset = entry & L1E_OFFSET_MASK;
 
@@ -139,13 +139,28 @@ static bool is_sound(const Qcow2Check *c, uint64_t entry)
            (offset ? qcow2_check_in_file(c, offset) : !entry);
 }
 
+/* What it names may be no table, if some are missing. */
+static bool names_bad_table(const Finder *f, uint64_t entry)
+{
+    const GArray *tables = f->c->l2_tables;
+    Qcow2CheckL2 key = { .read.offset = entry & L1E_OFFSET_MASK };
+    const Qcow2CheckL2 *table;
+
+    if (!f->lost->len || !key.read.offset || !tables->len) {
+        return false;
+    }
+    table = bsearch(&key, tables->data, tables->len, sizeof(key),
+                    qcow2_check_compare_l2);
+    return table && table->bad;
+}
+
 static bool is_suspect(Finder *f, uint64_t entry, size_t index, bool active)
 {
     Qcow2Check *c = f->c;
     uint64_t cluster = (entry & L1E_OFFSET_MASK) >> c->s->cluster_bits;
     guint i;
 
-    if (!is_sound(c, entry)) {
+    if (!qcow2_check_l1_entry_is_sound(c, entry)) {
         return true;
     }
     for (i = 0; !entry && !active && i < f->lost->len; i++) {
@@ -153,7 +168,8 @@ static bool is_suspect(Finder *f, uint64_t entry, size_t index, bool active)
             return true;
         }
     }
-    return entry && qcow2_check_is_short(c, cluster);
+    return entry && (qcow2_check_is_short(c, cluster) ||
+                     names_bad_table(f, entry));
 }
 
 /* A table that is lost, and not known to belong elsewhere. */
@@ -183,14 +199,14 @@ static void add_entry(Finder *f, uint64_t place, size_t index, uint64_t old,
                           f->c->s->cluster_bits;
 
     /* A sound entry names something: only its place can be wrong. */
-    if (entry != old && is_sound(f->c, entry) &&
-        (entry || !is_sound(f->c, old)) &&
+    if (entry != old && qcow2_check_l1_entry_is_sound(f->c, entry) &&
+        (entry || !qcow2_check_l1_entry_is_sound(f->c, old)) &&
         (!moves || may_be(f, entry, index))) {
         qcow2_check_add_change(f->changes, &change);
     }
 }
 
-static void add_candidates(Finder *f, uint64_t place, size_t index,
+static void coroutine_fn add_candidates(Finder *f, uint64_t place, size_t index,
                            uint64_t old, bool active)
 {
     Qcow2Check *c = f->c;
@@ -199,7 +215,8 @@ static void add_candidates(Finder *f, uint64_t place, size_t index,
     for (i = 0; i < 64; i++) {
         add_entry(f, place, index, old, old ^ 1ULL << i);
     }
-    if (old && is_sound(c, old) &&
+    if (old && qcow2_check_l1_entry_is_sound(c, old) &&
+        !names_bad_table(f, old) &&
         !qcow2_check_has_rival(c, old & L1E_OFFSET_MASK, 1)) {
         return;
     }
@@ -212,9 +229,11 @@ static void add_candidates(Finder *f, uint64_t place, size_t index,
                   offset | (!active ? old & QCOW_OFLAG_COPIED
                             : alone ? QCOW_OFLAG_COPIED : 0));
     }
-    if (!is_sound(c, old)) {
+    if (!qcow2_check_l1_entry_is_sound(c, old)) {
         add_entry(f, place, index, old, old & ~L1E_RESERVED_MASK);
-        add_entry(f, place, index, old, 0);
+        if (!qcow2_check_is_cut_off(c, old & L1E_OFFSET_MASK)) {
+            add_entry(f, place, index, old, 0);
+        }
     }
 }
 

@@ -249,8 +249,12 @@ static void coroutine_fn count_snapshots(Qcow2Check *c)
         const QCowSnapshot *sn = &s->snapshots[i];
         uint64_t bytes = (uint64_t)sn->l1_size * L1E_SIZE;
 
-        if (s->qcow_version >= 3 &&
-            sn->extra_data_size < endof(QCowSnapshotExtraData, disk_size)) {
+        if (qcow2_snapshot_extra_is_bad(sn)) {
+            qcow2_check_bad_reference(c, 1, "ERROR snapshot table entry %u has "
+                                      "too much extra data", i);
+        } else if (s->qcow_version >= 3 &&
+                   sn->extra_data_size <
+                   endof(QCowSnapshotExtraData, disk_size)) {
             qcow2_check_corruption(c, 1, "ERROR snapshot table entry %u is "
                                    "incomplete", i);
         }

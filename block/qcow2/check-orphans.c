@@ -305,6 +305,10 @@ static void coroutine_fn judge_candidate(Qcow2Check *c, void *element,
         weigh(c, &o, o.offset >> c->s->cluster_bits, 1);
         g_array_append_val(c->orphans, o);
         g_steal_pointer(&clusters);
+    } else if (clusters->len) {
+        /* Only its own cluster is lost: others have as many references. */
+        g_array_append_val(c->homeless, o);
+        g_steal_pointer(&clusters);
     }
 }
 
@@ -518,7 +522,9 @@ static void tell(Qcow2Check *c, const Qcow2CheckOrphan *o,
                             "entry %u", o->slot);
         }
     } else if (!is_free) {
-        qcow2_check_say(c, "It is neither put back nor freed: %s", why);
+        qcow2_check_say(c, qcow2_check_may_rescue(c)
+                        ? "It is not put back, but saved: %s"
+                        : "It is neither put back nor freed: %s", why);
     }
 }
 
@@ -611,7 +617,7 @@ void qcow2_check_orphan_clear(void *opaque)
 {
     Qcow2CheckOrphan *o = opaque;
 
-    g_array_unref(o->clusters);
+    g_clear_pointer(&o->clusters, g_array_unref);
 }
 
 static void coroutine_fn find_orphans(Qcow2Check *c)
@@ -626,7 +632,7 @@ static void coroutine_fn find_orphans(Qcow2Check *c)
                           judge_candidate);
 }
 
-/* Drops those that no entry has room for: the disk misses nothing of them. */
+/* Sorts out those that no entry has room for: the disk misses none of them. */
 static void drop_homeless(Qcow2Check *c, const uint8_t *slots)
 {
     guint i = 0;
@@ -638,6 +644,8 @@ static void drop_homeless(Qcow2Check *c, const uint8_t *slots)
         if (o->nb_free || o->nb_suspect) {
             i++;
         } else {
+            g_array_append_vals(c->homeless, o, 1);
+            g_array_index(c->orphans, Qcow2CheckOrphan, i).clusters = NULL;
             g_array_remove_index(c->orphans, i);
         }
     }

@@ -184,6 +184,25 @@ static bool block_is_missing(Qcow2Check *c)
     return false;
 }
 
+bool qcow2_check_may_raise(Qcow2Check *c)
+{
+    return !c->rebuild && !block_is_missing(c);
+}
+
+int coroutine_fn qcow2_check_raise(Qcow2Check *c, Qcow2Check *voice,
+                                   int64_t *nb)
+{
+    const BdrvCheckOptions *opts = c->opts;
+    int64_t before = c->res->corruptions;
+    int ret;
+
+    c->opts = voice->opts;
+    ret = fix_refcounts(c, true);
+    c->opts = opts;
+    *nb = before - c->res->corruptions;
+    return ret;
+}
+
 static int coroutine_fn rebuild(Qcow2Check *c)
 {
     int64_t leaks = c->res->leaks - qcow2_check_count_kept(c);

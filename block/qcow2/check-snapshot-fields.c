@@ -41,7 +41,8 @@ static bool l1_makes_sense(const Qcow2Check *c, const QCowSnapshot *sn)
 
 static bool entry_makes_sense(const Qcow2Check *c, const QCowSnapshot *sn)
 {
-    return l1_makes_sense(c, sn) && sn->id_size &&
+    return l1_makes_sense(c, sn) && !qcow2_snapshot_extra_is_bad(sn) &&
+           sn->id_size &&
            is_text(sn->id_str, sn->id_size) &&
            is_text(sn->name, sn->name_size) &&
            (c->s->qcow_version < 3 ||
@@ -274,6 +275,9 @@ void coroutine_fn qcow2_check_find_snapshot_fields(Qcow2Check *c,
         }
         if (sensible < s->nb_snapshots && i + 1 >= sensible) {
             add_sizes(&f, sn);
+        }
+        if (qcow2_snapshot_extra_is_bad(sn)) {
+            break;
         }
         pos += entry_bytes(sn);
     }

@@ -25,6 +25,15 @@ int qcow2_check_compare_l2(const void *a, const void *b)
            : x->read.offset > y->read.offset;
 }
 
+uint64_t qcow2_check_guest_of(const Qcow2Check *c, const Qcow2CheckL2 *table,
+                              int index)
+{
+    return table->one_index
+           ? (((uint64_t)table->index << c->s->l2_bits) + index)
+             << c->s->cluster_bits
+           : UINT64_MAX;
+}
+
 static uint32_t add_saturated(Qcow2Check *c, uint32_t a, uint32_t b)
 {
     if (a > UINT32_MAX - b) {
@@ -77,11 +86,8 @@ static void note_l2(Qcow2Check *c, uint64_t offset, size_t index, bool active)
     }
 }
 
-/*
- * What the image says of a cluster that is not in the file. Asked for entries
- * that were reported already, so one at a time is fast enough.
- */
-static bool coroutine_fn refcount_beyond_file(Qcow2Check *c, uint64_t cluster,
+/* Asked for entries that were reported already: not many. */
+bool coroutine_fn qcow2_check_refcount_beyond(Qcow2Check *c, uint64_t cluster,
                                               uint64_t *refcount)
 {
     BDRVQcow2State *s = c->s;
@@ -117,7 +123,7 @@ static bool coroutine_fn stored_refcount(Qcow2Check *c, uint64_t offset,
 
     if (refcounts == c->disk) {
         if (cluster >= c->nb_clusters) {
-            return refcount_beyond_file(c, cluster, refcount);
+            return qcow2_check_refcount_beyond(c, cluster, refcount);
         }
         if (block < c->nb_blocks &&
             c->block_state[block] == QCOW2_CHECK_BLOCK_BAD) {
@@ -399,6 +405,7 @@ static void check_bitmap(Qcow2Check *c, const Qcow2CheckL2 *table,
     }
     if (qcow2_has_host(c->s, entry)) {
         /* All that it refers to is known. */
+        c->contradictions++;
         qcow2_check_corruption(
             c, table->refs, "ERROR offset=%" PRIx64 ": Allocated cluster has "
             "corrupted subcluster allocation bitmap",
@@ -444,6 +451,7 @@ static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
 {
     Qcow2CheckL2 *table = element;
     const uint64_t *l2 = buf;
+    int64_t bad_references = c->bad_references;
     uint64_t next_contiguous = 0;
     int i = 0;
 
@@ -475,6 +483,7 @@ static void coroutine_fn walk_table(Qcow2Check *c, void *element, void *buf,
             }
         }
     }
+    table->bad = c->bad_references != bad_references;
 }
 
 void coroutine_fn qcow2_check_walk_l2(Qcow2Check *c)

@@ -33,17 +33,16 @@
 void qcow2_patch_read(const BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
                       void *buf)
 {
-    const Qcow2Patch *p = s->patch;
-    uint64_t start, end;
+    const Qcow2Patch *p;
 
-    if (!p) {
-        return;
-    }
-    start = MAX(offset, p->offset);
-    end = MIN(offset + bytes, p->offset + p->size);
-    if (start < end) {
-        memcpy((uint8_t *)buf + (start - offset),
-               p->bytes + (start - p->offset), end - start);
+    for (p = s->patch; p; p = p->next) {
+        uint64_t start = MAX(offset, p->offset);
+        uint64_t end = MIN(offset + bytes, p->offset + p->size);
+
+        if (start < end) {
+            memcpy((uint8_t *)buf + (start - offset),
+                   p->bytes + (start - p->offset), end - start);
+        }
     }
 }
 
@@ -167,10 +166,39 @@ void qcow2_check_patch_init(Qcow2Patch *patch, const Qcow2CheckChange *change)
 {
     uint8_t all[8];
 
+    patch->next = NULL;
     patch->offset = change->offset;
     patch->size = change->bytes;
     stq_be_p(all, change->new);
     memcpy(patch->bytes, all + 8 - change->bytes, change->bytes);
+}
+
+/* Whether both make the same bytes of the file. */
+static bool is_same(const Qcow2CheckChange *a, const Qcow2CheckChange *b)
+{
+    uint64_t start = MIN(a->offset, b->offset);
+    uint64_t end = MAX(a->offset + a->bytes, b->offset + b->bytes);
+    uint8_t x[16] = { 0 }, y[16] = { 0 };
+    Qcow2Patch p;
+    uint64_t i;
+
+    if (end - start > sizeof(x)) {
+        return false;
+    }
+    /* What one of them does not touch is what the other one found there. */
+    for (i = 0; i < 2; i++) {
+        const Qcow2CheckChange *first = i ? a : b;
+        const Qcow2CheckChange *second = i ? b : a;
+        Qcow2CheckChange old = *first;
+        uint8_t *bytes = i ? y : x;
+
+        old.new = old.old;
+        qcow2_check_patch_init(&p, &old);
+        memcpy(bytes + (p.offset - start), p.bytes, p.size);
+        qcow2_check_patch_init(&p, second);
+        memcpy(bytes + (p.offset - start), p.bytes, p.size);
+    }
+    return !memcmp(x, y, sizeof(x));
 }
 
 void qcow2_check_add_change(GArray *changes, const Qcow2CheckChange *change)
@@ -178,11 +206,7 @@ void qcow2_check_add_change(GArray *changes, const Qcow2CheckChange *change)
     guint i;
 
     for (i = 0; i < changes->len; i++) {
-        const Qcow2CheckChange *other = &g_array_index(changes,
-                                                       Qcow2CheckChange, i);
-
-        if (other->offset == change->offset && other->new == change->new &&
-            other->bytes == change->bytes) {
+        if (is_same(&g_array_index(changes, Qcow2CheckChange, i), change)) {
             return;
         }
     }
@@ -266,6 +290,40 @@ static int coroutine_fn apply(Qcow2Check *c, const Qcow2CheckChange *change)
     return refresh(c, change);
 }
 
+static bool gives_up(const Qcow2Check *c)
+{
+    return c->opts->orphans == BDRV_CHECK_ORPHANS_FREE;
+}
+
+/* " (... of the disk)", if it is known; the caller frees. */
+static char *place_in_disk(const Qcow2CheckChange *change)
+{
+    return change->table && change->guest != UINT64_MAX
+           ? g_strdup_printf(" (0x%" PRIx64 " of the disk)", change->guest)
+           : g_strdup("");
+}
+
+/* No change explains what is leaked. */
+static void decline_rivals(Qcow2Check *c, const GArray *rivals)
+{
+    guint i;
+
+    for (i = 0; i < MIN(rivals->len, MAX_LISTED); i++) {
+        const Qcow2CheckChange *rival = &g_array_index(rivals,
+                                                       Qcow2CheckChange, i);
+        g_autofree char *where = place_in_disk(rival);
+
+        qcow2_check_say(c, "The L2 entry at offset 0x%" PRIx64 "%s, 0x%" PRIx64
+                        ", shares a cluster with another: one of them may be "
+                        "wrong", rival->offset, where, rival->old);
+    }
+    qcow2_check_say(c, qcow2_check_may_rescue(c)
+                    ? "What is leaked may be what one of them named: it is "
+                    "saved"
+                    : "Nothing is repaired: what is leaked may be what one of "
+                    "them named; --orphans=free gives it up");
+}
+
 /* Anything but one certain change. */
 static void decline(Qcow2Check *c, const GArray *changes)
 {
@@ -275,11 +333,16 @@ static void decline(Qcow2Check *c, const GArray *changes)
         const Qcow2CheckChange *change = &g_array_index(changes,
                                                         Qcow2CheckChange, i);
 
-        qcow2_check_say(c, "The %s at offset 0x%" PRIx64 ", 0x%" PRIx64
+        g_autofree char *where = place_in_disk(change);
+
+        qcow2_check_say(c, "The %s at offset 0x%" PRIx64 "%s, 0x%" PRIx64
                         ", may have been 0x%" PRIx64, change->what,
-                        change->offset, change->old, change->new);
+                        change->offset, where, change->old, change->new);
     }
-    if (changes->len == 1) {
+    if (qcow2_check_may_rescue(c)) {
+        qcow2_check_say(c, "This is not certain: everything stays as it reads, "
+                        "and what is leaked is saved");
+    } else if (changes->len == 1) {
         qcow2_check_say(c, "Nothing is repaired: this is not certain, and data "
                         "could be lost; --orphans=free gives them up");
     } else {
@@ -364,13 +427,13 @@ static int coroutine_fn choose(Qcow2Check *c, GArray *changes, int64_t *nb,
 
     if (which < 0) {
         /* Where nothing is leaked there are no data to be lost. */
-        *declined = c->res->leaks > 0 && !c->opts->free_orphans;
+        *declined = c->res->leaks > 0 && !gives_up(c);
         if (*declined) {
             decline(c, changes);
         }
         return 0;
     }
-    if (!(c->fix & BDRV_FIX_ERRORS) && c->opts->free_orphans) {
+    if (!(c->fix & BDRV_FIX_ERRORS) && gives_up(c)) {
         return 0;
     }
     if (!(c->fix & BDRV_FIX_ERRORS)) {
@@ -390,7 +453,8 @@ int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
 {
     g_autoptr(GArray) changes = g_array_new(FALSE, TRUE,
                                             sizeof(Qcow2CheckChange));
-    bool rivals;
+    g_autoptr(GArray) rivals = g_array_new(FALSE, TRUE,
+                                           sizeof(Qcow2CheckChange));
 
     *nb = 0;
     *declined = false;
@@ -398,7 +462,7 @@ int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
         return 0;
     }
     qcow2_check_find_l1_entries(c, changes);
-    rivals = qcow2_check_find_entries(c, changes);
+    qcow2_check_find_entries(c, changes, rivals);
     qcow2_check_find_bitmap_fields(c, changes);
     qcow2_check_find_snapshot_fields(c, changes);
     if (changes->len <= max_trials(c)) {
@@ -412,11 +476,9 @@ int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
     if (changes->len) {
         return choose(c, changes, nb, declined);
     }
-    if (rivals && c->res->leaks && !c->rebuild && !c->opts->free_orphans) {
+    if (rivals->len && c->res->leaks && !c->rebuild && !gives_up(c)) {
         *declined = true;
-        qcow2_check_say(c, "Nothing is repaired: entries share a cluster, and "
-                        "what is leaked may be what one of them named; "
-                        "--orphans=free gives it up");
+        decline_rivals(c, rivals);
     }
     return 0;
 }

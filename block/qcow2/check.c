@@ -189,11 +189,14 @@ void qcow2_check_init(Qcow2Check *c, BlockDriverState *bs,
                       BdrvCheckResult *result, const BdrvCheckOptions *opts,
                       uint64_t file_size, uint64_t data_size)
 {
-    int64_t restored = result->tables_restored;
+    BdrvCheckResult before = *result;
 
     memset(c, 0, sizeof(*c));
-    memset(result, 0, sizeof(*result));
-    result->tables_restored = restored;
+    *result = (BdrvCheckResult) {
+        .tables_restored = before.tables_restored,
+        .clusters_saved = before.clusters_saved,
+        .entries_cleared = before.entries_cleared,
+    };
     c->bs = bs;
     c->s = bs->opaque;
     c->res = result;
@@ -210,16 +213,21 @@ void qcow2_check_init(Qcow2Check *c, BlockDriverState *bs,
     c->structure = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckExtent));
     c->orphans = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckOrphan));
     g_array_set_clear_func(c->orphans, qcow2_check_orphan_clear);
+    c->homeless = g_array_new(FALSE, FALSE, sizeof(Qcow2CheckOrphan));
+    g_array_set_clear_func(c->homeless, qcow2_check_orphan_clear);
     c->lost_tables = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     c->kept = qcow2_check_counts_new();
+    c->bad_bitmaps = g_byte_array_new();
     c->lines = g_hash_table_new(NULL, NULL);
 }
 
 void qcow2_check_destroy(Qcow2Check *c)
 {
     g_hash_table_unref(c->lines);
+    g_byte_array_unref(c->bad_bitmaps);
     qcow2_check_counts_free(c->kept);
     g_array_unref(c->lost_tables);
+    g_array_unref(c->homeless);
     g_array_unref(c->orphans);
     g_array_unref(c->structure);
     g_array_unref(c->fixups);
@@ -292,17 +300,32 @@ static int coroutine_fn put_tables_back(Qcow2Check *c, bool place, int64_t *nb)
     return *nb ? qcow2_check_write_l1(c, *nb) : 0;
 }
 
+/* What repairs in place leave, or must not touch. */
+static bool needs_rescue(Qcow2Check *c, bool declined)
+{
+    return declined || !qcow2_check_is_proven(c) || c->contradictions ||
+           (c->res->leaks && (c->orphans->len || c->keep_all));
+}
+
 /* Single entries first: until they are right nothing else is certain. */
 static int coroutine_fn repair_rest(Qcow2Check *c, int64_t *nb_fixups)
 {
     bool declined;
     int ret = qcow2_check_restore(c, nb_fixups, &declined);
 
-    if (ret < 0 || declined || *nb_fixups) {
+    if (ret < 0 || *nb_fixups) {
         return ret;
     }
-    ret = qcow2_check_apply_fixups(c, nb_fixups);
-    if (ret < 0 || *nb_fixups) {
+    if (!declined) {
+        ret = qcow2_check_apply_fixups(c, nb_fixups);
+    }
+    if (ret == 0 && !*nb_fixups && qcow2_check_may_rescue(c) &&
+        needs_rescue(c, declined)) {
+        ret = qcow2_check_rescue(c, nb_fixups);
+        /* Once: what it leaves it cannot repair. */
+        c->may_rescue = false;
+    }
+    if (ret < 0 || declined || *nb_fixups) {
         return ret;
     }
     ret = qcow2_check_repair(c);
@@ -323,18 +346,25 @@ static int coroutine_fn repair_rest(Qcow2Check *c, int64_t *nb_fixups)
 static int coroutine_fn check_pass(BlockDriverState *bs,
                                    BdrvCheckResult *result,
                                    const BdrvCheckOptions *opts, bool place,
-                                   uint64_t file_size, uint64_t data_size,
-                                   int64_t *nb_fixups, bool *again)
+                                   bool *may_rescue, int64_t *nb_fixups,
+                                   bool *again)
 {
-    int64_t nb_tables = 0;
+    int64_t nb_tables = 0, file_size, data_size;
     Qcow2Check c;
     int ret;
 
     *nb_fixups = 0;
+    *again = false;
+    /* The pass before may have made the file longer. */
+    ret = get_sizes(bs, &file_size, &data_size);
+    if (ret < 0) {
+        return ret;
+    }
     qcow2_check_init(&c, bs, result, opts, file_size, data_size);
+    c.may_rescue = *may_rescue;
     ret = qcow2_check_measure(&c);
     if (ret == 0) {
-        qcow2_check_find_orphans(&c, opts->free_orphans);
+        qcow2_check_find_orphans(&c, opts->orphans == BDRV_CHECK_ORPHANS_FREE);
     }
     if (ret == 0 && opts->fix) {
         ret = put_tables_back(&c, place, &nb_tables);
@@ -343,6 +373,7 @@ static int coroutine_fn check_pass(BlockDriverState *bs,
         }
     }
     *again = nb_tables || *nb_fixups;
+    *may_rescue = c.may_rescue;
     qcow2_check_destroy(&c);
     return ret;
 }
@@ -360,8 +391,8 @@ static int coroutine_fn check_all(BlockDriverState *bs,
                                   const BdrvCheckOptions *opts)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t file_size, data_size, nb_fixups, fixed = 0;
-    bool again, place = true;
+    int64_t nb_fixups, fixed = 0;
+    bool again, place = true, may_rescue = true;
     int ret;
 
     if (s->writable) {
@@ -374,16 +405,11 @@ static int coroutine_fn check_all(BlockDriverState *bs,
             return ret;
         }
     }
-    ret = get_sizes(bs, &file_size, &data_size);
-    if (ret < 0) {
-        return ret;
-    }
-
     /* Every pass but the last repairs something, each thing once. */
-    result->tables_restored = 0;
+    *result = (BdrvCheckResult) { 0 };
     do {
-        ret = check_pass(bs, result, opts, place, file_size, data_size,
-                         &nb_fixups, &again);
+        ret = check_pass(bs, result, opts, place, &may_rescue, &nb_fixups,
+                         &again);
         fixed += nb_fixups;
         place = false;
     } while (ret == 0 && again);
@@ -426,6 +452,8 @@ static int coroutine_fn check_and_bitmaps(BlockDriverState *bs,
             result->leaks_fixed += before.leaks_fixed;
             result->corruptions_fixed += before.corruptions_fixed;
             result->tables_restored += before.tables_restored;
+            result->clusters_saved += before.clusters_saved;
+            result->entries_cleared += before.entries_cleared;
         }
     }
     return ret;

@@ -17,6 +17,9 @@
  *   check-bitmap-fields.c  damaged stored bitmaps
  *   check-snapshot-fields.c  damaged snapshot tables
  *   check-context.c    which one of several it cannot be
+ *   check-rescue.c     what is left when nothing can be proven
+ *   check-void-entries.c   entries that cannot be right, given up
+ *   check-lost-found.c a snapshot of what nobody names any more
  *   check-repair.c     changes in place
  *   check-rebuild.c    a new refcount structure
  *
@@ -51,6 +54,7 @@ typedef struct Qcow2CheckL2 {
     uint32_t index;         /* in the first table that names it */
     bool one_index;         /* and in all others */
     bool empty;             /* has no entry; set by the walk */
+    bool bad;               /* has one that cannot be right; the same */
 } Qcow2CheckL2;
 
 /* A leaked L2 table; see check-orphans.c. */
@@ -114,6 +118,8 @@ typedef struct Qcow2Check {
     GArray *fixups;         /* Qcow2CheckFixup */
     GArray *structure;      /* Qcow2CheckExtent */
     GArray *orphans;        /* Qcow2CheckOrphan */
+    GArray *homeless;       /* the same: no active L1 entry has room for them, or
+                             * nothing that they name is leaked */
     GArray *lost_tables;    /* uint64_t: leaked clusters that read as L2 tables,
                              * and others that no L1 entry has room for */
     Qcow2CheckCounts *kept; /* not 0: what may not be freed */
@@ -130,6 +136,13 @@ typedef struct Qcow2Check {
     int64_t unknown_refcounts;  /* clusters; counted in res->check_errors */
     int64_t structure_faults;   /* counted in res->corruptions */
     bool rebuild;           /* the refcount structure cannot be used */
+    GByteArray *bad_bitmaps;    /* Qcow2BitmapDamage of all; of those with
+                                 * something unknown, too */
+    const GByteArray *marked_bitmaps;   /* the same, of what they will be freed
+                                         * from; NULL: nothing */
+    int64_t unknown_bitmaps;    /* of @unread */
+    int64_t contradictions; /* bitmaps of extended entries that have clusters */
+    bool may_rescue;        /* see qcow2_check_may_rescue() */
     bool all_or_none;       /* the first fault ends the run: only whether there
                              * is one matters */
 
@@ -286,6 +299,15 @@ void coroutine_fn qcow2_check_count_void_bitmaps(Qcow2Check *c);
 void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
                                          const uint64_t *entries, size_t first,
                                          size_t n, bool active);
+/* The offset in the disk behind an entry of the table; UINT64_MAX: unknown. */
+uint64_t qcow2_check_guest_of(const Qcow2Check *c, const Qcow2CheckL2 *table,
+                              int index);
+/*
+ * What the image says of a cluster that is not in the file; false if that
+ * cannot be read.
+ */
+bool coroutine_fn qcow2_check_refcount_beyond(Qcow2Check *c, uint64_t cluster,
+                                              uint64_t *refcount);
 /* Compares two Qcow2CheckL2 by their offset, for sorting. */
 int qcow2_check_compare_l2(const void *a, const void *b);
 /* Walks all noted L2 tables; checks COPIED flags unless repairing. */
@@ -339,7 +361,15 @@ typedef struct Qcow2CheckChange {
     uint64_t refs;          /* of the cluster that it is in, if all is well */
     uint64_t table;         /* L2 entries: offset of the table */
     uint32_t index;         /* of the entry */
+    uint64_t guest;         /* what it stands for: offset in the disk, bytes;
+                             * UINT64_MAX: unknown */
     bool doubtful;          /* possible, but refcounts do not prove it */
+    bool still_readable;    /* of what cannot be right: reads as before */
+    uint64_t doubted;       /* the same: a cluster of which some parts may be
+                             * data that are not shown any more; 0: none */
+    uint64_t copied;        /* the same: a cluster that others name, too, more
+                             * often than its refcount can say; @new is to name
+                             * a copy of it. 0: none */
     bool alike;             /* to others of this field: if several make all
                              * agree they differ in zeroes behind the end */
     char what[40];          /* "L2 entry" and the like, for messages */
@@ -377,13 +407,21 @@ int coroutine_fn qcow2_check_restore(Qcow2Check *c, int64_t *nb,
 /* --- check-entries.c --- */
 
 /*
- * Adds the candidates for L2 entries to an array of Qcow2CheckChange. True if
- * there are sound ones that share a cluster with more than its refcount allows:
- * which one is wrong may not be known.
+ * Adds the candidates for L2 entries to an array of Qcow2CheckChange, and to
+ * another one, without new values, sound entries that share a cluster with more
+ * than its refcount allows: which one is wrong may not be known.
  */
-bool coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes);
+void coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes,
+                                           GArray *rivals);
+
+/* Nothing in it is wrong by itself; of extended ones without the bitmap. */
+bool qcow2_check_l2_entry_is_sound(const Qcow2Check *c, uint64_t entry);
+/* An offset in the last cluster that it names; 0: none. */
+uint64_t qcow2_check_last_host(const Qcow2Check *c, uint64_t entry);
 
 /* --- check-l1-entries.c --- */
+
+bool qcow2_check_l1_entry_is_sound(const Qcow2Check *c, uint64_t entry);
 
 /* The same for L1 entries; after the search for orphans. */
 void coroutine_fn qcow2_check_find_l1_entries(Qcow2Check *c, GArray *changes);
@@ -418,6 +456,50 @@ int coroutine_fn qcow2_check_apply_fixups(Qcow2Check *c, int64_t *nb_fixed);
 
 /* After the comparison: repairs what can be. 0 or -errno. */
 int coroutine_fn qcow2_check_repair(Qcow2Check *c);
+
+/*
+ * Raises the refcounts that are too low, as @c has found; *@nb: how many.
+ * @voice tells of it. 0 or -errno.
+ */
+int coroutine_fn qcow2_check_raise(Qcow2Check *c, Qcow2Check *voice,
+                                   int64_t *nb);
+/* Whether all of them can be, in the refcount blocks there are. */
+bool qcow2_check_may_raise(Qcow2Check *c);
+
+/* --- check-void-entries.c --- */
+
+/*
+ * Adds a Qcow2CheckChange for each L1 or L2 entry that cannot be right, with
+ * what it is set to if it is given up. False: there are too many of them, or
+ * one cannot be given up.
+ */
+bool coroutine_fn qcow2_check_find_void(Qcow2Check *c, GArray *changes);
+/*
+ * What is at @offset is not in the file, but in use: the end of the file is
+ * missing, and may be found.
+ */
+bool coroutine_fn qcow2_check_is_cut_off(Qcow2Check *c, uint64_t offset);
+
+/* --- check-lost-found.c --- */
+
+/*
+ * Makes a snapshot of all that is leaked in @c, whose references are proven
+ * and whose refcounts are nowhere too low, and of the clusters @others
+ * (uint64_t), whose refcounts go up; *@nb: clusters that it has. @voice tells
+ * of it. 0 or -errno, and at the most clusters are leaked.
+ */
+int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
+                                       const GArray *others, int64_t *nb);
+
+/* --- check-rescue.c --- */
+
+/* Whether qcow2_check_rescue() may be tried. */
+bool qcow2_check_may_rescue(const Qcow2Check *c);
+/*
+ * Saves what is leaked and gives up entries that cannot be right; *@nb_fixed:
+ * problems less, 0 after a message that says why. 0 or -errno.
+ */
+int coroutine_fn qcow2_check_rescue(Qcow2Check *c, int64_t *nb_fixed);
 
 /* --- check.c, for check-guard.c --- */
 

@@ -634,6 +634,18 @@ int coroutine_fn qcow2_header_write_size(BlockDriverState *bs, uint64_t size)
     return patch_header(bs, offsetof(QCowHeader, size), &data, sizeof(data));
 }
 
+int coroutine_fn qcow2_header_write_snapshots(BlockDriverState *bs,
+                                              uint64_t offset, uint32_t nb)
+{
+    struct QEMU_PACKED {
+        uint32_t nb;
+        uint64_t offset;
+    } data = { cpu_to_be32(nb), cpu_to_be64(offset) };
+
+    return patch_header(bs, offsetof(QCowHeader, nb_snapshots), &data,
+                        sizeof(data));
+}
+
 int coroutine_fn qcow2_header_write_tables(BlockDriverState *bs,
                                            const Qcow2HeaderTables *tables)
 {

@@ -137,6 +137,7 @@ typedef struct Qcow2Inflight {
 
 /* Bytes that metadata are read with instead of those in the file. */
 typedef struct Qcow2Patch {
+    const struct Qcow2Patch *next;  /* others, elsewhere; NULL: none */
     uint64_t offset;            /* in the file */
     uint32_t size;
     uint8_t bytes[8];
@@ -393,6 +394,9 @@ int coroutine_fn qcow2_header_write_refcounts(BlockDriverState *bs,
 int coroutine_fn qcow2_header_write_compatible(BlockDriverState *bs,
                                                uint64_t features);
 int coroutine_fn qcow2_header_write_size(BlockDriverState *bs, uint64_t size);
+/* Where the snapshot table is, on disk only. */
+int coroutine_fn qcow2_header_write_snapshots(BlockDriverState *bs,
+                                              uint64_t offset, uint32_t nb);
 /* The same for everything that a snapshot operation changes. */
 typedef struct Qcow2HeaderTables {
     uint64_t disk_size;
@@ -477,6 +481,13 @@ int coroutine_fn qcow2_read_snapshots(BlockDriverState *bs, Error **errp);
 void qcow2_free_snapshots(BDRVQcow2State *s);
 /* Frees what the entry owns. */
 void qcow2_snapshot_clear(QCowSnapshot *sn);
+/* A check goes on without the extra data, and reports it. */
+static inline bool qcow2_snapshot_extra_is_bad(const QCowSnapshot *sn)
+{
+    return sn->extra_data_size > QCOW_MAX_SNAPSHOT_EXTRA_DATA;
+}
+/* One more than the largest id that is a number; the caller frees. */
+char *qcow2_snapshot_new_id(const BDRVQcow2State *s);
 /*
  * The table of @nb entries as it will be on disk: *@size bytes in *@buf, which
  * the caller frees (qemu_vfree). -EFBIG, -ENOMEM.
@@ -1053,7 +1064,8 @@ qcow2_data_overlap_check(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 
 /* --- check*.c ---------------------------------------------------------------- */
 
-/* Puts the bytes of BDRVQcow2State.patch into what was read from the file. */
+/* Puts the bytes of BDRVQcow2State.patch, and those behind it in its list, into
+ * what was read from the file. */
 void qcow2_patch_read(const BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
                       void *buf);
 

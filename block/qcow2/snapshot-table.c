@@ -30,15 +30,27 @@ void qcow2_free_snapshots(BDRVQcow2State *s)
     g_clear_pointer(&s->snapshots, g_free);
 }
 
+char *qcow2_snapshot_new_id(const BDRVQcow2State *s)
+{
+    unsigned long max = 0;
+
+    for (uint32_t i = 0; i < s->nb_snapshots; i++) {
+        unsigned long id = strtoul(s->snapshots[i].id_str, NULL, 10);
+
+        max = id == ULONG_MAX ? max : MAX(max, id);
+    }
+    return g_strdup_printf("%lu", max + 1);
+}
+
 /* The fixed part and the extra data that we know. */
 static void set_fields(const BDRVQcow2State *s, QCowSnapshot *sn,
                        const QCowSnapshotHeader *h)
 {
     QCowSnapshotExtraData extra = { 0 };
+    uint32_t size = sn->extra_data ? sn->extra_data_size : 0;
 
-    if (sn->extra_data_size) {
-        memcpy(&extra, sn->extra_data,
-               MIN(sn->extra_data_size, (uint32_t)sizeof(extra)));
+    if (size) {
+        memcpy(&extra, sn->extra_data, MIN(size, (uint32_t)sizeof(extra)));
     }
     sn->l1_table_offset = be64_to_cpu(h->l1_table_offset);
     sn->l1_size = be32_to_cpu(h->l1_size);
@@ -50,14 +62,12 @@ static void set_fields(const BDRVQcow2State *s, QCowSnapshot *sn,
     sn->id_size = be16_to_cpu(h->id_str_size);
     sn->name_size = be16_to_cpu(h->name_size);
 
-    if (sn->extra_data_size >= endof(QCowSnapshotExtraData,
-                                     vm_state_size_large)) {
+    if (size >= endof(QCowSnapshotExtraData, vm_state_size_large)) {
         sn->vm_state_size = be64_to_cpu(extra.vm_state_size_large);
     }
-    sn->disk_size = sn->extra_data_size >= endof(QCowSnapshotExtraData,
-                                                 disk_size)
+    sn->disk_size = size >= endof(QCowSnapshotExtraData, disk_size)
                         ? be64_to_cpu(extra.disk_size) : s->disk_size;
-    sn->icount = sn->extra_data_size >= endof(QCowSnapshotExtraData, icount)
+    sn->icount = size >= endof(QCowSnapshotExtraData, icount)
                      ? be64_to_cpu(extra.icount) : UINT64_MAX;
 }
 
@@ -104,14 +114,15 @@ static int coroutine_fn read_one(BlockDriverState *bs, QCowSnapshot *sn,
         return ret;
     }
     sn->extra_data_size = be32_to_cpu(h.extra_data_size);
-    if (sn->extra_data_size > QCOW_MAX_SNAPSHOT_EXTRA_DATA) {
+    if (!qcow2_snapshot_extra_is_bad(sn)) {
+        sn->extra_data = g_malloc0(sn->extra_data_size);
+        ret = read_piece(bs, pos, sn->extra_data, sn->extra_data_size, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    } else if (!(bs->open_flags & BDRV_O_CHECK)) {
         error_setg(errp, "Too much extra data in a snapshot table entry");
         return -EFBIG;
-    }
-    sn->extra_data = g_malloc0(sn->extra_data_size);
-    ret = read_piece(bs, pos, sn->extra_data, sn->extra_data_size, errp);
-    if (ret < 0) {
-        return ret;
     }
     set_fields(s, sn, &h);
     sn->id_str = g_malloc0(sn->id_size + 1);

@@ -50,19 +50,6 @@ static int find_or_error(const SnapshotArgs *a)
     return i;
 }
 
-/* One more than the largest id that is a number. */
-static char *new_id(const BDRVQcow2State *s)
-{
-    unsigned long max = 0;
-
-    for (uint32_t i = 0; i < s->nb_snapshots; i++) {
-        unsigned long id = strtoul(s->snapshots[i].id_str, NULL, 10);
-
-        max = id == ULONG_MAX ? max : MAX(max, id);
-    }
-    return g_strdup_printf("%lu", max + 1);
-}
-
 SnapshotInfoList *qcow2_snapshot_list(BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -137,7 +124,8 @@ static int coroutine_fn create(Qcow2Switch *sw, const QEMUSnapshotInfo *info,
                                Error **errp)
 {
     BDRVQcow2State *s = sw->bs->opaque;
-    g_autofree char *id = info->id_str[0] ? g_strdup(info->id_str) : new_id(s);
+    g_autofree char *id = info->id_str[0] ? g_strdup(info->id_str)
+                                          : qcow2_snapshot_new_id(s);
     g_autofree QCowSnapshot *old = s->snapshots;
     QCowSnapshot *new = g_new0(QCowSnapshot, s->nb_snapshots + 1);
     int ret;

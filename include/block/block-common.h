@@ -169,7 +169,6 @@ typedef struct BdrvCheckPlace {
     uint64_t offset;
 } BdrvCheckPlace;
 
-/* How to check; zero-initialise. */
 /* Which is right if an L1 table is not what its guard says. */
 typedef enum BdrvCheckL1Guard {
     BDRV_CHECK_L1_PROVEN,   /* whichever references prove; else neither */
@@ -177,11 +176,19 @@ typedef enum BdrvCheckL1Guard {
     BDRV_CHECK_L1_COPY,     /* the copy in the guard */
 } BdrvCheckL1Guard;
 
+/* What becomes of leaks that may be the guest's data. */
+typedef enum BdrvCheckOrphans {
+    BDRV_CHECK_ORPHANS_KEEP,    /* they stay, and nothing else is repaired if
+                                 * that would make the damage look right */
+    BDRV_CHECK_ORPHANS_SAVE,    /* with BDRV_FIX_ERRORS: a snapshot gets them */
+    BDRV_CHECK_ORPHANS_FREE,
+} BdrvCheckOrphans;
+
+/* How to check; zero-initialise. */
 typedef struct BdrvCheckOptions {
     BdrvCheckMode fix;
     BdrvCheckL1Guard l1_guard;
-    /* Free what may be data of the guest that lost its table, too. */
-    bool free_orphans;
+    BdrvCheckOrphans orphans;
     /* Say nothing on stderr. */
     bool quiet;
     /* With @fix: where lost tables belong. Bad ones fail with -EINVAL, after a
@@ -206,6 +213,8 @@ typedef struct BdrvCheckResult {
     int64_t bitmap_corruptions;     /* those of @corruptions in bitmaps */
     int64_t orphans;                /* leaked tables that may be the guest's */
     int64_t tables_restored;        /* of @corruptions_fixed: those put back */
+    int64_t clusters_saved;         /* leaks that a new snapshot has now */
+    int64_t entries_cleared;        /* given up: what they stood for is lost */
 } BdrvCheckResult;
 
 /*

@@ -58,7 +58,7 @@ static char *check(Judge *judge, BlockBackend *blk, bool no_leaks)
 static char *check_repaired(Judge *judge, BlockBackend *blk)
 {
     const BdrvCheckOptions give_up = {
-        .fix = BDRV_FIX_LEAKS, .free_orphans = true,
+        .fix = BDRV_FIX_LEAKS, .orphans = BDRV_CHECK_ORPHANS_FREE,
     };
     BdrvCheckResult res = { 0 };
     char *wrong = check(judge, blk, false);

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * L1 and L2 entries that cannot be right: nobody can read what they stand for.
+ * If nothing tells what they were they are given up, so that the rest of the
+ * image can be used: they become explicit zeroes, or nothing at all.
+ *
+ * Entries that share a cluster which its refcount cannot count get copies.
+ *
+ * Nothing that can be read is lost thereby: bits that nobody looks at are
+ * cleared first, and if that is enough it is all. With a backing file an entry
+ * never becomes one through which it shows: that would look like the disk.
+ */
+#include "util/osdep.h"
+#include "util/bswap.h"
+#include "block/qcow2/check.h"
+
+/* With more of them it was no single fault. */
+#define MAX_VOID 16
+/* So many in one table, and it is none. */
+#define MAX_IN_TABLE 4
+/* Entries of L1 tables read at a time, and in all. */
+#define PIECE 8192
+#define MAX_ENTRIES (4 * 1024 * 1024)
+
+typedef struct Finder {
+    Qcow2Check *c;
+    GArray *changes;        /* Qcow2CheckChange */
+    GArray *no_tables;      /* uint64_t: offsets of what is no L2 table */
+    GArray *table;          /* Qcow2CheckChange: those of one table */
+    Qcow2CheckCounts *moved;    /* references that copies will take over */
+    bool impossible;        /* one cannot be given up */
+} Finder;
+
+
+/* --- L2 ------------------------------------------------------------------- */
+
+/* Subclusters that are both data and zeroes, or data of no cluster. */
+static uint64_t valid_bitmap(const Qcow2Check *c, uint64_t entry,
+                             uint64_t bitmap)
+{
+    uint64_t data = bitmap & QCOW2_BITMAP_ALL_DATA;
+
+    if (entry & QCOW_OFLAG_COMPRESSED) {
+        return 0;
+    }
+    /* Zeroes: what may be data is not shown, and stays where it is. */
+    return entry & L2E_OFFSET_MASK ? bitmap & ~(data & bitmap >> 32)
+                                   : (bitmap & ~data) | data << 32;
+}
+
+/* The entry without bits that readers do not look at. */
+static uint64_t readable(const Qcow2Check *c, uint64_t entry)
+{
+    if (entry & QCOW_OFLAG_COMPRESSED) {
+        return entry & ~QCOW_OFLAG_COPIED;
+    }
+    return entry & ~(L2E_STD_RESERVED_MASK |
+                     (c->s->qcow_version < 3 ? QCOW_OFLAG_ZERO : 0));
+}
+
+bool coroutine_fn qcow2_check_is_cut_off(Qcow2Check *c, uint64_t offset)
+{
+    uint64_t refcount;
+
+    return !qcow2_check_in_file(c, offset) &&
+           (!qcow2_check_refcount_beyond(c, offset >> c->s->cluster_bits,
+                                         &refcount) || refcount);
+}
+
+/* What becomes of an entry whose descriptor cannot be right. */
+static void coroutine_fn replace_entry(Finder *f, Qcow2CheckChange *change,
+                                       uint64_t bitmap)
+{
+    const BDRVQcow2State *s = f->c->s;
+
+    change->new = readable(f->c, change->old);
+    if (qcow2_check_l2_entry_is_sound(f->c, change->new) &&
+        qcow2_bitmap_is_valid(s, change->new, bitmap)) {
+        change->still_readable = true;
+        g_array_append_vals(f->table, change, 1);
+        return;
+    }
+    if ((s->qcow_version < 3 && s->image_backing_file) ||
+        qcow2_check_is_cut_off(f->c,
+                               qcow2_check_last_host(f->c, change->old))) {
+        f->impossible = true;
+    }
+    change->new = s->qcow_version < 3 || s->extended_l2 ? 0 : QCOW_OFLAG_ZERO;
+    g_array_append_vals(f->table, change, 1);
+    if (s->extended_l2 && bitmap != QCOW2_BITMAP_ALL_ZERO) {
+        change->offset += change->bytes;
+        change->old = bitmap;
+        change->new = QCOW2_BITMAP_ALL_ZERO;
+        g_array_append_vals(f->table, change, 1);
+    }
+}
+
+/* Whether the cluster is one that needs copies, more than there are planned. */
+static bool needs_copy(const Finder *f, uint64_t entry)
+{
+    uint64_t cluster = (entry & L2E_OFFSET_MASK) >> f->c->s->cluster_bits;
+
+    return qcow2_has_host(f->c->s, entry) &&
+           qcow2_check_counts_get(f->c->excess, cluster) >
+           qcow2_check_counts_get(f->moved, cluster);
+}
+
+/* An entry for a cluster that too many have: it will have one of its own. */
+static void plan_copy(Finder *f, Qcow2CheckChange *change)
+{
+    const BDRVQcow2State *s = f->c->s;
+
+    if (s->crypt_method_header || change->refs > 1) {
+        f->impossible = true;   /* what is encrypted stays where it is */
+        return;
+    }
+    change->copied = change->old & L2E_OFFSET_MASK;
+    change->still_readable = true;
+    qcow2_check_counts_add(f->moved, change->copied >> s->cluster_bits, 1,
+                           UINT64_MAX);
+    g_array_append_vals(f->table, change, 1);
+}
+
+static void coroutine_fn look_at_entry(Finder *f, const Qcow2CheckL2 *table,
+                          const uint64_t *l2, int i)
+{
+    const BDRVQcow2State *s = f->c->s;
+    uint64_t entry = get_l2_entry(s, l2, i);
+    uint64_t bitmap = get_l2_bitmap(s, l2, i);
+    Qcow2CheckChange change = {
+        .offset = table->read.offset + (uint64_t)i * qcow2_l2_entry_size(s),
+        .bytes = sizeof(entry), .old = entry, .refs = table->refs,
+        .table = table->read.offset, .index = i,
+        .guest = qcow2_check_guest_of(f->c, table, i), .what = "L2 entry",
+    };
+
+    if (!qcow2_check_l2_entry_is_sound(f->c, entry)) {
+        replace_entry(f, &change, bitmap);
+    } else if (!qcow2_bitmap_is_valid(s, entry, bitmap)) {
+        change.offset += sizeof(entry);
+        change.old = bitmap;
+        change.new = valid_bitmap(f->c, entry, bitmap);
+        change.still_readable = entry & QCOW_OFLAG_COMPRESSED;
+        change.doubted = entry & QCOW_OFLAG_COMPRESSED ? 0
+                         : entry & L2E_OFFSET_MASK;
+        g_array_append_val(f->table, change);
+    } else if (needs_copy(f, entry)) {
+        plan_copy(f, &change);
+    }
+}
+
+/* Where nothing can be read is no table. */
+static bool coroutine_fn is_rubbish(const Qcow2Check *c, const uint64_t *l2)
+{
+    int i;
+
+    for (i = 0; i < c->s->l2_size; i++) {
+        if (!qcow2_l2_entry_is_empty(c->s, l2, i) &&
+            qcow2_check_l2_entry_is_sound(c, get_l2_entry(c->s, l2, i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void coroutine_fn look_at_table(Qcow2Check *c,
+                                       const Qcow2CheckL2 *table,
+                                       const uint64_t *l2, void *opaque)
+{
+    Finder *f = opaque;
+    uint64_t offset = table->read.offset;
+    int i;
+
+    g_array_set_size(f->table, 0);
+    for (i = 0; i < c->s->l2_size && f->table->len <= 2 * MAX_IN_TABLE; i++) {
+        if (!qcow2_l2_entry_is_empty(c->s, l2, i)) {
+            look_at_entry(f, table, l2, i);
+        }
+    }
+    if (!f->table->len) {
+        return;
+    }
+    if (qcow2_check_l2_is_proven(c, offset, table->refs) &&
+        f->table->len <= 2 * MAX_IN_TABLE) {
+        g_array_append_vals(f->changes, f->table->data, f->table->len);
+    } else if (!qcow2_check_l2_is_proven(c, offset, table->refs) &&
+               is_rubbish(c, l2)) {
+        /* Somebody else has the cluster. */
+        g_array_append_val(f->no_tables, offset);
+    } else {
+        f->impossible = true;
+    }
+}
+
+static bool is_aligned(const Qcow2Check *c, const Qcow2CheckL2 *table)
+{
+    return !offset_into_cluster(c->s, table->read.offset);
+}
+
+/* --- L1 ------------------------------------------------------------------- */
+
+static bool is_no_table(const Finder *f, uint64_t entry)
+{
+    guint i;
+
+    for (i = 0; i < f->no_tables->len; i++) {
+        if (g_array_index(f->no_tables, uint64_t, i) ==
+            (entry & L1E_OFFSET_MASK)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void coroutine_fn replace_l1(Finder *f, uint64_t place, uint64_t index,
+                       uint64_t entry)
+{
+    const BDRVQcow2State *s = f->c->s;
+    Qcow2CheckChange change = {
+        .offset = place, .bytes = L1E_SIZE, .old = entry, .refs = 1,
+        .new = entry & ~L1E_RESERVED_MASK, .index = index,
+        .guest = index << (s->l2_bits + s->cluster_bits), .what = "L1 entry",
+    };
+
+    if (!(change.new & L1E_OFFSET_MASK)) {
+        change.new = 0;
+        change.still_readable = true;
+    } else if (qcow2_check_l1_entry_is_sound(f->c, change.new) &&
+               !is_no_table(f, entry)) {
+        change.still_readable = true;
+    } else {
+        change.new = 0;
+        f->impossible = f->impossible || s->image_backing_file ||
+                        qcow2_check_is_cut_off(f->c, entry & L1E_OFFSET_MASK);
+    }
+    g_array_append_val(f->changes, change);
+}
+
+static void coroutine_fn look_at_l1(Finder *f, uint64_t offset, uint64_t size)
+{
+    g_autofree uint64_t *piece = g_new(uint64_t, PIECE);
+    uint64_t first, n, i;
+
+    for (first = 0; first < size && f->changes->len <= MAX_VOID; first += n) {
+        n = MIN(size - first, PIECE);
+        if (qcow2_check_pread(f->c, offset + first * L1E_SIZE, n * L1E_SIZE,
+                              piece) < 0) {
+            f->impossible = true;
+            return;
+        }
+        for (i = 0; i < n; i++) {
+            uint64_t entry = be64_to_cpu(piece[i]);
+
+            if (entry && (!qcow2_check_l1_entry_is_sound(f->c, entry) ||
+                          is_no_table(f, entry))) {
+                replace_l1(f, offset + (first + i) * L1E_SIZE, first + i,
+                           entry);
+            }
+        }
+    }
+}
+
+static void coroutine_fn look_at_all_l1(Finder *f)
+{
+    BDRVQcow2State *s = f->c->s;
+    uint64_t nb_entries = s->l1.size;
+    uint32_t i;
+
+    look_at_l1(f, s->l1.offset, s->l1.size);
+    /* Its guard would say that the table is not right. */
+    f->impossible = f->impossible ||
+                    (f->changes->len && s->guard.state != QCOW2_GUARD_NONE);
+    for (i = 0; i < s->nb_snapshots && f->changes->len <= MAX_VOID; i++) {
+        const QCowSnapshot *sn = &s->snapshots[i];
+
+        nb_entries += sn->l1_size;
+        if (offset_into_cluster(s, sn->l1_table_offset) ||
+            !qcow2_check_in_file(f->c, sn->l1_table_offset) ||
+            sn->l1_size > QCOW_MAX_L1_SIZE / L1E_SIZE ||
+            nb_entries > MAX_ENTRIES) {
+            f->impossible = true;
+            return;
+        }
+        look_at_l1(f, sn->l1_table_offset, sn->l1_size);
+    }
+}
+
+bool coroutine_fn qcow2_check_find_void(Qcow2Check *c, GArray *changes)
+{
+    g_autoptr(GArray) no_tables = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    g_autoptr(GArray) table = g_array_new(FALSE, FALSE,
+                                          sizeof(Qcow2CheckChange));
+    g_autoptr(Qcow2CheckCounts) moved = qcow2_check_counts_new();
+    Finder f = {
+        .c = c, .changes = changes, .no_tables = no_tables, .table = table,
+        .moved = moved,
+    };
+
+    qcow2_check_each_l2(c, is_aligned, look_at_table, &f);
+    look_at_all_l1(&f);
+    return !f.impossible && changes->len <= MAX_VOID;
+}
