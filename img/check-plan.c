@@ -25,13 +25,11 @@ BlockBackend *img_check_open(BlockDriverState *record, const char *format,
     return img_open_options(filename, options, &again);
 }
 
-BlockDriverState *img_check_record(BlockBackend **blk, const char *filename,
-                                   const ImgOpen *how)
+BlockDriverState *img_check_record(BlockBackend **blk, const char *filename)
 {
     BlockDriverState *bs = blk_bs(*blk);
-    g_autofree char *format = g_strdup(bdrv_get_format_name(bs));
     g_autoptr(BlockDriverState) below = NULL;
-    g_autoptr(BlockDriverState) record = NULL;
+    BlockDriverState *record;
     Error *err = NULL;
 
     if (!bs->file) {
@@ -45,10 +43,8 @@ BlockDriverState *img_check_record(BlockBackend **blk, const char *filename,
     record = bdrv_record_new(below, &err);
     if (!record) {
         error_reportf_err(err, "Could not open '%s': ", filename);
-        return NULL;
     }
-    *blk = img_check_open(record, format, filename, how);
-    return *blk ? g_steal_pointer(&record) : NULL;
+    return record;
 }
 
 int img_check_open_file(BlockDriverState *record)

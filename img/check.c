@@ -40,6 +40,7 @@ typedef struct CheckArgs {
     bool plan;              /* write nothing */
     const char *undo;       /* undo file; NULL: none */
     ImgProgress progress;
+    bool header_fixed;      /* one field of it */
     bool live;              /* somebody else writes to the image */
     bool quiet;
 } CheckArgs;
@@ -95,6 +96,72 @@ static void show_progress(void *opaque, int64_t done, int64_t total)
     img_progress_print(MIN(99.9, done * 100.0 / MAX(total, 1)));
 }
 
+/* --- the header ----------------------------------------------------------- */
+
+/* The driver that can repair the header of the image in @blk; NULL: none. */
+static BlockDriver *header_driver(BlockBackend *blk, const CheckArgs *a)
+{
+    uint8_t head[512] = { 0 };
+    BlockDriver *drv;
+
+    if (a->how.fmt) {
+        drv = bdrv_find_format(a->how.fmt);
+    } else if (blk_pread(blk, 0, sizeof(head), head, 0) < 0) {
+        drv = NULL;
+    } else {
+        drv = bdrv_probe_all(head, sizeof(head), a->filename);
+    }
+    return drv && drv->bdrv_restore_header ? drv : NULL;
+}
+
+/*
+ * The file of an image whose header may be repaired before the image is opened,
+ * and in *@drv who does that; NULL if there is no such thing to be done.
+ */
+static BlockBackend *open_for_header(const CheckArgs *a, BlockDriver **drv)
+{
+    QDict *options;
+    BlockBackend *blk;
+
+    if (!(a->fix & BDRV_FIX_ERRORS) || a->how.image_opts ||
+        a->how.force_share) {
+        return NULL;
+    }
+    options = qdict_new();
+    qdict_put_str(options, "driver", "raw");
+    blk = blk_new_open(a->filename, NULL, options, a->how.flags, NULL);
+    *drv = blk ? header_driver(blk, a) : NULL;
+    if (!*drv || !blk_bs(blk)->file) {
+        blk_unref(blk);
+        return NULL;
+    }
+    return blk;
+}
+
+/* Repairs it; if that is not certain nothing else is repaired. False after a
+ * message. */
+static bool restore_header(BlockDriverState *file, BlockDriver *drv,
+                           CheckArgs *a, bool quiet)
+{
+    int ret = drv->bdrv_restore_header(file, quiet);
+
+    if (ret == -EAGAIN) {
+        if (!quiet) {
+            error_printf("Nothing is repaired: it is not certain which of "
+                         "these is right\n");
+        }
+        a->fix = 0;
+    } else if (ret < 0) {
+        error_report("Could not repair the header of '%s': %s", a->filename,
+                     g_strerror(-ret));
+        return false;
+    }
+    a->header_fixed = ret > 0;
+    return true;
+}
+
+/* --- one check, and what it says --- */
+
 /* 0 with *@report for the caller to free, or -errno. */
 static int check_once(BlockDriverState *bs, const CheckArgs *a,
                       BdrvCheckMode fix, ImageCheck **report)
@@ -114,6 +181,9 @@ static int check_once(BlockDriverState *bs, const CheckArgs *a,
     ret = bdrv_check_opts(bs, &result, &opts);
     if (ret < 0) {
         return ret;
+    }
+    if (fix && a->header_fixed) {
+        result.corruptions_fixed++;
     }
     *report = make_report(bs, a->filename, &result);
     return 0;
@@ -374,8 +444,8 @@ static int rehearse(BlockBackend *blk, const CheckArgs *a, bool mute)
 }
 
 /* Repairs with an undo file in place; the exit code. */
-static int repair(BlockBackend **blk, const CheckArgs *a,
-                  BlockDriverState *record, UndoFile *undo, int image)
+static int repair(BlockBackend **blk, CheckArgs *a, BlockDriverState *record,
+                  BlockDriver *drv, UndoFile *undo, int image)
 {
     g_autofree char *format = g_strdup(bdrv_get_format_name(blk_bs(*blk)));
     Error *err = NULL;
@@ -383,6 +453,10 @@ static int repair(BlockBackend **blk, const CheckArgs *a,
 
     blk_unref(*blk);
     bdrv_record_pass(record);
+    *blk = NULL;
+    if (drv && !restore_header(record, drv, a, false)) {
+        return 1;
+    }
     *blk = img_check_open(record, format, a->filename, &a->how);
     if (!*blk) {
         return 1;
@@ -402,8 +476,8 @@ static int repair(BlockBackend **blk, const CheckArgs *a,
     return ret;
 }
 
-static int check_with_undo(BlockBackend **blk, const CheckArgs *a,
-                           BlockDriverState *record)
+static int check_with_undo(BlockBackend **blk, CheckArgs *a,
+                           BlockDriverState *record, BlockDriver *drv)
 {
     g_autoptr(GArray) extents = NULL;
     g_autoptr(UndoFile) undo = NULL;
@@ -427,7 +501,7 @@ static int check_with_undo(BlockBackend **blk, const CheckArgs *a,
         undo = undo_file_create(a->undo, image, extents,
                                 bdrv_record_length(record), &err);
         if (undo) {
-            ret = repair(blk, a, record, undo, image);
+            ret = repair(blk, a, record, drv, undo, image);
         } else {
             error_report_err(err);
             ret = 1;
@@ -443,22 +517,57 @@ static bool can_check(BlockDriverState *bs)
 }
 
 /* What --plan and --undo do; the exit code. */
-static int check_recorded(BlockBackend **blk, const CheckArgs *a)
+static int check_recorded(BlockBackend **blk, CheckArgs *a)
 {
+    BlockDriver *drv = NULL;
+    BlockBackend *raw = open_for_header(a, &drv);
     g_autoptr(BlockDriverState) record = NULL;
+    g_autofree char *format = NULL;
     int ret;
 
-    if (!can_check(blk_bs(*blk))) {
-        return check(*blk, a, NULL);
-    }
-    record = img_check_record(blk, a->filename, &a->how);
-    if (!record) {
+    *blk = raw ?: img_open(a->filename, &a->how);
+    if (!*blk) {
         return 1;
     }
-    ret = a->plan ? check(*blk, a, record) : check_with_undo(blk, a, record);
+    if (!raw && !can_check(blk_bs(*blk))) {
+        return check(*blk, a, NULL);
+    }
+    format = g_strdup(raw ? drv->format_name
+                          : bdrv_get_format_name(blk_bs(*blk)));
+    record = img_check_record(blk, a->filename);
+    if (!record || (drv && !restore_header(record, drv, a, !a->plan)) ||
+        !(*blk = img_check_open(record, format, a->filename, &a->how))) {
+        return 1;
+    }
+    ret = a->plan ? check(*blk, a, record)
+                  : check_with_undo(blk, a, record, drv);
     blk_unref(*blk);
     *blk = NULL;
     return ret;
+}
+
+/* In place; the exit code. */
+static int check_in_place(BlockBackend **blk, CheckArgs *a)
+{
+    g_autoptr(BlockDriverState) file = NULL;
+    BlockDriver *drv = NULL;
+
+    *blk = open_for_header(a, &drv);
+    if (*blk) {
+        file = bdrv_ref(blk_bs(*blk)->file->bs);
+        blk_unref(*blk);
+        *blk = NULL;
+        if (!restore_header(file, drv, a, false)) {
+            return 1;
+        }
+        g_clear_pointer(&file, bdrv_unref);
+    }
+    *blk = img_open(a->filename, &a->how);
+    if (!*blk) {
+        return 1;
+    }
+    a->live = !a->fix && bdrv_has_other_writer(blk_bs(*blk));
+    return check(*blk, a, NULL);
 }
 
 /* --- the command line --- */
@@ -651,7 +760,7 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
         .how.flags = BDRV_O_CHECK, .places = places,
         .orphans = BDRV_CHECK_ORPHANS_SAVE,
     };
-    BlockBackend *blk;
+    BlockBackend *blk = NULL;
     int ret;
 
     if (!parse_options(cmd, argc, argv, &a)) {
@@ -672,16 +781,8 @@ static int run(const ImgCmd *cmd, int argc, char **argv)
     }
     a.fix |= a.bitmaps;
     a.filename = argv[optind];
-    blk = img_open(a.filename, &a.how);
-    if (!blk) {
-        return 1;
-    }
-    if (a.plan || a.undo) {
-        ret = check_recorded(&blk, &a);
-    } else {
-        a.live = !a.fix && bdrv_has_other_writer(blk_bs(blk));
-        ret = check(blk, &a, NULL);
-    }
+    ret = a.plan || a.undo ? check_recorded(&blk, &a)
+                           : check_in_place(&blk, &a);
     blk_unref(blk);
     return ret;
 }

@@ -7,12 +7,10 @@
 #include "img/img.h"
 
 /*
- * Opens the image of *@blk again, above a node that records what is written;
- * *@blk is then the new one, or NULL after a message. Returns the recording
- * node, with a reference, or NULL after a message.
+ * A node that records what is written to the file of *@blk, which is closed and
+ * then NULL. Returns a reference, or NULL after a message.
  */
-BlockDriverState *img_check_record(BlockBackend **blk, const char *filename,
-                                   const ImgOpen *how);
+BlockDriverState *img_check_record(BlockBackend **blk, const char *filename);
 /* The same above a node that img_check_record() returned. NULL after a message. */
 BlockBackend *img_check_open(BlockDriverState *record, const char *format,
                              const char *filename, const ImgOpen *how);

@@ -202,6 +202,7 @@ void qcow2_check_init(Qcow2Check *c, BlockDriverState *bs,
     c->res = result;
     c->fix = opts->fix;
     c->opts = opts;
+    c->all_or_none = opts->first_fault;
     c->file_size = file_size;
     c->data_size = data_size;
     c->nb_clusters = size_to_clusters(c->s, file_size);

@@ -169,6 +169,7 @@ BlockDriver bdrv_qcow2 = {
     .bdrv_snapshot_load_tmp = qcow2_snapshot_load_tmp,
     .bdrv_co_survey = qcow2_co_survey,
     .bdrv_co_check_opts = qcow2_co_check,
+    .bdrv_restore_header = qcow2_restore_header,
     .bdrv_can_store_bitmap = qcow2_can_store_bitmap,
     .bdrv_save_bitmaps = qcow2_save_bitmaps,
     .bdrv_change_backing_file = qcow2_change_backing_file,

@@ -1069,6 +1069,9 @@ qcow2_data_overlap_check(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 void qcow2_patch_read(const BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
                       void *buf);
 
+/* See BlockDriver.bdrv_restore_header. */
+int qcow2_restore_header(BlockDriverState *file, bool quiet);
+
 /* Counts, reports and repairs. [lock] */
 int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
                                     BdrvCheckResult *result,

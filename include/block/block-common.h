@@ -191,6 +191,8 @@ typedef struct BdrvCheckOptions {
     BdrvCheckOrphans orphans;
     /* Say nothing on stderr. */
     bool quiet;
+    /* Without @fix: only whether there is anything wrong matters. */
+    bool first_fault;
     /* With @fix: where lost tables belong. Bad ones fail with -EINVAL, after a
      * message on stderr and before anything is written. */
     const BdrvCheckPlace *places;

@@ -256,6 +256,15 @@ struct BlockDriver {
                                            const BdrvCheckOptions *opts);
 
     /*
+     * Before the image in @file can be opened, and with nobody else there:
+     * repairs its header if that is certain. 1: a field was written; 0: nothing
+     * to do, or nothing is known; -EAGAIN after a message: it is not certain
+     * which field was what, and nothing else must be repaired; -errno. Main
+     * thread.
+     */
+    int (*bdrv_restore_header)(BlockDriverState *file, bool quiet);
+
+    /*
      * Persistent bitmaps; see block/persistent-bitmap.h. Main thread, save
      * with the node drained.
      */
