@@ -8,6 +8,9 @@ import iotests
 from iotests.qcow2_bytes import Qcow2Bytes
 from qcow2_damage import DAMAGE, MAKE, damaged
 
+# Nothing is repaired if it is not certain.
+KEEP = ['--orphans=keep']
+
 
 class CheckRepairs(iotests.TestCase):
     def guest_data(self, image):
@@ -25,6 +28,8 @@ class CheckRepairs(iotests.TestCase):
             before = self.guest_data('good')
         # Theirs takes what belongs to void bitmaps for leaks; ours keeps it.
         more = ['--bitmaps=remove'] if name == 'bitmaps-void' else []
+        if not damage.repairable:
+            more += KEEP
         result = self.img('check', '-f', 'qcow2', '-r', 'all', *more, image,
                           rc=None)
         again = self.img('check', '-f', 'qcow2', image, rc=None)
@@ -52,6 +57,12 @@ class CheckRepairs(iotests.TestCase):
                 after[12 << 20:13 << 20] = b'\x09' * (1 << 20)
                 self.assertEqual(self.guest_data(image), bytes(after))
 
+        if damage.saved:
+            image = damaged(self, damage)
+            self.img('check', '-f', 'qcow2', '-r', 'all', image)
+            self.ref('check', '-f', 'qcow2', image)
+            self.assertEqual(self.guest_data(image), before)
+
     def test_leaks_stay_while_tables_are_damaged(self):
         """A leak next to a bad entry may be what the entry meant."""
         MAKE['plain'](self, 'a')
@@ -60,7 +71,8 @@ class CheckRepairs(iotests.TestCase):
             # With one of them it would be certain what it was.
             image.set_l2(0, 2, lost ^ 1 << 45)
             image.set_l2(0, 5, image.l2(0, 5) ^ 1 << 44)
-        self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=2)
+        self.img('check', '-f', 'qcow2', '-r', 'all', *KEEP, 'a',
+                 rc=2)
         with Qcow2Bytes(self.path('a')) as image:
             cluster = (lost & (1 << 56) - 1) >> 16
             self.assertEqual(image.refcount(cluster), 1)
@@ -116,7 +128,8 @@ class CheckRepairs(iotests.TestCase):
             image.set_refcount(host >> 16, 0)
             image.set_refcount(leak >> 16, 1)
         before = self.guest_data('a')
-        self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=2)
+        self.img('check', '-f', 'qcow2', '-r', 'all', *KEEP, 'a',
+                 rc=2)
         self.assertEqual(self.guest_data('a'), before)
 
     def test_order_in_the_file_is_no_proof(self):
@@ -130,7 +143,8 @@ class CheckRepairs(iotests.TestCase):
             lost = image.l2(0, 12) & (1 << 56) - 1
             image.set_l2(0, 12, image.l2(0, 11))
         before = self.guest_data('a')
-        result = self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=2)
+        result = self.img('check', '-f', 'qcow2', '-r', 'all', *KEEP, 'a',
+                          rc=2)
         self.assertIn('Nothing is repaired', result.stderr)
         self.assertEqual(self.guest_data('a'), before)
         with Qcow2Bytes(self.path('a')) as image:
@@ -176,7 +190,8 @@ class CheckRepairs(iotests.TestCase):
             image.set_u32(36, 2)
             image.set_u64(24, 513 << 20)
             image.set_l1(1, host | 1 << 63)
-        self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=2)
+        self.img('check', '-f', 'qcow2', '-r', 'all', *KEEP, 'a',
+                 rc=2)
         with Qcow2Bytes(self.path('a')) as image:
             self.assertEqual(image.read(host, 65536), junk)
 

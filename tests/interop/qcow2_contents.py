@@ -14,7 +14,8 @@ from iotests.qcow2_bytes import OFFSET_MASK
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 '..', 'hostile'))
-from model import Bad, Invalid, Model, Unsupported  # noqa: E402
+from model import (Bad, Invalid, Model, Unsupported,  # noqa: E402
+                   deflate_decompress)  # noqa: F401
 
 BAD = 'bad'
 SNAPSHOT_HEADER = struct.Struct('>QIHHIIQII')
@@ -165,18 +166,24 @@ def contents(path):
         one = _read_snapshot(model, *rest)
         if one is not None:
             result[name] = one
-    result.update(_bitmaps(model))
+    bitmaps = list(_bitmaps(model))
+    names = [name for name, _ in bitmaps]
+    # Of two with one name nobody knows which is meant.
+    result.update((name, bits) for name, bits in bitmaps
+                  if names.count(name) == 1)
     return result
 
 
-def losses(original, before, after):
+def losses(original, before, after, given_up=False):
     """What a repair made worse: (name, number, why). What was readable stays as
     it was, or becomes what it had been before the damage; what was not remains
-    so, or becomes that."""
+    so, or becomes that. @given_up: or becomes zeroes, which the repair said."""
     for name, was in before.items():
         if name not in original:
             continue
         now, first = after.get(name), original[name]
+        if now is None and name[0] == 'bitmap' and BAD in was.values():
+            continue    # nobody could use it as a whole
         if now is None:
             yield name, None, 'is gone'
             continue
@@ -186,7 +193,8 @@ def losses(original, before, after):
                 continue
             if was.get(key) == right:
                 yield name, key, 'was right and is not'
-            elif now.get(key) != was.get(key):
+            elif now.get(key) != was.get(key) and not (
+                    given_up and was.get(key) == BAD and key not in now):
                 yield name, key, 'was wrong and is so in another way'
     for name, now in after.items():
         if name in original and name not in before:

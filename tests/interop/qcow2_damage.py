@@ -20,6 +20,8 @@ class Damage:
     same: bool = True
     # Whether check -r all makes an image without errors of it.
     repairable: bool = True
+    # If not: whether it does with what is leaked saved.
+    saved: bool = False
     # Whether check -r all brings data back that the damage has hidden.
     restores: bool = False
 
@@ -124,7 +126,8 @@ DAMAGE = {
     'refcount-of-block-low': Damage(lambda i: i.set_refcount(2, 0)),
     'refcount-of-block-high': Damage(lambda i: i.set_refcount(2, 2)),
     'refcount-overflow': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 3)),
-                                opts='refcount_bits=1', repairable=False),
+                                opts='refcount_bits=1', repairable=False,
+                                saved=True),
 
     # flags
     'copied-missing': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 2) & ~COPIED)),
@@ -146,7 +149,7 @@ DAMAGE = {
                           restores=True),
     # Two entries for one cluster: either may be the wrong one.
     'l2-doubled': Damage(lambda i: i.set_l2(0, 2, i.l2(0, 3)),
-                         repairable=False),
+                         repairable=False, saved=True),
     'l2-into-l1': Damage(lambda i: i.set_l2(0, 2, i.l1_offset | COPIED),
                          restores=True),
     'l2-into-reftable': Damage(lambda i: i.set_l2(0, 2, 0x10000 | COPIED),
@@ -172,7 +175,7 @@ DAMAGE = {
     'l1-beyond-file': Damage(lambda i: i.set_l1(0, 1 << 30 | COPIED),
                              restores=True),
     'l1-table-outside': Damage(lambda i: i.set_u64(40, 1 << 30),
-                               repairable=False),
+                               restores=True),
 
     # the refcount structure
     'reftable-unaligned-block': Damage(
@@ -225,9 +228,9 @@ DAMAGE = {
     'snapshot-without-size': Damage(_shorten_snapshots, kind='snapshots',
                                     repairable=False),
     'snapshot-of-nothing': Damage(lambda i: i.set_u32(60, 3),
-                                  kind='snapshots', repairable=False),
+                                  kind='snapshots'),
     'snapshot-table-outside': Damage(lambda i: i.set_u64(64, 1 << 40),
-                                     kind='snapshots', repairable=False),
+                                     kind='snapshots'),
 
     # bitmaps
     'bitmaps': Damage(lambda i: None, kind='bitmaps'),
@@ -237,7 +240,7 @@ DAMAGE = {
         lambda i: i.set_u64(i.u64(_bm(i)), 1 << 40), kind='bitmaps'),
     'bitmap-data-doubled': Damage(
         lambda i: i.set_u64(i.u64(_bm(i)), 0x60000), kind='bitmaps',
-        repairable=False),
+        repairable=False, saved=True),
     'bitmap-in-use': Damage(lambda i: i.set_u32(_bm(i) + 12, 1),
                             kind='bitmaps'),
     'bitmaps-void': Damage(lambda i: i.set_u64(88, 0), kind='bitmaps'),

@@ -100,7 +100,7 @@ class Check(iotests.TestCase):
         self.damage(lambda q: q.set_l2(0, 1, q.l2(0, 0)))
         self.img('check', 'a', rc=2)
         # What one of them has lost is leaked, and not known to be dead.
-        self.img('check', '-r', 'all', 'a', rc=2)
+        self.img('check', '-r', 'all', '--orphans=keep', 'a', rc=2)
         self.img('check', '-r', 'all', '--orphans=free', 'a')
         self.assert_clean('a')
         guest = self.guest()
@@ -110,6 +110,91 @@ class Check(iotests.TestCase):
         self.img('check', '-r', 'all', 'a')
         self.assert_clean('a')
         self.io('a', 'read -P 9 0 64k', 'read -P 1 64k 64k')
+
+    def plan_and_undo(self):
+        """A plan writes nothing, and what it promises can be undone."""
+        damaged = self.read_file('a')
+        plan = self.img('check', '-r', 'all', '--plan', 'a')
+        self.assertEqual(self.read_file('a'), damaged)
+        result = self.img('check', '-r', 'all', '--undo', 'u', 'a')
+        self.assertEqual(plan.stderr, result.stderr)
+        self.assert_clean('a')
+        self.img('undo', 'u', 'a')
+        self.assertEqual(self.read_file('a'), damaged)
+        os.unlink(self.path('u'))
+        return plan
+
+    def test_what_is_leaked_is_saved(self):
+        self.io('a', 'write -P 2 64k 64k')
+        self.before = self.guest()
+        self.damage(lambda q: q.set_l2(0, 1, q.l2(0, 0)))
+        guest = self.guest()
+        plan = self.plan_and_undo()
+        self.assertIn('1 leaked clusters that may be data of the disk are in '
+                      'a new snapshot then', plan.stdout)
+        self.assertRegex(plan.stderr, r'\(0x10000 of the disk\), .* may have')
+        report = self.img_json('check', '-r', 'all', 'a')
+        self.assertEqual(report['clusters-saved'], 1)
+        self.assertNotIn('entries-cleared', report)
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), guest)
+        for program in (self.img, self.ref):
+            program('convert', '-l', 'snapshot.name=lost+found', '-O', 'raw',
+                    'a', 'out')
+            # Theirs takes the disk for as long as it is now.
+            self.assertEqual(self.read_file('out').rstrip(b'\0'),
+                             b'\x02' * CLUSTER)
+        # They are free when the user has looked at them.
+        self.ref('snapshot', '-d', 'lost+found', 'a')
+        self.assert_clean('a')
+
+    def test_entry_that_nobody_can_read_is_cleared(self):
+        def change(image):
+            # Two at a time, or it would be known what they were.
+            for i in (1, 2):
+                image.set_l2(0, i, image.l2(0, i) ^ 0x5a << 40)
+        self.damage(change)
+        plan = self.plan_and_undo()
+        self.assertIn('DATA WAS LOST: what 2 damaged table entries stood for',
+                      plan.stdout)
+        self.assertRegex(plan.stderr, 'Clearing L2 entry .* 0x10000 bytes at '
+                         '0x20000 of the disk could not be read, are lost')
+        report = self.img_json('check', '-r', 'all', 'a')
+        self.assertEqual(report['clusters-saved'], 2)
+        self.assertEqual(report['entries-cleared'], 2)
+        self.assert_clean('a')
+        self.io('a', 'read -P 1 0 64k', 'read -P 0 64k 128k',
+                'read -P 1 192k 64k')
+
+    def test_zeroes_do_not_show_the_backing_file(self):
+        self.create('base', '4M')
+        self.io('base', 'write -P 8 0 4M')
+        self.img('rebase', '-u', '-b', 'base', '-F', 'qcow2', 'a')
+        self.test_entry_that_nobody_can_read_is_cleared()
+
+    def test_header(self):
+        """The image cannot be opened, or is another one."""
+        for offset in (40, 48):
+            self.damage(lambda q, at=offset: q.set_u64(at, 1 << 40))
+            plan = self.plan_and_undo()
+            self.assertIn('Repairing the offset of the ', plan.stderr)
+            damaged = self.read_file('a')
+            self.img('check', 'a', rc=None)
+            self.img('check', '-r', 'leaks', 'a', rc=None)
+            self.assertEqual(self.read_file('a'), damaged)
+            report = self.img_json('check', '-r', 'all', 'a')
+            self.assertEqual(report['corruptions-fixed'], 1)
+            self.assert_clean('a')
+            self.assertEqual(self.guest(), self.before)
+
+    def test_snapshot_that_the_header_has_lost(self):
+        self.img('snapshot', '-c', 's', 'a')
+        self.io('a', 'write -P 3 0 4k')
+        self.damage(lambda q: q.set_u32(60, 0))
+        self.plan_and_undo()
+        self.img('check', '-r', 'all', 'a')
+        self.assertIn(' s ', self.img('snapshot', '-l', 'a').stdout)
+        self.assert_clean('a')
 
     def test_refcount_block_lost(self):
         self.damage(lambda q: q.set_reft(0, 0))

@@ -56,10 +56,12 @@ class LostTables(iotests.TestCase):
         return self.read_file('out')
 
     def refcounts(self, image='a'):
-        """Clusters in use, by their stored refcounts."""
+        """Clusters in use, by their stored refcounts, without the snapshot
+        table, which has another place when a snapshot gets what is leaked."""
         with Qcow2Bytes(self.path(image)) as q:
             n = -(-q.size() // q.cluster)
-            return {i for i in range(n) if q.refcount(i)}
+            return {i for i in range(n) if q.refcount(i)} - \
+                {q.snap_offset // q.cluster}
 
     def damage(self, rng, how, table, tables):
         with Qcow2Bytes(self.path('a')) as q:
@@ -175,7 +177,8 @@ class LostTables(iotests.TestCase):
         good = self.guest()
         offsets = self.lose(0, 2)
         before = self.read_file('a')
-        result = self.img('check', '-r', 'all', 'a', rc=3)
+        result = self.img('check', '-r', 'all', '--orphans=keep', 'a',
+                          rc=3)
         self.assertEqual(self.read_file('a'), before)
         for offset in offsets:
             self.assertIn(f'Orphaned L2 table at offset {offset:#x}: maps 16 '
@@ -212,7 +215,8 @@ class LostTables(iotests.TestCase):
             end = q.size() // q.cluster
             q.truncate((end + 1) * q.cluster)
             q.set_refcount(end, 1)
-        result = self.img('check', '-r', 'all', 'a', rc=3)
+        result = self.img('check', '-r', 'all', '--orphans=keep', 'a',
+                          rc=3)
         self.assertIn('other clusters are leaked, too', result.stderr)
 
     def test_table_in_guest_data(self):
@@ -233,7 +237,8 @@ class LostTables(iotests.TestCase):
             q.write(data + 32, (table | COPIED).to_bytes(8, 'big'))
         self.lose(1)
         before = self.read_file('a')
-        result = self.img('check', '-r', 'all', 'a', rc=3)
+        result = self.img('check', '-r', 'all', '--orphans=keep', 'a',
+                          rc=3)
         self.assertIn('other clusters look like an L2 table', result.stderr)
         self.assertEqual(self.read_file('a'), before)
         self.img('check', '-r', 'all', f'--l1-place=1={table}', 'a')
