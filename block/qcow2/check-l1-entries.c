@@ -95,22 +95,6 @@ static void coroutine_fn add_unnamed(Finder *f)
 
 /* --- where they belong -------------------------------------------------------- */
 
-static bool names_the_same(const Qcow2Check *c, const uint64_t *a,
-                           const uint64_t *b)
-{
-    int i;
-
-    for (i = 0; i < c->s->l2_size; i++) {
-        uint64_t x = get_l2_entry(c->s, a, i) & ~QCOW_OFLAG_COPIED;
-
-        if (x & L2E_OFFSET_MASK &&
-            x == (get_l2_entry(c->s, b, i) & ~QCOW_OFLAG_COPIED)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void coroutine_fn compare_table(Qcow2Check *c,
                                        const Qcow2CheckL2 *table,
                                        const uint64_t *l2, void *opaque)
@@ -121,7 +105,7 @@ static void coroutine_fn compare_table(Qcow2Check *c,
     for (i = 0; i < f->lost->len; i++) {
         Lost *lost = &g_array_index(f->lost, Lost, i);
 
-        if (lost->entries && names_the_same(c, lost->entries, l2)) {
+        if (lost->entries && qcow2_check_l2_share(c, lost->entries, l2)) {
             lost->index = lost->index == -1 || lost->index == table->index
                           ? table->index : -2;
         }

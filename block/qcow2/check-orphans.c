@@ -18,6 +18,7 @@
  *     clusters that others use: they may be what it named.
  */
 #include "util/osdep.h"
+#include "util/memalign.h"
 #include "block/qcow2/check.h"
 
 #define MAX_LISTED 64
@@ -272,6 +273,7 @@ static void coroutine_fn judge_candidate(Qcow2Check *c, void *element,
     g_autoptr(GArray) clusters = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     Qcow2CheckOrphan o = {
         .offset = candidate->read.offset, .index = candidate->index,
+        .home = candidate->index,
         .last = -1, .exact = true, .fits = true, .flags_agree = true,
     };
     const uint64_t *l2 = buf;
@@ -437,6 +439,84 @@ static bool is_only_root(Qcow2Check *c, const Qcow2CheckOrphan *o)
     return true;
 }
 
+/* --- snapshots that may have named them ----------------------------------- */
+
+/* With more of them it is not looked for their places. */
+#define MAX_HOMES 8
+
+typedef struct Home {
+    Qcow2CheckOrphan *orphan;
+    uint64_t *entries;
+} Home;
+
+typedef struct Homes {
+    Home homes[MAX_HOMES];
+    guint n;
+} Homes;
+
+static void coroutine_fn compare_homes(Qcow2Check *c,
+                                       const Qcow2CheckL2 *table,
+                                       const uint64_t *l2, void *opaque)
+{
+    Homes *h = opaque;
+    guint i;
+
+    for (i = 0; i < h->n; i++) {
+        Qcow2CheckOrphan *o = h->homes[i].orphan;
+
+        if (qcow2_check_l2_share(c, h->homes[i].entries, l2)) {
+            o->home = o->home == -1 || o->home == table->index
+                      ? table->index : -2;
+        }
+    }
+}
+
+/* The part of the disk that an orphan belongs to, by the data of snapshots. */
+static void coroutine_fn find_homes(Qcow2Check *c)
+{
+    Homes h = { .n = 0 };
+    guint i;
+
+    if (!c->s->nb_snapshots || c->orphans->len > MAX_HOMES ||
+        c->s->has_data_file) {
+        return;
+    }
+    for (i = 0; i < c->orphans->len; i++) {
+        Home *home = &h.homes[h.n];
+
+        home->orphan = &g_array_index(c->orphans, Qcow2CheckOrphan, i);
+        home->entries = qemu_try_blockalign(c->bs->file->bs,
+                                            c->s->cluster_size);
+        if (home->entries &&
+            qcow2_check_pread(c, home->orphan->offset, c->s->cluster_size,
+                              home->entries) == 0) {
+            h.n++;
+        } else {
+            qemu_vfree(home->entries);
+        }
+    }
+    qcow2_check_each_l2(c, qcow2_check_l2_has_index, compare_homes, &h);
+    for (i = 0; i < h.n; i++) {
+        qemu_vfree(h.homes[i].entries);
+    }
+}
+
+/* Whether the entry of a snapshot, too, may have lost the table. */
+static bool may_be_snapshots(Qcow2Check *c, const Qcow2CheckOrphan *o)
+{
+    g_autoptr(GArray) voids = NULL;
+
+    if (!c->s->nb_snapshots) {
+        return false;
+    }
+    if (o->home >= 0) {
+        return o->home != o->slot || qcow2_check_any_short(c) ||
+               qcow2_check_counts_get(c->snapshot_voids, o->home);
+    }
+    voids = qcow2_check_counts_pages(c->snapshot_voids, NULL);
+    return voids->len || qcow2_check_any_short(c);
+}
+
 /* Why @o is not put back; NULL: it is. */
 static const char *objection(Qcow2Check *c, const Qcow2CheckOrphan *o)
 {
@@ -468,6 +548,9 @@ static const char *objection(Qcow2Check *c, const Qcow2CheckOrphan *o)
     /* A deleted snapshot leaves such tables, but never alone. */
     if (o->lost != c->res->leaks) {
         return "other clusters are leaked, too";
+    }
+    if (may_be_snapshots(c, o)) {
+        return "a snapshot may have had it";
     }
     if (o->zeroes_only) {
         return "it has no data and would hide the backing file";
@@ -769,6 +852,7 @@ void coroutine_fn qcow2_check_find_orphans(Qcow2Check *c, bool is_free)
     find_orphans(c);
     slots = slot_states(c);
     drop_homeless(c, slots);
+    find_homes(c);
     for (i = 0; i < c->orphans->len; i++) {
         Qcow2CheckOrphan *o = &g_array_index(c->orphans, Qcow2CheckOrphan, i);
         const char *why = objection(c, o);

@@ -34,6 +34,22 @@ uint64_t qcow2_check_guest_of(const Qcow2Check *c, const Qcow2CheckL2 *table,
            : UINT64_MAX;
 }
 
+bool qcow2_check_l2_share(const Qcow2Check *c, const uint64_t *a,
+                          const uint64_t *b)
+{
+    int i;
+
+    for (i = 0; i < c->s->l2_size; i++) {
+        uint64_t x = get_l2_entry(c->s, a, i) & ~QCOW_OFLAG_COPIED;
+
+        if (x & L2E_OFFSET_MASK &&
+            x == (get_l2_entry(c->s, b, i) & ~QCOW_OFLAG_COPIED)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static uint32_t add_saturated(Qcow2Check *c, uint32_t a, uint32_t b)
 {
     if (a > UINT32_MAX - b) {
@@ -194,6 +210,10 @@ void coroutine_fn qcow2_check_l1_entries(Qcow2Check *c,
     for (i = 0; i < n; i++) {
         int64_t faults = c->bad_references;
 
+        if (!active && qcow2_check_l1_entry_is_void(c, entries[i])) {
+            qcow2_check_counts_add(c->snapshot_voids, first + i, 1,
+                                   UINT64_MAX);
+        }
         if (!entries[i]) {
             continue;
         }

@@ -132,6 +132,26 @@ static void compare(Qcow2Check *c)
                                << c->s->cluster_bits;
 }
 
+bool qcow2_check_any_short(const Qcow2Check *c)
+{
+    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, c->excess);
+    guint i;
+
+    for (i = 0; i < pages->len; i++) {
+        uint64_t cluster = g_array_index(pages, uint64_t, i)
+                           << QCOW2_CHECK_PAGE_BITS;
+        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+
+        for (; cluster < end; cluster++) {
+            if (refcount_known(c, cluster) &&
+                qcow2_check_is_short(c, cluster)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 GArray *qcow2_check_leaked(const Qcow2Check *c, guint max)
 {
     g_autoptr(GArray) pages = qcow2_check_counts_pages(c->disk, NULL);
@@ -218,6 +238,7 @@ void qcow2_check_init(Qcow2Check *c, BlockDriverState *bs,
     g_array_set_clear_func(c->homeless, qcow2_check_orphan_clear);
     c->lost_tables = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     c->kept = qcow2_check_counts_new();
+    c->snapshot_voids = qcow2_check_counts_new();
     c->bad_bitmaps = g_byte_array_new();
     c->lines = g_hash_table_new(NULL, NULL);
 }
@@ -226,6 +247,7 @@ void qcow2_check_destroy(Qcow2Check *c)
 {
     g_hash_table_unref(c->lines);
     g_byte_array_unref(c->bad_bitmaps);
+    qcow2_check_counts_free(c->snapshot_voids);
     qcow2_check_counts_free(c->kept);
     g_array_unref(c->lost_tables);
     g_array_unref(c->homeless);

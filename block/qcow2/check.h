@@ -62,6 +62,8 @@ typedef struct Qcow2CheckOrphan {
     uint64_t offset;
     int64_t index;          /* where snapshots have it; -1: in none, or in
                              * several places */
+    int64_t home;           /* where tables in use name the same data; -1:
+                             * nowhere, -2: in several places */
     GArray *clusters;       /* uint64_t: what it names, sorted, each as often */
     int64_t last;           /* its last entry that is in use */
     int64_t lost;           /* leaked clusters, itself included */
@@ -120,6 +122,8 @@ typedef struct Qcow2Check {
     GArray *orphans;        /* Qcow2CheckOrphan */
     GArray *homeless;       /* the same: no active L1 entry has room for them, or
                              * nothing that they name is leaked */
+    Qcow2CheckCounts *snapshot_voids;   /* by L1 index: snapshots whose entry
+                                         * names nothing in the file */
     GArray *lost_tables;    /* uint64_t: leaked clusters that read as L2 tables,
                              * and others that no L1 entry has room for */
     Qcow2CheckCounts *kept; /* not 0: what may not be freed */
@@ -231,6 +235,8 @@ static inline bool qcow2_check_is_short(const Qcow2Check *c, uint64_t cluster)
            qcow2_check_found(c, cluster);
 }
 
+/* Whether some cluster has fewer references stored than were found. */
+bool qcow2_check_any_short(const Qcow2Check *c);
 /* The first @max leaked clusters (uint64_t), in order. Caller unrefs. */
 GArray *qcow2_check_leaked(const Qcow2Check *c, guint max);
 
@@ -324,6 +330,10 @@ int coroutine_fn qcow2_check_copied(Qcow2Check *c,
  * its cluster. Else the "table" may be somebody's data.
  */
 bool qcow2_check_l2_is_proven(Qcow2Check *c, uint64_t offset, uint64_t refs);
+
+/* Whether both tables name the same data in the same place. */
+bool qcow2_check_l2_share(const Qcow2Check *c, const uint64_t *a,
+                          const uint64_t *b);
 
 /* --- check-orphans.c --- */
 
