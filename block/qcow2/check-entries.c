@@ -386,6 +386,16 @@ static bool is_known(const Qcow2Check *c, const Qcow2CheckChange *change,
     return false;
 }
 
+/* A whole cluster of data where others have compressed ones. */
+static bool is_among_compressed(const Finder *f, uint64_t entry)
+{
+    const Odd *odd = entry & QCOW_OFLAG_COMPRESSED ? NULL
+        : find_odd_cluster(f, (entry & L2E_OFFSET_MASK) >>
+                              f->c->s->cluster_bits);
+
+    return odd && odd->compressed;
+}
+
 static void coroutine_fn add_candidate(Finder *f, const Suspect *suspect,
                                        uint64_t entry, bool doubtful,
                                        GArray *changes)
@@ -396,7 +406,8 @@ static void coroutine_fn add_candidate(Finder *f, const Suspect *suspect,
         .bytes = sizeof(entry), .guest = suspect->guest,
         .old = suspect->entry, .new = entry,
         .refs = suspect->refs, .table = suspect->table,
-        .index = suspect->index, .doubtful = doubtful, .what = "L2 entry",
+        .index = suspect->index, .what = "L2 entry",
+        .doubtful = doubtful || is_among_compressed(f, entry),
     };
     uint64_t offset, bytes;
 
@@ -427,8 +438,7 @@ static void coroutine_fn add_leaked(Finder *f, const Suspect *suspect,
     if (suspect->active && qcow2_check_counts_get(c->disk, odd->cluster) == 1) {
         entry |= QCOW_OFLAG_COPIED;
     }
-    add_candidate(f, suspect, entry,
-                  odd->compressed || unpacks(c, offset, c->s->cluster_size),
+    add_candidate(f, suspect, entry, unpacks(c, offset, c->s->cluster_size),
                   changes);
 }
 
