@@ -244,6 +244,23 @@ class LostTables(iotests.TestCase):
         self.img('check', '-r', 'all', f'--l1-place=1={table}', 'a')
         self.io('a', f'read -P 2 {span} 12k')
 
+    def test_table_of_a_snapshot(self):
+        """The disk has a free entry, but it was not there."""
+        span = self.make(tables=2)
+        self.img('resize', 'a', str(3 * span))
+        self.img('snapshot', '-c', 's', 'a')
+        # All that the snapshot's table names is named by the disk's, too.
+        self.io('a', f'write -P 9 {span + (1 << 20)} 4k')
+        good = self.guest()
+        with Qcow2Bytes(self.path('a')) as q:
+            l1 = q.u64(q.snap_offset)
+            table = q.u64(l1 + 8) & OFFSET_MASK
+            q.set_u64(l1 + 8, 0)
+        result = self.img('check', '-r', 'all', 'a')
+        self.assertIn(f'0x0 becomes {table:#x}', result.stderr)
+        self.assertEqual(self.guest(), good)
+        self.assert_clean('a')
+
     # --- plans and undo files ---
 
     def leak(self):
