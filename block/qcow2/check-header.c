@@ -140,7 +140,7 @@ static bool snapshots_make_sense(const BDRVQcow2State *s)
     return true;
 }
 
-static Outcome check(BlockDriverState *record, bool first_fault)
+static Outcome check(BlockDriverState *file, bool first_fault)
 {
     const BdrvCheckOptions opts = { .quiet = true, .first_fault = first_fault };
     BdrvCheckResult res = { 0 };
@@ -149,7 +149,7 @@ static Outcome check(BlockDriverState *record, bool first_fault)
     int ret;
 
     qdict_put_str(options, "driver", "qcow2");
-    qdict_put_str(options, "file", bdrv_get_node_name(record));
+    qdict_put_str(options, "file", bdrv_get_node_name(file));
     qdict_put_null(options, "backing");
     blk = blk_new_open(NULL, NULL, options, BDRV_O_CHECK, NULL);
     if (!blk) {
@@ -213,15 +213,14 @@ static bool is_sane(const Restore *r, const Candidate *c)
                  value(&with, NB_SNAPSHOTS) * sizeof(QCowSnapshotHeader)));
 }
 
-/* As it is if @c is NULL. */
 static Outcome try(Restore *r, const Candidate *c)
 {
     g_autoptr(BlockDriverState) record = bdrv_record_new(r->file, NULL);
 
-    if (!record || (c && write_field(record, c) < 0)) {
+    if (!record || write_field(record, c) < 0) {
         return WRONG;
     }
-    return check(record, c);
+    return check(record, true);
 }
 
 /* --- candidates ----------------------------------------------------------- */
@@ -493,7 +492,7 @@ static bool read_header(Restore *r)
 
 static int restore(Restore *r, bool quiet)
 {
-    Outcome now = read_header(r) ? try(r, NULL) : CLEAN;
+    Outcome now = read_header(r) ? check(r->file, false) : CLEAN;
     const Candidate *best;
 
     if (now == CLEAN) {
