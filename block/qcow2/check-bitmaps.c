@@ -126,8 +126,9 @@ static void coroutine_fn count_entries(Qcow2Check *c)
     for (guint i = 0; i < s->bitmaps->len; i++) {
         const Qcow2Bitmap *b = s->bitmaps->pdata[i];
         int64_t corruptions = c->res->corruptions;
+        int64_t overflows = c->overflows;
         uint8_t damage;
-        bool refs_are_wrong;
+        bool refs_are_wrong, any;
 
         if (mark_of(c, i) == QCOW2_BITMAP_DAMAGED) {
             c->res->inconsistent_bitmaps++;
@@ -142,8 +143,10 @@ static void coroutine_fn count_entries(Qcow2Check *c)
             !qcow2_bitmap_is_good(s, b)) {
             c->res->inconsistent_bitmaps++;
         }
-        damage = damage_of(b, refs_are_wrong,
-                           c->res->corruptions != corruptions);
+        /* What it shares with others it keeps: somebody gets a copy. */
+        overflows = c->overflows - overflows;
+        any = c->res->corruptions != corruptions + overflows;
+        damage = damage_of(b, refs_are_wrong && any, any);
         g_byte_array_append(c->bad_bitmaps, &damage, 1);
     }
     if (!c->marked_bitmaps) {

@@ -205,7 +205,8 @@ static int coroutine_fn copy_cluster(Rescue *r, const Qcow2CheckChange *change,
     if (ret == 0) {
         ret = bdrv_co_flush(bs->file->bs);
     }
-    new.new = (change->old & ~L2E_OFFSET_MASK) | offset | QCOW_OFLAG_COPIED;
+    new.new = (change->old & ~L2E_OFFSET_MASK) | offset |
+              (change->table ? QCOW_OFLAG_COPIED : 0);
     qcow2_check_patch_init(patch, &new);
     return ret;
 }
@@ -237,14 +238,6 @@ static int coroutine_fn give_up(Rescue *r)
     }
     qcow2_cache_empty(c->s->l2_table_cache);
     return ret;
-}
-
-/* Some cluster has more references than a refcount can say. */
-static bool is_overflown(const Qcow2Check *c)
-{
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->excess, NULL);
-
-    return pages->len;
 }
 
 static int64_t nb_bad_bitmaps(const Qcow2Check *c)
@@ -363,8 +356,6 @@ int coroutine_fn qcow2_check_rescue(Qcow2Check *c, int64_t *nb_fixed)
 
     if (!qcow2_check_find_void(c, changes)) {
         why = "too much is damaged";
-    } else if (is_overflown(c) && nb_bad_bitmaps(c)) {
-        why = "bitmaps share clusters, and refcounts cannot say so";
     } else {
         qcow2_check_init(&r.trial, c->bs, &r.res, &r.opts, c->file_size,
                          c->data_size);

@@ -12,6 +12,7 @@
  */
 #include "util/osdep.h"
 #include "util/bswap.h"
+#include "block/qcow2/bitmap.h"
 #include "block/qcow2/check.h"
 
 /* With more of them it was no single fault. */
@@ -285,6 +286,47 @@ static void coroutine_fn look_at_all_l1(Finder *f)
     }
 }
 
+/* --- bitmaps -------------------------------------------------------------- */
+
+static void coroutine_fn look_at_bitmap(Finder *f, const Qcow2Bitmap *b)
+{
+    g_autofree uint64_t *table = NULL;
+    uint32_t i;
+    int ret;
+
+    table = qcow2_bitmap_read_table(f->c->bs, b, &ret);
+    for (i = 0; table && i < b->table_size; i++) {
+        Qcow2CheckChange change = {
+            .offset = b->table_offset + i * sizeof(*table),
+            .bytes = sizeof(*table), .old = table[i], .refs = 1,
+            .copied = table[i] & QCOW2_BME_TABLE_ENTRY_OFFSET_MASK,
+            .still_readable = true, .what = "bitmap table entry",
+        };
+        uint64_t cluster = change.copied >> f->c->s->cluster_bits;
+
+        if (cluster && qcow2_check_counts_get(f->c->excess, cluster) >
+                       qcow2_check_counts_get(f->moved, cluster)) {
+            qcow2_check_counts_add(f->moved, cluster, 1, UINT64_MAX);
+            g_array_append_val(f->changes, change);
+        }
+    }
+}
+
+/* Those that share clusters of bits, which refcounts cannot count. */
+static void coroutine_fn look_at_bitmaps(Finder *f)
+{
+    BDRVQcow2State *s = f->c->s;
+    guint i;
+
+    for (i = 0; f->c->overflows && i < f->c->bad_bitmaps->len; i++) {
+        const Qcow2Bitmap *b = s->bitmaps->pdata[i];
+
+        if (f->c->bad_bitmaps->data[i] == QCOW2_BITMAP_SOUND && !b->fault) {
+            look_at_bitmap(f, b);
+        }
+    }
+}
+
 bool coroutine_fn qcow2_check_find_void(Qcow2Check *c, GArray *changes)
 {
     g_autoptr(GArray) no_tables = g_array_new(FALSE, FALSE, sizeof(uint64_t));
@@ -298,5 +340,6 @@ bool coroutine_fn qcow2_check_find_void(Qcow2Check *c, GArray *changes)
 
     qcow2_check_each_l2(c, is_aligned, look_at_table, &f);
     look_at_all_l1(&f);
+    look_at_bitmaps(&f);
     return !f.impossible && changes->len <= MAX_VOID;
 }

@@ -34,6 +34,7 @@ bool qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes,
         excess = qcow2_check_counts_add(c->refs, cluster, n, s->refcount_max);
         if (excess) {
             qcow2_check_counts_add(c->excess, cluster, excess, UINT64_MAX);
+            c->overflows += excess;
             qcow2_check_bad_reference(
                 c, excess, "ERROR: overflow cluster offset=0x%" PRIx64 "\n"
                 "Use qemu-img amend to increase the refcount entry width or "

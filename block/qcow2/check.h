@@ -134,6 +134,7 @@ typedef struct Qcow2Check {
      * that nobody sees, so that nothing can be proven unused.
      */
     int64_t bad_references;
+    int64_t overflows;      /* the same: references beyond refcount_max */
     int64_t unread;         /* the same for tables that could not be read */
     int64_t void_faults;    /* of @bad_references: active L1 entries that name
                              * nothing in the file */
