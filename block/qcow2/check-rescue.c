@@ -178,27 +178,64 @@ static bool is_second(const Rescue *r, guint i)
            change->index == change[-1].index;
 }
 
-/* Writes a durable copy, and what names it to the patch. */
-static int coroutine_fn copy_cluster(Rescue *r, const Qcow2CheckChange *change,
-                                     Qcow2Patch *patch)
+/* Its new place, or -errno. */
+static int64_t coroutine_fn copy_cluster(Rescue *r, uint64_t from, void *buf)
+{
+    BDRVQcow2State *s = r->c->s;
+    int64_t offset;
+    int ret;
+
+    s->free_cluster_index = MAX(s->free_cluster_index, r->c->nb_clusters);
+    offset = qcow2_alloc_clusters(r->c->bs, s->cluster_size);
+    if (offset < 0) {
+        return offset;
+    }
+    ret = from ? qcow2_check_pread(r->c, from, s->cluster_size, buf) : 0;
+    if (ret == 0) {
+        ret = bdrv_co_pwrite(r->c->bs->file, offset, s->cluster_size, buf, 0);
+    }
+    return ret < 0 ? ret : offset;
+}
+
+/* The same for a table and all that it names. */
+static int64_t coroutine_fn copy_table(Rescue *r, uint64_t from, void *buf)
+{
+    BDRVQcow2State *s = r->c->s;
+    BlockDriverState *file = r->c->bs->file->bs;
+    QEMU_AUTO_VFREE uint64_t *l2 = qemu_try_blockalign(file, s->cluster_size);
+    int ret = l2 ? qcow2_check_pread(r->c, from, s->cluster_size, l2) : -ENOMEM;
+    int i;
+
+    for (i = 0; ret == 0 && i < s->l2_size; i++) {
+        uint64_t entry = get_l2_entry(s, l2, i);
+        int64_t offset;
+
+        if (!qcow2_has_host(s, entry)) {
+            continue;
+        }
+        offset = copy_cluster(r, entry & L2E_OFFSET_MASK, buf);
+        ret = MIN(offset, 0);
+        set_l2_entry(s, l2, i, (entry & ~L2E_OFFSET_MASK) | offset |
+                               QCOW_OFLAG_COPIED);
+    }
+    return ret < 0 ? ret : copy_cluster(r, 0, l2);
+}
+
+/* Makes a durable copy, and the patch name it. */
+static int coroutine_fn make_copy(Rescue *r, const Qcow2CheckChange *change,
+                                  Qcow2Patch *patch)
 {
     BDRVQcow2State *s = r->c->s;
     BlockDriverState *bs = r->c->bs;
     QEMU_AUTO_VFREE void *buf = qemu_try_blockalign(bs->file->bs,
                                                     s->cluster_size);
+    bool is_l1 = !strcmp(change->what, "L1 entry");
     Qcow2CheckChange new = *change;
-    int64_t offset;
-    int ret;
+    int64_t offset = !buf ? -ENOMEM
+                     : is_l1 ? copy_table(r, change->copied, buf)
+                     : copy_cluster(r, change->copied, buf);
+    int ret = MIN(offset, 0);
 
-    s->free_cluster_index = MAX(s->free_cluster_index, r->c->nb_clusters);
-    offset = buf ? qcow2_alloc_clusters(bs, s->cluster_size) : -ENOMEM;
-    if (offset < 0) {
-        return offset;
-    }
-    ret = qcow2_check_pread(r->c, change->copied, s->cluster_size, buf);
-    if (ret == 0) {
-        ret = bdrv_co_pwrite(bs->file, offset, s->cluster_size, buf, 0);
-    }
     if (ret == 0) {
         ret = qcow2_write_refcounts(bs);
     }
@@ -206,8 +243,11 @@ static int coroutine_fn copy_cluster(Rescue *r, const Qcow2CheckChange *change,
         ret = bdrv_co_flush(bs->file->bs);
     }
     new.new = (change->old & ~L2E_OFFSET_MASK) | offset |
-              (change->table ? QCOW_OFLAG_COPIED : 0);
+              (change->table || is_l1 ? QCOW_OFLAG_COPIED : 0);
     qcow2_check_patch_init(patch, &new);
+    if (ret == 0 && in_l1(s, change)) {
+        s->l1.entries[(change->offset - s->l1.offset) / L1E_SIZE] = new.new;
+    }
     return ret;
 }
 
@@ -226,7 +266,7 @@ static int coroutine_fn give_up(Rescue *r)
             c->res->entries_cleared += !change->still_readable;
         }
         if (change->copied) {
-            ret = copy_cluster(r, change, &r->patches[i]);
+            ret = make_copy(r, change, &r->patches[i]);
         }
         if (ret == 0) {
             ret = bdrv_co_pwrite(c->bs->file, r->patches[i].offset,

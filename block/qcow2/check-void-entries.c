@@ -164,6 +164,29 @@ static bool coroutine_fn is_rubbish(const Qcow2Check *c, const uint64_t *l2)
     return true;
 }
 
+/*
+ * A table that is named too often gets a copy as a whole, with all that it
+ * names; compressed clusters are not copied.
+ */
+static void plan_table(Finder *f, const uint64_t *l2)
+{
+    const BDRVQcow2State *s = f->c->s;
+    int i;
+
+    for (i = 0; i < s->l2_size; i++) {
+        uint64_t entry = get_l2_entry(s, l2, i);
+
+        if (entry & QCOW_OFLAG_COMPRESSED ||
+            !qcow2_check_l2_entry_is_sound(f->c, entry) ||
+            (qcow2_has_host(s, entry) && !needs_copy(f, entry))) {
+            f->impossible = true;
+        } else if (qcow2_has_host(s, entry)) {
+            qcow2_check_counts_add(f->moved, (entry & L2E_OFFSET_MASK) >>
+                                   s->cluster_bits, 1, UINT64_MAX);
+        }
+    }
+}
+
 static void coroutine_fn look_at_table(Qcow2Check *c,
                                        const Qcow2CheckL2 *table,
                                        const uint64_t *l2, void *opaque)
@@ -172,6 +195,11 @@ static void coroutine_fn look_at_table(Qcow2Check *c,
     uint64_t offset = table->read.offset;
     int i;
 
+    if (table->refs == 2 &&
+        qcow2_check_counts_get(c->excess, offset >> c->s->cluster_bits) == 1) {
+        plan_table(f, l2);
+        return;
+    }
     g_array_set_size(f->table, 0);
     for (i = 0; i < c->s->l2_size && f->table->len <= 2 * MAX_IN_TABLE; i++) {
         if (!qcow2_l2_entry_is_empty(c->s, l2, i)) {
@@ -213,6 +241,20 @@ static bool is_no_table(const Finder *f, uint64_t entry)
     return false;
 }
 
+/* Whether the table is named once too often, and this is the first entry. */
+static bool needs_table(Finder *f, uint64_t entry)
+{
+    uint64_t cluster = (entry & L1E_OFFSET_MASK) >> f->c->s->cluster_bits;
+
+    if (!cluster || qcow2_check_counts_get(f->c->excess, cluster) <=
+                    qcow2_check_counts_get(f->moved, cluster)) {
+        return false;
+    }
+    f->impossible = f->impossible || f->c->s->crypt_method_header;
+    qcow2_check_counts_add(f->moved, cluster, 1, UINT64_MAX);
+    return true;
+}
+
 static void coroutine_fn replace_l1(Finder *f, uint64_t place, uint64_t index,
                        uint64_t entry)
 {
@@ -223,7 +265,11 @@ static void coroutine_fn replace_l1(Finder *f, uint64_t place, uint64_t index,
         .guest = index << (s->l2_bits + s->cluster_bits), .what = "L1 entry",
     };
 
-    if (!(change.new & L1E_OFFSET_MASK)) {
+    if (qcow2_check_l1_entry_is_sound(f->c, entry) && !is_no_table(f, entry)) {
+        change.new = 0;
+        change.copied = entry & L1E_OFFSET_MASK;
+        change.still_readable = true;
+    } else if (!(change.new & L1E_OFFSET_MASK)) {
         change.new = 0;
         change.still_readable = true;
     } else if (qcow2_check_l1_entry_is_sound(f->c, change.new) &&
@@ -253,7 +299,7 @@ static void coroutine_fn look_at_l1(Finder *f, uint64_t offset, uint64_t size)
             uint64_t entry = be64_to_cpu(piece[i]);
 
             if (entry && (!qcow2_check_l1_entry_is_sound(f->c, entry) ||
-                          is_no_table(f, entry))) {
+                          is_no_table(f, entry) || needs_table(f, entry))) {
                 replace_l1(f, offset + (first + i) * L1E_SIZE, first + i,
                            entry);
             }

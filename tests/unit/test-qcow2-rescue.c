@@ -242,6 +242,24 @@ static void test_copies(void)
     g_assert_cmpint(res.clusters_saved, ==, 1);
 }
 
+/* The same for a whole table; what only one of them had is saved. */
+static void test_copied_table(void)
+{
+    g_autofree char *path = make_image("copied-table", "1");
+    uint64_t l1 = get_u64(path, 40), entry = get_u64(path, l1 + 8);
+    BdrvCheckResult res = { 0 };
+
+    put_u64(path, l1 + 16, entry);
+    g_assert_cmpint(check(&res, FIX_ALL, QCOW2_JSON, path), ==, 0);
+    assert_clean(path);
+    g_assert_cmphex(get_u64(path, l1 + 8), !=, get_u64(path, l1 + 16));
+    for (int i = 0; i < 4; i++) {
+        g_assert_cmpint(first_byte(path, L1_SPAN + i * CLUSTER), ==, 2);
+        g_assert_cmpint(first_byte(path, 2 * L1_SPAN + i * CLUSTER), ==, 2);
+    }
+    g_assert_cmpint(res.clusters_saved, ==, 5);
+}
+
 /* What the file has lost at its end may be found yet: its entries stay. */
 static void test_cut_file(void)
 {
@@ -319,6 +337,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/rescue/save", test_save);
     g_test_add_func("/qcow2/rescue/failing-writes", test_failing_writes);
     g_test_add_func("/qcow2/rescue/copies", test_copies);
+    g_test_add_func("/qcow2/rescue/copied-table", test_copied_table);
     g_test_add_func("/qcow2/rescue/cut-file", test_cut_file);
     g_test_add_func("/qcow2/rescue/header", test_header);
     g_test_add_func("/qcow2/rescue/header-declined", test_header_declined);
