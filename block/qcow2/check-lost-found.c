@@ -76,8 +76,8 @@ static bool can_be_counted(const LostFound *f, uint64_t cluster)
 }
 
 /*
- * Counts the table and all that it names, if it lacks a reference itself. What it
- * names may have enough without it: another table that is named twice may have
+ * Counts the table and all that it names, if it lacks a reference itself. What
+ * it names may have enough without it: another table that is named twice may have
  * compressed data in the same cluster. Then refcounts go up, if they can.
  */
 static bool take_table(LostFound *f, const Qcow2CheckOrphan *o)

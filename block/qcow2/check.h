@@ -120,8 +120,8 @@ typedef struct Qcow2Check {
     GArray *fixups;         /* Qcow2CheckFixup */
     GArray *structure;      /* Qcow2CheckExtent */
     GArray *orphans;        /* Qcow2CheckOrphan */
-    GArray *homeless;       /* the same: no active L1 entry has room for them, or
-                             * nothing that they name is leaked */
+    GArray *homeless;       /* the same: no active L1 entry has room for them,
+                             * or nothing that they name is leaked */
     Qcow2CheckCounts *snapshot_voids;   /* by L1 index: snapshots whose entry
                                          * names nothing in the file */
     GArray *lost_tables;    /* uint64_t: leaked clusters that read as L2 tables,
