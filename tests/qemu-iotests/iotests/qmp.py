@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 
+from . import tools
 from .process import TIMEOUT
 
 
@@ -136,6 +137,12 @@ class Daemon:
         for n, path in enumerate(self.sockets):
             command += ['--chardev', f'socket,id=qmp{n},path={path},'
                         'server=on,wait=off', '--monitor', f'qmp{n}']
+        self.ready = list(self.sockets)
+        if program == tools.ref_qsd():
+            # A client that comes before its monitor is there may be greeted
+            # twice, or never.
+            self.ready.append(os.path.join(cwd, 'ref.pid'))
+            command += ['--pidfile', self.ready[-1]]
         self.args = command + [str(a) for a in args]
         self.log = open(os.path.join(cwd, 'daemon.log'), 'w+b')
         self.process = subprocess.Popen(
@@ -147,11 +154,11 @@ class Daemon:
 
     def _wait_ready(self):
         end = time.monotonic() + TIMEOUT
-        while not all(os.path.exists(s) for s in self.sockets):
+        while not all(os.path.exists(s) for s in self.ready):
             if self.process.poll() is not None:
                 raise AssertionError(f'{self.args} ended: {self.output()}')
             if time.monotonic() > end:
-                raise AssertionError(f'{self.args} made no socket')
+                raise AssertionError(f'{self.args} is not ready')
             time.sleep(.005)
 
     def connect(self, number=0, **kwargs):
