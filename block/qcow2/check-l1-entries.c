@@ -6,8 +6,8 @@
  * A leaked table does not say where it belongs. One that snapshots share is
  * named at its index by others; one that only a snapshot has names the same data
  * as the tables of that part of the disk do. Entries of snapshots that name
- * nothing are suspect only where such a table belongs; those of the active table
- * are left to check-orphans.c.
+ * nothing are suspect only where such a table belongs, and the disk itself has
+ * another; those of the active table are left to check-orphans.c.
  */
 #include "util/osdep.h"
 #include "util/bswap.h"
@@ -138,6 +138,15 @@ static bool names_bad_table(const Finder *f, uint64_t entry)
     return table && table->bad;
 }
 
+/* The active table has room there, and check-orphans.c found no proof that it
+ * had the lost table: then nothing proves that a snapshot had it, either. */
+static bool active_has_room(const Finder *f, size_t index)
+{
+    const Qcow2Table *l1 = &f->c->s->l1;
+
+    return index < l1->size && !l1->entries[index];
+}
+
 static bool is_suspect(Finder *f, uint64_t entry, size_t index, bool active)
 {
     Qcow2Check *c = f->c;
@@ -147,7 +156,8 @@ static bool is_suspect(Finder *f, uint64_t entry, size_t index, bool active)
     if (!qcow2_check_l1_entry_is_sound(c, entry)) {
         return true;
     }
-    for (i = 0; !entry && !active && i < f->lost->len; i++) {
+    for (i = 0; !entry && !active && !active_has_room(f, index) &&
+                i < f->lost->len; i++) {
         if (g_array_index(f->lost, Lost, i).index == (int64_t)index) {
             return true;
         }

@@ -261,6 +261,29 @@ class LostTables(iotests.TestCase):
         self.assertEqual(self.guest(), good)
         self.assert_clean('a')
 
+    def test_not_given_to_a_snapshot(self):
+        """A snapshot that had nothing there keeps that, though its entry is free
+        and the table that the disk has lost would fit."""
+        span = self.make(tables=2)
+        self.img('resize', 'a', str(3 * span))
+        self.img('snapshot', '-c', 'before', 'a')
+        self.io('a', f'write -P 7 {2 * span} 64k')
+        self.img('snapshot', '-c', 'after', 'a')
+        self.io('a', f'write -P 9 {2 * span} 4k')
+        good = [self.snapshot(name) for name in ('before', 'after')]
+        table, = self.lose(2)
+        result = self.img('check', '-r', 'all', 'a')
+        self.assertNotIn('refcounts prove', result.stderr)
+        self.assertIn(f'Saving the L2 table at offset {table:#x}',
+                      result.stderr)
+        self.assertEqual(good, [self.snapshot(name)
+                                for name in ('before', 'after')])
+        self.assert_clean('a')
+
+    def snapshot(self, name):
+        self.img('convert', '-l', name, '-O', 'raw', 'a', 'out')
+        return self.read_file('out')
+
     # --- plans and undo files ---
 
     def leak(self):
