@@ -99,6 +99,14 @@ static void collect(int out, int err, GByteArray *out_bytes,
     }
 }
 
+/* An array that never had bytes has no address. */
+static void print_bytes(const GByteArray *bytes)
+{
+    if (bytes->len) {
+        fwrite(bytes->data, 1, bytes->len, stdout);
+    }
+}
+
 static void answer(int status, const struct rusage *usage,
                    const GByteArray *out, const GByteArray *err)
 {
@@ -110,8 +118,8 @@ static void answer(int status, const struct rusage *usage,
            WIFEXITED(status) ? WEXITSTATUS(status) : -1,
            WIFSIGNALED(status) ? WTERMSIG(status) : 0,
            usage->ru_maxrss, cpu, out->len, err->len);
-    fwrite(out->data, 1, out->len, stdout);
-    fwrite(err->data, 1, err->len, stdout);
+    print_bytes(out);
+    print_bytes(err);
     fflush(stdout);
 }
 
