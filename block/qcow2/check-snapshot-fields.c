@@ -146,8 +146,8 @@ static bool coroutine_fn reads_as_l1(Qcow2Check *c, uint64_t cluster,
     bool any = false;
     uint32_t i;
 
-    if (qcow2_check_pread(c, cluster << c->s->cluster_bits, n * L1E_SIZE,
-                          table) < 0) {
+    if (!n || qcow2_check_pread(c, cluster << c->s->cluster_bits,
+                                n * L1E_SIZE, table) < 0) {
         return false;
     }
     for (i = 0; i < n; i++) {
