@@ -2,6 +2,7 @@
 /* Changing the options of an image: what is common to all formats. */
 #include "util/osdep.h"
 #include "block/amend.h"
+#include "block/activate.h"
 #include "block/block_int.h"
 #include "qapi/util.h"
 
@@ -45,6 +46,9 @@ int bdrv_amend_options(BlockDriverState *bs, QDict *options,
     }
     if (!check_names(bs->drv, options, errp)) {
         return -EINVAL;
+    }
+    if (!bdrv_check_active(bs, errp)) {
+        return -EPERM;
     }
     if (!(bs->open_flags & BDRV_O_RDWR)) {
         error_setg(errp, "Node '%s' is read-only", bs->node_name);

@@ -17,6 +17,7 @@ struct BlockBackend {
     char *owner;                /* for messages, instead of the name */
     uint64_t perm;
     uint64_t shared_perm;
+    bool allow_inactive;        /* also while it has permissions to write */
     QTAILQ_ENTRY(BlockBackend) link;
 
     /* Graph write lock to change; requests read it under the read lock. */

@@ -65,6 +65,15 @@ static inline bool has_medium(BlockBackend *blk)
     return blk->root && blk->root->bs->drv;
 }
 
+/* Under the graph lock. 0, or why there is nobody to serve a request. */
+static inline int check_node(BlockBackend *blk)
+{
+    if (unlikely(!has_medium(blk))) {
+        return -ENOMEDIUM;
+    }
+    return unlikely(qatomic_read(&blk->root->bs->inactive)) ? -EPERM : 0;
+}
+
 /*
  * The start of every request, which is counted already: returns 0 with the
  * graph lock held and a node below, or -errno without.
@@ -88,11 +97,11 @@ static inline int coroutine_fn enter(BlockBackend *blk)
         /* Drained while a change of the graph held us up. */
         bdrv_graph_co_rdunlock();
     }
-    if (unlikely(!has_medium(blk))) {
+    ret = check_node(blk);
+    if (unlikely(ret < 0)) {
         bdrv_graph_co_rdunlock();
-        return -ENOMEDIUM;
     }
-    return 0;
+    return ret;
 }
 
 static inline void coroutine_fn leave(BlockBackend *blk)
@@ -384,7 +393,8 @@ int coroutine_fn blk_co_copy_range(BlockBackend *in, int64_t off_in,
     blk_inc_in_flight(out);
     ret = enter_both(in, out);
     if (ret >= 0) {
-        ret = has_medium(in) && has_medium(out) ? 0 : -ENOMEDIUM;
+        ret = check_node(in);
+        ret = ret < 0 ? ret : check_node(out);
         ret = ret < 0 ? ret : check_range(in, off_in, bytes);
         ret = ret < 0 ? ret : check_range(out, off_out, bytes);
         if (ret >= 0) {

@@ -51,6 +51,15 @@ static void root_drained_end(BdrvChild *child)
     }
 }
 
+/* Whoever only reads can have errors; a writer has to say so. */
+static bool root_may_be_inactive(BdrvChild *child)
+{
+    BlockBackend *blk = child->opaque;
+
+    return blk->allow_inactive ||
+           !(child->perm & ~(uint64_t)BLK_PERM_CONSISTENT_READ);
+}
+
 static void root_resize(BdrvChild *child)
 {
     BlockBackend *blk = child->opaque;
@@ -66,6 +75,7 @@ static const BdrvChildClass child_root = {
     .drained_begin = root_drained_begin,
     .drained_poll = root_drained_poll,
     .drained_end = root_drained_end,
+    .may_be_inactive = root_may_be_inactive,
     .resize = root_resize,
 };
 
@@ -326,6 +336,12 @@ void blk_set_enable_write_cache(BlockBackend *blk, bool wce)
 bool blk_enable_write_cache(BlockBackend *blk)
 {
     return qatomic_read(&blk->enable_write_cache);
+}
+
+void blk_set_allow_inactive(BlockBackend *blk)
+{
+    GLOBAL_STATE_CODE();
+    blk->allow_inactive = true;
 }
 
 void blk_set_allow_write_beyond_eof(BlockBackend *blk, bool allow)

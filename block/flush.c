@@ -102,7 +102,8 @@ int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
     if (!bs->drv) {
         return -ENOMEDIUM;
     }
-    if (!(bs->open_flags & BDRV_O_RDWR)) {
+    /* What an inactive node had is flushed, and the file is not its any more. */
+    if (!(bs->open_flags & BDRV_O_RDWR) || qatomic_read(&bs->inactive)) {
         return 0;
     }
     bdrv_inc_in_flight(bs);

@@ -79,6 +79,9 @@ bool graph_change_end(GraphChange *change, bool ok);
 
 /* --- permission.c --- */
 
+/* Nodes reachable from @nodes, every parent before its children; borrowed
+ * pointers. The caller frees the array. */
+GPtrArray *bdrv_nodes_top_down(GSList *nodes);
 /*
  * Gives up whatever @bs and the nodes below it can do without, for edges that
  * went away. Asks nobody and cannot fail; a driver that cannot give up
@@ -129,6 +132,16 @@ void bdrv_note_header_backing(BlockDriverState *bs);
  */
 BlockDriverState *bdrv_open_tree(const char *filename, const char *reference,
                                  QDict *options, int flags, Error **errp);
+
+/* --- activate.c --- */
+
+/* @bs and what lies below it was opened: what is to be inactive is so. */
+void bdrv_settle_inactive(BlockDriverState *bs);
+/* A node without driver yet whose options say that it is inactive. */
+bool bdrv_can_open_inactive(BlockDriverState *bs, const BlockDriver *drv,
+                            Error **errp);
+/* Whether all parents of @bs, if that is inactive, can have it like this. */
+bool bdrv_users_allow_inactive(BlockDriverState *bs, Error **errp);
 
 /* --- options.c --- */
 

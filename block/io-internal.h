@@ -13,6 +13,11 @@
 
 #include "block/block_int.h"
 
+/* --- length.c --- */
+
+/* Asks the driver, and tells parents of a change. Main thread, no coroutine. */
+int bdrv_follow_length(BlockDriverState *bs);
+
 /* --- io.c --- */
 
 /* -EIO unless 0 <= offset, bytes and the end is at most BDRV_MAX_LENGTH. */

@@ -134,6 +134,23 @@ void coroutine_fn bdrv_co_length_changed(BlockDriverState *bs)
     g_ptr_array_unref(changed);
 }
 
+static int coroutine_fn follow_length_entry(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+    int64_t old = qatomic_read(&bs->total_bytes);
+    int ret = bdrv_co_refresh_total_bytes(bs);
+
+    if (ret == 0 && qatomic_read(&bs->total_bytes) != old) {
+        bdrv_co_length_changed(bs);
+    }
+    return ret;
+}
+
+int bdrv_follow_length(BlockDriverState *bs)
+{
+    return bdrv_run_co(follow_length_entry, bs);
+}
+
 /* -------------------------------------------------------------- truncate */
 
 static bool check_truncate(BdrvChild *child, int64_t offset, Error **errp)

@@ -75,6 +75,9 @@ static bool open_driver(BlockDriverState *bs, BlockDriver *drv, Error **errp)
     Error *err = NULL;
     int ret = 0;
 
+    if (!bdrv_can_open_inactive(bs, drv, errp)) {
+        return false;
+    }
     bs->drv = drv;
     bs->opaque = g_malloc0(drv->instance_size);
     if (drv->bdrv_open) {
@@ -411,7 +414,13 @@ BlockDriverState *bdrv_open_tree(const char *filename, const char *reference,
 BlockDriverState *bdrv_open(const char *filename, const char *reference,
                             QDict *options, int flags, Error **errp)
 {
-    return open_tree(filename, reference, options, flags, NULL, errp);
+    BlockDriverState *bs = open_tree(filename, reference, options, flags,
+                                     NULL, errp);
+
+    if (bs) {
+        bdrv_settle_inactive(bs);
+    }
+    return bs;
 }
 
 BdrvChild *bdrv_open_child(BlockDriverState *parent, BlockdevRef *ref,

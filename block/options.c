@@ -119,6 +119,7 @@ int bdrv_options_peek_flags(QDict *dict, int flags)
 
     peek_bool(dict, "read-only", BDRV_O_RDWR, true, &flags);
     peek_bool(dict, "auto-read-only", BDRV_O_AUTO_RDONLY, false, &flags);
+    peek_bool(dict, "active", BDRV_O_INACTIVE, true, &flags);
     peek_bool(dict, "force-share", BDRV_O_FORCE_SHARE, false, &flags);
     if (cache) {
         peek_bool(cache, "direct", BDRV_O_NOCACHE, false, &flags);
@@ -146,6 +147,7 @@ bool bdrv_common_options(BlockdevOptions *options, int *flags,
     APPLY(options->has_read_only, !options->read_only, BDRV_O_RDWR);
     APPLY(options->has_auto_read_only, options->auto_read_only,
           BDRV_O_AUTO_RDONLY);
+    APPLY(options->has_active, !options->active, BDRV_O_INACTIVE);
     APPLY(options->has_force_share, options->force_share, BDRV_O_FORCE_SHARE);
     APPLY(options->has_discard,
           options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP, BDRV_O_UNMAP);

@@ -18,9 +18,12 @@
  * count; that matters only where a reopen moved an edge to another node, since
  * for an edge that stays both states are compatible with it, bit by bit.
  *
+ * An inactive node asks for nothing, whatever its users hold, and shares all.
+ *
  * Relaxing only ever takes away: it asks nobody and cannot fail.
  */
 #include "util/osdep.h"
+#include "block/activate.h"
 #include "block/block_int.h"
 #include "block/graph-internal.h"
 #include "trace/block.h"
@@ -112,7 +115,10 @@ static void node_child_perm(BlockDriverState *bs, BdrvChild *child,
                             uint64_t parent_shared, uint64_t *nperm,
                             uint64_t *nshared)
 {
-    if (bs->drv->bdrv_child_perm) {
+    if (bs->open_flags & BDRV_O_INACTIVE) {
+        *nperm = 0;
+        *nshared = BLK_PERM_ALL;
+    } else if (bs->drv->bdrv_child_perm) {
         bs->drv->bdrv_child_perm(bs, child, child->role, queue, parent_perm,
                                  parent_shared, nperm, nshared);
     } else {
@@ -133,6 +139,9 @@ static void cumulative_perm(BlockDriverState *bs, bool with_guards,
 
     *perm = 0;
     *shared = BLK_PERM_ALL;
+    if (bs->open_flags & BDRV_O_INACTIVE) {
+        return;
+    }
     QLIST_FOREACH(c, &bs->parents, next_parent) {
         if (with_guards || !c->reopen_guard) {
             *perm |= c->perm;
@@ -393,11 +402,8 @@ static EdgePerm *edge_set_perm_tran(BdrvChild *child, uint64_t perm,
 
 /* --- the refresh --- */
 
-/*
- * Nodes reachable from @nodes, every parent before its children: depth-first
- * with an explicit stack, where a node met again is finished.
- */
-static GPtrArray *nodes_top_down(GSList *nodes)
+/* Depth-first with an explicit stack, where a node met again is finished. */
+GPtrArray *bdrv_nodes_top_down(GSList *nodes)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
     g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
@@ -448,7 +454,8 @@ static bool node_compute(BlockDriverState *bs, BlockReopenQueue *queue,
     uint64_t perm, shared;
     BdrvChild *c;
 
-    if (edges && !parents_agree(bs, errp)) {
+    if (edges && (!parents_agree(bs, errp) ||
+                  !bdrv_users_allow_inactive(bs, errp))) {
         return false;
     }
     cumulative_perm(bs, false, &perm, &shared);
@@ -499,7 +506,7 @@ static bool widen(GPtrArray *edges, BlockReopenQueue *queue, Error **errp)
 bool bdrv_refresh_perms_tran(GSList *nodes, BlockReopenQueue *queue,
                              Transaction *tran, Error **errp)
 {
-    g_autoptr(GPtrArray) order = nodes_top_down(nodes);
+    g_autoptr(GPtrArray) order = bdrv_nodes_top_down(nodes);
     g_autoptr(GPtrArray) edges = g_ptr_array_new();
 
     assert(bdrv_graph_is_write_locked());
@@ -523,7 +530,7 @@ bool bdrv_refresh_perms_tran(GSList *nodes, BlockReopenQueue *queue,
 static void relax_tran(BlockDriverState *bs, Transaction *tran)
 {
     GSList nodes = { .data = bs };
-    g_autoptr(GPtrArray) order = nodes_top_down(&nodes);
+    g_autoptr(GPtrArray) order = bdrv_nodes_top_down(&nodes);
 
     assert(bdrv_graph_is_write_locked());
     for (guint i = 0; i < order->len; i++) {

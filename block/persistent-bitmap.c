@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Bitmaps that an image keeps: what is common to all drivers. */
 #include "util/osdep.h"
+#include "block/activate.h"
 #include "block/block_int.h"
 #include "block/persistent-bitmap.h"
 
@@ -22,7 +23,8 @@ bool bdrv_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
                          "%s", bdrv_get_device_or_node_name(bs));
         return false;
     }
-    return bs->drv->bdrv_can_store_bitmap(bs, name, granularity, errp);
+    return bdrv_check_active(bs, errp) &&
+           bs->drv->bdrv_can_store_bitmap(bs, name, granularity, errp);
 }
 
 int bdrv_save_persistent_dirty_bitmaps(BlockDriverState *bs,
@@ -35,6 +37,9 @@ int bdrv_save_persistent_dirty_bitmaps(BlockDriverState *bs,
         error_setg_errno(errp, ENOTSUP, "Can't store persistent bitmaps to "
                          "%s", bdrv_get_device_or_node_name(bs));
         return -ENOTSUP;
+    }
+    if (!bdrv_check_active(bs, errp)) {
+        return -EPERM;
     }
     if (!(bs->open_flags & BDRV_O_RDWR)) {
         error_setg(errp, "Node '%s' is read only",

@@ -8,6 +8,7 @@
  * that an abort always finds its permissions and file locks still there.
  */
 #include "util/osdep.h"
+#include "block/activate.h"
 #include "block/block_int.h"
 #include "block/dirty-bitmap.h"
 #include "block/graph-internal.h"
@@ -225,7 +226,7 @@ static bool option_is_common(const char *name)
 {
     static const char *const common[] = {
         "discard", "cache", "read-only", "auto-read-only", "detect-zeroes",
-        NULL
+        "active", NULL
     };
     return g_strv_contains(common, name);
 }
@@ -246,6 +247,7 @@ static bool check_identity(BlockDriverState *bs, QDict *dict, Error **errp)
     } fixed[] = {
         { "driver", bs->drv->format_name },
         { "node-name", bs->node_name },
+        { "active", "on" },
         { "force-share", bs->open_flags & BDRV_O_FORCE_SHARE ? "on" : "off" },
     };
 
@@ -319,6 +321,9 @@ static bool entry_read_options(BlockReopenQueue *queue, ReopenEntry *e,
     BlockDriverState *bs = e->state.bs;
     QDict *nested;
 
+    if (!bdrv_check_active(bs, errp)) {
+        return false;
+    }
     if (!bs->drv->bdrv_reopen_prepare) {
         error_setg(errp, "Block format '%s' used by node '%s' does not "
                    "support reopening files", bs->drv->format_name,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Internal snapshots, for all drivers that have them. */
 #include "util/osdep.h"
+#include "block/activate.h"
 #include "block/block_int.h"
 #include "block/io-internal.h"
 #include "block/snapshot.h"
@@ -30,6 +31,9 @@ static BlockDriverState *find_writable(BlockDriverState *bs, Error **errp)
 {
     BlockDriverState *node = find_node(bs, errp);
 
+    if (node && !bdrv_check_active(node, errp)) {
+        return NULL;
+    }
     if (node && !(node->open_flags & BDRV_O_RDWR)) {
         error_setg(errp, "Node '%s' is read-only", node->node_name);
         return NULL;
@@ -94,19 +98,6 @@ int bdrv_snapshot_create(BlockDriverState *bs, QEMUSnapshotInfo *info,
     return ret;
 }
 
-/* The disk may have another size: parents are told. */
-static int coroutine_fn length_entry(void *opaque)
-{
-    BlockDriverState *bs = opaque;
-    int64_t old = qatomic_read(&bs->total_bytes);
-    int ret = bdrv_co_refresh_total_bytes(bs);
-
-    if (ret == 0 && qatomic_read(&bs->total_bytes) != old) {
-        bdrv_co_length_changed(bs);
-    }
-    return ret;
-}
-
 int bdrv_snapshot_goto(BlockDriverState *bs, const char *snapshot_id,
                        Error **errp)
 {
@@ -129,7 +120,7 @@ int bdrv_snapshot_goto(BlockDriverState *bs, const char *snapshot_id,
     bdrv_drained_begin(node);
     ret = node->drv->bdrv_snapshot_goto(node, snapshot_id, errp);
     if (ret == 0) {
-        ret = bdrv_run_co(length_entry, node);
+        ret = bdrv_follow_length(node);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Could not get the new disk size");
         }
@@ -177,7 +168,7 @@ int bdrv_snapshot_load_tmp(BlockDriverState *bs, const char *snapshot_id,
     bdrv_drained_begin(node);
     ret = node->drv->bdrv_snapshot_load_tmp(node, snapshot_id, name, errp);
     if (ret == 0) {
-        ret = bdrv_run_co(length_entry, node);
+        ret = bdrv_follow_length(node);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Could not get the snapshot's size");
         }

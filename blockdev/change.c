@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Commands that change one property of a node. */
 #include "util/osdep.h"
+#include "block/activate.h"
 #include "block/block-backend.h"
 #include "block/block_int.h"
 #include "block/home.h"
@@ -157,6 +158,9 @@ void qmp_change_backing_file(const char *device, const char *image_node_name,
     if (!bdrv_backing_chain_next(image)) {
         error_setg(errp, "not allowing backing file change on an image without "
                    "a backing file");
+        return;
+    }
+    if (!bdrv_check_active(image, errp)) {
         return;
     }
     read_only = bdrv_is_read_only(image);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Internal snapshots: taking one, alone or in a transaction, and deleting one. */
 #include "util/osdep.h"
+#include "block/activate.h"
 #include "block/block_int.h"
 #include "blockdev/blockdev.h"
 #include "qapi/clone-visitor.h"
@@ -26,7 +27,7 @@ static BlockDriverState *find_node(const char *device, Error **errp)
 {
     BlockDriverState *bs = blockdev_lookup(device, device, errp);
 
-    if (!bs) {
+    if (!bs || !bdrv_check_active(bs, errp)) {
         return NULL;
     }
     if (bdrv_is_read_only(bs)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Commands that tell about nodes. */
 #include "util/osdep.h"
+#include "block/activate.h"
 #include "block/block-backend.h"
 #include "block/block_int.h"
 #include "block/dirty-bitmap.h"
@@ -69,7 +70,7 @@ static BlockDeviceInfo *query_node(BlockDriverState *bs, bool flat,
     }
     info->backing_file_depth = backing_depth(bs);
     info->children = query_children(bs);
-    info->active = true;
+    info->active = !bdrv_is_inactive(bs);
     info->encrypted = bs->encrypted;
     info->detect_zeroes = bs->detect_zeroes;
     info->cache = query_cache(bs);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Exports by id: making and ending them. */
 #include "util/osdep.h"
+#include "block/activate.h"
 #include "block/export.h"
 #include "block/block_int.h"
 #include "block/home.h"
@@ -138,6 +139,23 @@ static void hurry(void *opaque)
     timer_mod_ns(&exp->hurry, get_clock() + NANOSECONDS_PER_SECOND);
 }
 
+/* Clients of an export find an active node, or it was said that they may not. */
+static bool settle_activity(BlockExport *exp, BlockExportOptions *options,
+                            BlockDriverState *bs, Error **errp)
+{
+    if (!options->has_allow_inactive || !options->allow_inactive) {
+        exp->activated = bdrv_is_inactive(bs);
+        return !exp->activated || bdrv_activate(bs, errp);
+    }
+    if (!exp->drv->supports_inactive) {
+        error_setg(errp, "%s export does not support inactive nodes",
+                   BlockExportType_str(exp->drv->type));
+        return false;
+    }
+    blk_set_allow_inactive(exp->blk);
+    return true;
+}
+
 static bool open_backend(BlockExport *exp, BlockExportOptions *options,
                          Error **errp)
 {
@@ -161,7 +179,8 @@ static bool open_backend(BlockExport *exp, BlockExportOptions *options,
     blk_set_owner(exp->blk, "%s export '%s'",
                   BlockExportType_str(options->type), options->id);
     blk_set_name(exp->blk, options->id);
-    if (!blk_insert_bs(exp->blk, bs, errp)) {
+    if (!settle_activity(exp, options, bs, errp) ||
+        !blk_insert_bs(exp->blk, bs, errp)) {
         return false;
     }
     blk_set_enable_write_cache(exp->blk, !(options->has_writethrough &&
@@ -178,9 +197,21 @@ static void export_free(BlockExport *exp)
     g_free(exp);
 }
 
+/* After @activated by an export that was not to be. */
+static void undo_activate(BlockDriverState *bs, bool activated)
+{
+    Error *err = NULL;
+
+    if (activated && !bdrv_inactivate(bs, &err)) {
+        error_reportf_err(err, "Node '%s' stays active: ",
+                          bdrv_get_node_name(bs));
+    }
+}
+
 BlockExport *blk_exp_add(BlockExportOptions *options, Error **errp)
 {
     const BlockExportDriver *drv = find_driver(options->type);
+    BlockDriverState *bs;
     BlockExport *exp;
 
     if (!id_wellformed(options->id)) {
@@ -203,12 +234,18 @@ BlockExport *blk_exp_add(BlockExportOptions *options, Error **errp)
         export_free(exp);
         return NULL;
     }
+    bs = blk_bs(exp->blk);
     exp->fixed_home = options->has_fixed_iothread && options->fixed_iothread;
     exp->ctx = blk_exp_thread_ctx(exp, 0);
     aio_timer_init(qemu_get_aio_context(), &exp->hurry, QEMU_CLOCK_REALTIME,
                    SCALE_NS, hurry, exp);
     if (!drv->create(exp, options, errp)) {
+        bool activated = exp->activated;
+
+        bdrv_ref(bs);
         export_free(exp);
+        undo_activate(bs, activated);
+        bdrv_unref(bs);
         return NULL;
     }
     QLIST_INSERT_HEAD(&exports, exp, next);

@@ -184,6 +184,7 @@ static void nbd_export_delete(BlockExport *common)
 const BlockExportDriver blk_exp_nbd = {
     .type = BLOCK_EXPORT_TYPE_NBD,
     .instance_size = sizeof(NBDExport),
+    .supports_inactive = true,
     .supports_multithread = true,
     .create = nbd_export_create,
     .request_shutdown = nbd_export_request_shutdown,

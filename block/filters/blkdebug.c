@@ -405,6 +405,7 @@ BlockDriver bdrv_blkdebug = {
     .protocol_name = "blkdebug",
     .instance_size = sizeof(BDRVBlkdebugState),
     .is_filter = true,
+    .supports_inactive = true,
     .bdrv_parse_filename = blkdebug_parse_filename,
     .bdrv_open = blkdebug_open,
     .bdrv_close = blkdebug_close,

@@ -58,6 +58,7 @@ BlockDriver bdrv_compress = {
     .format_name = "compress",
     .id = BLOCKDEV_DRIVER_COMPRESS,
     .is_filter = true,
+    .supports_inactive = true,
     .bdrv_open = compress_open,
     .bdrv_reopen_prepare = compress_reopen_prepare,
     .bdrv_refresh_limits = compress_refresh_limits,

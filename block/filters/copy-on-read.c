@@ -169,6 +169,7 @@ BlockDriver bdrv_copy_on_read = {
     .id = BLOCKDEV_DRIVER_COPY_ON_READ,
     .instance_size = sizeof(BDRVCopyOnReadState),
     .is_filter = true,
+    .supports_inactive = true,
     .bdrv_open = copy_on_read_open,
     .bdrv_close = copy_on_read_close,
     .bdrv_reopen_prepare = copy_on_read_reopen_prepare,

@@ -171,6 +171,7 @@ BlockDriver bdrv_throttle = {
     .id = BLOCKDEV_DRIVER_THROTTLE,
     .instance_size = sizeof(BDRVThrottleState),
     .is_filter = true,
+    .supports_inactive = true,
     .bdrv_open = throttle_open,
     .bdrv_close = throttle_close,
     .bdrv_reopen_prepare = throttle_reopen_prepare,

@@ -198,6 +198,7 @@ static const char *const null_weak_options[] = { "latency-ns", NULL };
 
 #define NULL_DRIVER_COMMON                                                   \
     .instance_size = sizeof(BDRVNullState),                                  \
+    .supports_inactive = true,                                               \
     .bdrv_open = null_open,                                                  \
     .bdrv_reopen_prepare = null_reopen_prepare,                              \
     .bdrv_reopen_commit = null_reopen_commit,                                \

@@ -443,6 +443,7 @@ BlockDriver bdrv_raw = {
     .id = BLOCKDEV_DRIVER_RAW,
     .instance_size = sizeof(BDRVRawState),
     .is_format = true,
+    .supports_inactive = true,
     .has_variable_length = true,
     .bdrv_probe = raw_probe,
     .bdrv_open = raw_open,

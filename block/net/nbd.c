@@ -409,6 +409,7 @@ BlockDriver bdrv_nbd = {
     .protocol_name = "nbd",
     .protocol_aliases = nbd_aliases,
     .instance_size = sizeof(BDRVNBDState),
+    .supports_inactive = true,
     .bdrv_parse_filename = nbd_parse_filename,
     .bdrv_translate_options = nbd_translate_options,
     .bdrv_open = nbd_open,

@@ -303,6 +303,9 @@ int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
                          false, errp)) {
         return -EINVAL;
     }
+    if (flags & BDRV_O_INACTIVE) {
+        flags &= ~BDRV_O_RDWR;
+    }
     ret = qcow2_load(bs, &options->u.qcow2, flags, NULL, &bitmaps, errp);
     if (ret < 0) {
         qcow2_state_clear(s);
@@ -372,6 +375,66 @@ void qcow2_close(BlockDriverState *bs)
                                   strerror(-ret));
     }
     qcow2_state_clear(s);
+}
+
+/* --- inactive --- */
+
+int qcow2_prepare_inactive(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = qcow2_check_not_stopped(bs, errp);
+
+    if (ret == 0 && !qcow2_bitmaps_are_idle(bs, errp)) {
+        ret = -EBUSY;
+    }
+    if (ret == 0 && s->writable) {
+        ret = qcow2_save_bitmaps(bs, NULL, 0, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    ret = bdrv_run_co(store_all_entry, bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to flush the metadata of node "
+                         "'%s'", bdrv_get_device_or_node_name(bs));
+    }
+    return ret;
+}
+
+void qcow2_set_inactive(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    BdrvDirtyBitmap *next;
+
+    stop_clean_timer(bs);
+    s->writable = false;
+    s->inactive = true;
+    qcow2_cache_empty(s->l2_table_cache);
+    qcow2_cache_empty(s->refcount_block_cache);
+    for (BdrvDirtyBitmap *b = bdrv_dirty_bitmap_first(bs); b; b = next) {
+        next = bdrv_dirty_bitmap_next(b);
+        if (bdrv_dirty_bitmap_get_persistence(b)) {
+            bdrv_release_dirty_bitmap(b);
+        }
+    }
+}
+
+/* Everything is read as a reopen of a stopped node does it. */
+int qcow2_activate(BlockDriverState *bs, Error **errp)
+{
+    Qcow2Reload *r = qcow2_reload_prepare(bs, bs->options, bs->open_flags,
+                                          errp);
+    BDRVQcow2State *s;
+
+    if (!r) {
+        return -EINVAL;
+    }
+    qcow2_reload_commit(bs, r);
+    s = bs->opaque;
+    s->writable = bs->open_flags & BDRV_O_RDWR;
+    qcow2_bitmaps_set_readonly(bs, !s->writable);
+    start_clean_timer(bs);
+    return 0;
 }
 
 /* --- reopen --- */
@@ -465,7 +528,8 @@ int qcow2_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
     int ret;
 
     if (qcow2_must_reload(state->bs->opaque)) {
-        plan.reload = qcow2_reload_prepare(state, errp);
+        plan.reload = qcow2_reload_prepare(state->bs, state->options,
+                                           state->flags, errp);
         ret = plan.reload ? 0 : -EINVAL;
     } else {
         ret = keep_state(state, &plan, errp);

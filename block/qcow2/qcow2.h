@@ -195,6 +195,7 @@ struct BDRVQcow2State {
     Qcow2Inflight inflight;
 
     /* --- Atomic. --- */
+    bool inactive;              /* see block/activate.h; main thread */
     bool stopped;               /* fatal corruption: see corrupt.c */
     bool signaled_corruption;   /* said once already */
     char *stop_reason;          /* set before @stopped, and not changed then */
@@ -950,6 +951,10 @@ typedef struct Qcow2ReopenState Qcow2ReopenState;
 int qcow2_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
                Error **errp);
 void qcow2_close(BlockDriverState *bs);
+/* As the driver's callbacks; block/activate.h. */
+int qcow2_prepare_inactive(BlockDriverState *bs, Error **errp);
+void qcow2_set_inactive(BlockDriverState *bs);
+int qcow2_activate(BlockDriverState *bs, Error **errp);
 /*
  * Typed options into a plan; caches are written and new ones made, nothing
  * else changes yet. commit replaces them, so nothing may be pinned or become
@@ -995,14 +1000,19 @@ typedef struct Qcow2Reload Qcow2Reload;
 /* Whether a reopen must not go on with what is in memory. */
 bool qcow2_must_reload(const BDRVQcow2State *s);
 /*
- * A second state of the node from the file, as it will be after the reopen, or
- * NULL. Commit makes it the node's; the cache timer is the caller's. Main
- * thread, the node drained.
+ * A second state of the node from the file, as it will be with @options and
+ * @flags, or NULL. Commit makes it the node's; the cache timer is the caller's.
+ * Main thread, the node drained.
  */
-Qcow2Reload *qcow2_reload_prepare(BDRVReopenState *state, Error **errp);
+Qcow2Reload *qcow2_reload_prepare(BlockDriverState *bs,
+                                  BlockdevOptions *options, int flags,
+                                  Error **errp);
 void qcow2_reload_commit(BlockDriverState *bs, Qcow2Reload *r);
 void qcow2_reload_abort(Qcow2Reload *r);
-/* Whether @s can stand where @old was: the node's graph and length stay. */
+/* A persistent bitmap in use cannot be exchanged for the stored one. */
+bool qcow2_bitmaps_are_idle(BlockDriverState *bs, Error **errp);
+/* Whether @s can stand where @old was: the node's graph stays, and its length
+ * unless it was inactive. */
 int qcow2_reload_check_same(const BDRVQcow2State *old, const BDRVQcow2State *s,
                             Error **errp);
 

@@ -3,7 +3,8 @@
  * Reading all metadata again, in place.
  *
  * A node that was stopped (corrupt.c), or that shows an image marked as
- * corrupt, does not know what is in the file by now. A reopen makes a second
+ * corrupt, does not know what is in the file by now; nor does one that was
+ * inactive. A reopen, or activating it, makes a second
  * state for it, from the file alone, while the old one goes on being the
  * node's; commit exchanges them. So a reopen that fails leaves a node that
  * reads as before.
@@ -49,8 +50,7 @@ static void names_put(const BackingNames *n, BlockDriverState *bs)
     memcpy(bs->backing_format, n->format, sizeof(n->format));
 }
 
-/* A bitmap that is in use cannot be exchanged for the stored one. */
-static bool bitmaps_are_idle(BlockDriverState *bs, Error **errp)
+bool qcow2_bitmaps_are_idle(BlockDriverState *bs, Error **errp)
 {
     BdrvDirtyBitmap *b;
 
@@ -68,7 +68,7 @@ int qcow2_reload_check_same(const BDRVQcow2State *old,
 {
     const char *what = NULL;
 
-    if (s->disk_size != old->disk_size) {
+    if (s->disk_size != old->disk_size && !old->inactive) {
         what = "size";
     } else if (g_strcmp0(s->image_backing_file, old->image_backing_file)) {
         what = "backing file";
@@ -87,23 +87,23 @@ int qcow2_reload_check_same(const BDRVQcow2State *old,
     return 0;
 }
 
-Qcow2Reload *qcow2_reload_prepare(BDRVReopenState *state, Error **errp)
+Qcow2Reload *qcow2_reload_prepare(BlockDriverState *bs,
+                                  BlockdevOptions *options, int flags,
+                                  Error **errp)
 {
-    BlockDriverState *bs = state->bs;
     BDRVQcow2State *old = bs->opaque;
     Qcow2Reload *r;
     BackingNames names;
     int ret;
 
-    if (!bitmaps_are_idle(bs, errp)) {
+    if (!qcow2_bitmaps_are_idle(bs, errp)) {
         return NULL;
     }
     r = g_new0(Qcow2Reload, 1);
     r->fresh = g_new0(BDRVQcow2State, 1);
     names_get(&names, bs);
     bs->opaque = r->fresh;
-    ret = qcow2_load(bs, &state->options->u.qcow2, state->flags, old,
-                     &r->bitmaps, errp);
+    ret = qcow2_load(bs, &options->u.qcow2, flags, old, &r->bitmaps, errp);
     bs->opaque = old;
     names_put(&names, bs);
     if (ret < 0) {

@@ -62,6 +62,8 @@ void blk_set_resize_cb(BlockBackend *blk, void (*cb)(void *opaque),
 /* Write-back (true, default): completed writes need a flush to be durable. */
 void blk_set_enable_write_cache(BlockBackend *blk, bool wce);
 bool blk_enable_write_cache(BlockBackend *blk);
+/* The node may be inactive (activate.h) while the backend may write to it. */
+void blk_set_allow_inactive(BlockBackend *blk);
 /* Allow requests beyond the end that the driver extends to (off). */
 void blk_set_allow_write_beyond_eof(BlockBackend *blk, bool allow);
 /* Requests during drain fail with -ECANCELED rather than wait (for teardown). */

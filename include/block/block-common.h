@@ -73,6 +73,7 @@ typedef enum {
 #define BDRV_O_NOCACHE     0x0020 /* cache.direct=on */
 #define BDRV_O_NO_BACKING  0x0100 /* do not open the backing chain */
 #define BDRV_O_NO_FLUSH    0x0200 /* cache.no-flush=on */
+#define BDRV_O_INACTIVE    0x0800 /* active=off, see activate.h */
 #define BDRV_O_CHECK       0x1000 /* open for check: tolerate broken metadata */
 #define BDRV_O_ALLOW_RDWR  0x2000 /* reopen to read-write is permitted */
 #define BDRV_O_UNMAP       0x4000 /* discard=unmap */

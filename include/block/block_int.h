@@ -90,6 +90,19 @@ struct BlockDriver {
     void (*bdrv_reopen_commit)(BDRVReopenState *state);
     void (*bdrv_reopen_abort)(BDRVReopenState *state);
     /*
+     * The node may be inactive (block/activate.h); all callbacks are optional.
+     * prepare stores and flushes whatever other programs have to find in the
+     * file; 0 or -errno, the node goes on being used after an error. set then
+     * forgets what may be stale soon. activate reads again what others may
+     * have changed; after an error the node is inactive as before. An
+     * inactive node is opened without locks, and must not be written to.
+     * Main thread, the node is drained.
+     */
+    bool supports_inactive;
+    int (*bdrv_prepare_inactive)(BlockDriverState *bs, Error **errp);
+    void (*bdrv_set_inactive)(BlockDriverState *bs);
+    int (*bdrv_activate)(BlockDriverState *bs, Error **errp);
+    /*
      * Whether corruption was met: nothing is written any more and flushing
      * fails, until a reopen has read everything again. NULL: never.
      */
@@ -370,6 +383,9 @@ struct BdrvChildClass {
     void (*drained_begin)(BdrvChild *child);
     bool (*drained_poll)(BdrvChild *child);
     void (*drained_end)(BdrvChild *child);
+    /* Whether the node may be inactive; its requests are refused then. NULL:
+     * never. Main thread. */
+    bool (*may_be_inactive)(BdrvChild *child);
     /* The node below changed its length. Any thread, coroutine. */
     void (*resize)(BdrvChild *child);
 };
@@ -496,6 +512,7 @@ struct BlockDriverState {
     unsigned in_flight;         /* requests, all threads */
     unsigned serialising_in_flight;
     int quiesce_counter;        /* >0: drained */
+    bool inactive;              /* requests of users are refused */
     uint64_t write_gen;         /* counts completed writes */
     uint64_t wr_highest_offset;
     uint64_t write_threshold_offset;    /* 0: off */

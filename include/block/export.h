@@ -28,6 +28,7 @@ typedef struct BlockExportDriver {
     BlockExportType type;
     size_t instance_size;       /* of a struct that starts with BlockExport */
     bool supports_multithread;  /* takes more than one IOThread */
+    bool supports_inactive;     /* its clients can live with an inactive node */
 
     /*
      * Starts to serve. exp->id, exp->blk, exp->ctx, exp->writable are set; the
@@ -58,6 +59,7 @@ struct BlockExport {
     char *id;
     BlockBackend *blk;
     bool writable;
+    bool activated;             /* the node, in order to be added */
 
     /*
      * Where requests are to be served: ctx, or any of the threads. Fixed at
