@@ -280,6 +280,7 @@ BlockDriver bdrv_null_co = {
     .id = BLOCKDEV_DRIVER_NULL_CO,
     .protocol_name = "null-co",
     .instance_size = sizeof(RamDisk *),
+    .supports_inactive = true,
     .bdrv_open = ram_open,
     .bdrv_reopen_prepare = ram_reopen_prepare,
     .bdrv_co_getlength = ram_getlength,
