@@ -171,6 +171,12 @@ typedef struct BDRVFileState {
     FileExtents extents;
 } BDRVFileState;
 
+/* --- activate.c ----------------------------------------------------------- */
+
+/* As the driver's callback: the option "drop-cache" says whether pages that the
+ * kernel has of the file are dropped. */
+int file_activate(BlockDriverState *bs, Error **errp);
+
 /* --- descriptor.c, perm.c, reopen.c -------------------------------------- */
 
 /* Permissions that need a writable descriptor. */

@@ -42,11 +42,7 @@ static int engine_asked_for(const BlockdevOptionsFile *o, int bdrv_flags)
     }
 }
 
-/*
- * "drop-cache" says what happens to cached pages when an image is handed over
- * from another host while it is open. Nothing here does that, so there is
- * nothing to do for either value.
- */
+/* "drop-cache" is for file_activate(). */
 bool file_engine_from_options(const BlockdevOptionsFile *o, int bdrv_flags,
                               FileEngine *engine, Error **errp)
 {
@@ -370,6 +366,7 @@ BlockDriver bdrv_file = {
     .bdrv_reopen_abort = file_reopen_abort,
     .reopen_options = file_reopen_options,
     .supports_inactive = true,
+    .bdrv_activate = file_activate,
     .bdrv_check_perm = file_check_perm,
     .bdrv_set_perm = file_set_perm,
     .bdrv_has_other_writer = file_has_other_writer,

@@ -45,6 +45,7 @@ BlockDriver bdrv_host_device = {
     .bdrv_reopen_abort = file_reopen_abort,
     .reopen_options = file_reopen_options,
     .supports_inactive = true,
+    .bdrv_activate = file_activate,
     .bdrv_check_perm = file_check_perm,
     .bdrv_set_perm = file_set_perm,
     .bdrv_has_other_writer = file_has_other_writer,
