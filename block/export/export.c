@@ -139,7 +139,7 @@ static void hurry(void *opaque)
     timer_mod_ns(&exp->hurry, get_clock() + NANOSECONDS_PER_SECOND);
 }
 
-/* Clients of an export find an active node, or it was said that they may not. */
+/* Clients of an export find an active node, unless it was said otherwise. */
 static bool settle_activity(BlockExport *exp, BlockExportOptions *options,
                             BlockDriverState *bs, Error **errp)
 {

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # group: quick qmp lock
 # formats: qcow2
-"""blockdev-set-active: a node gives up its image, for another program to write to
-it, and reads everything again when it gets it back."""
+"""blockdev-set-active: a node gives up its image, for another program to write
+to it, and reads everything again when it gets it back."""
 import os
 
 import iotests
