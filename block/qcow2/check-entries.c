@@ -58,8 +58,12 @@ typedef struct Deltas {
 
 static int64_t missing_refs(Qcow2Check *c, uint64_t cluster)
 {
-    return (int64_t)(qcow2_check_counts_get(c->disk, cluster) -
-                     qcow2_check_found(c, cluster));
+    uint64_t stored = qcow2_check_counts_get(c->disk, cluster);
+    uint64_t found = qcow2_check_found(c, cluster);
+
+    /* What is stored may be any number. */
+    return stored > found ? (int64_t)MIN(stored - found, INT64_MAX)
+                          : -(int64_t)(found - stored);
 }
 
 static void add_odd_of_page(Finder *f, uint64_t page)
@@ -206,7 +210,7 @@ static bool coroutine_fn unpacks(Qcow2Check *c, uint64_t offset,
            qcow2_co_decompress(c->bs, &part, 1) == 1;
 }
 
-static bool coroutine_fn entry_unpacks(Qcow2Check *c, uint64_t entry)
+bool coroutine_fn qcow2_check_entry_unpacks(Qcow2Check *c, uint64_t entry)
 {
     uint64_t offset, bytes;
 
@@ -288,7 +292,8 @@ static bool is_rival(const Finder *f, uint64_t offset)
 /* With too many to look at nothing is certain: then it does. */
 static bool coroutine_fn suspect_unpacks(Finder *f, uint64_t entry)
 {
-    return ++f->nb_unpacked > MAX_UNPACKED || entry_unpacks(f->c, entry);
+    return ++f->nb_unpacked > MAX_UNPACKED ||
+           qcow2_check_entry_unpacks(f->c, entry);
 }
 
 static bool coroutine_fn is_suspect(Finder *f, uint64_t entry, bool *rival)
@@ -396,6 +401,14 @@ static bool is_among_compressed(const Finder *f, uint64_t entry)
     return odd && odd->compressed;
 }
 
+/* What can be read as it is, compressed, and could not with @entry. */
+static bool coroutine_fn hides_compressed(Finder *f, uint64_t old,
+                                          uint64_t entry)
+{
+    return old & ~entry & QCOW_OFLAG_COMPRESSED &&
+           qcow2_check_entry_unpacks(f->c, old);
+}
+
 static void coroutine_fn add_candidate(Finder *f, const Suspect *suspect,
                                        uint64_t entry, bool doubtful,
                                        GArray *changes)
@@ -417,10 +430,12 @@ static void coroutine_fn add_candidate(Finder *f, const Suspect *suspect,
         (qcow2_check_l2_entry_is_sound(f->c, suspect->entry) &&
          !entry_range(f->c, entry, &offset, &bytes)) ||
         !balances(f, suspect, entry) ||
-        (entry & QCOW_OFLAG_COMPRESSED && !entry_unpacks(f->c, entry)) ||
+        (entry & QCOW_OFLAG_COMPRESSED &&
+         !qcow2_check_entry_unpacks(f->c, entry)) ||
         is_known(f->c, &change, changes)) {
         return;
     }
+    change.doubtful |= hides_compressed(f, suspect->entry, entry);
     qcow2_check_add_change(changes, &change);
 }
 

@@ -35,11 +35,19 @@ typedef struct LostFound {
 
 /* --- what it has ---------------------------------------------------------- */
 
-static int64_t missing(const LostFound *f, uint64_t cluster)
+/* References that there are, and those that the snapshot has so far. */
+static uint64_t known(const LostFound *f, uint64_t cluster)
 {
-    return qcow2_check_counts_get(f->c->disk, cluster) -
-           qcow2_check_found(f->c, cluster) -
+    return qcow2_check_found(f->c, cluster) +
            qcow2_check_counts_get(f->placed, cluster);
+}
+
+/* What is stored beyond them; it may be any number. */
+static uint64_t missing(const LostFound *f, uint64_t cluster)
+{
+    uint64_t stored = qcow2_check_counts_get(f->c->disk, cluster);
+
+    return stored - MIN(stored, known(f, cluster));
 }
 
 static void count(LostFound *f, uint64_t cluster, uint64_t n)
@@ -70,9 +78,7 @@ static void drop_table(LostFound *f, const Qcow2CheckOrphan *o,
 
 static bool can_be_counted(const LostFound *f, uint64_t cluster)
 {
-    return qcow2_check_found(f->c, cluster) +
-           qcow2_check_counts_get(f->placed, cluster) <=
-           f->c->s->refcount_max;
+    return known(f, cluster) <= f->c->s->refcount_max;
 }
 
 /*
@@ -89,7 +95,7 @@ static bool take_table(LostFound *f, const Qcow2CheckOrphan *o)
     for (i = 0; i <= o->clusters->len; i++) {
         uint64_t cluster = cluster_of_table(f, o, i);
 
-        if (missing(f, cluster) <= 0) {
+        if (!missing(f, cluster)) {
             g_array_append_val(f->raised, cluster);
         }
         count(f, cluster, 1);
@@ -143,7 +149,7 @@ static void take_tables(LostFound *f)
     }
 }
 
-static void take_cluster(LostFound *f, uint64_t cluster, int64_t n)
+static void take_cluster(LostFound *f, uint64_t cluster, uint64_t n)
 {
     BDRVQcow2State *s = f->c->s;
     uint64_t first = (uint64_t)f->l1->len << s->l2_bits;
@@ -152,8 +158,18 @@ static void take_cluster(LostFound *f, uint64_t cluster, int64_t n)
                     ": at 0x%" PRIx64 " of snapshot '%s'",
                     cluster << s->cluster_bits,
                     (first + f->loose->len) << s->cluster_bits, f->name);
+    count(f, cluster, n);
     while (n--) {
         g_array_append_val(f->loose, cluster);
+    }
+}
+
+/* One reference more than are stored, if there can be. */
+static void take_once_more(LostFound *f, uint64_t cluster)
+{
+    if (known(f, cluster) < f->c->s->refcount_max) {
+        g_array_append_val(f->raised, cluster);
+        take_cluster(f, cluster, 1);
     }
 }
 
@@ -163,33 +179,32 @@ static void take_raw_tables(LostFound *f)
     guint i;
 
     for (i = 0; i < f->l1->len; i++) {
-        uint64_t cluster = g_array_index(f->l1, uint64_t, i) >>
-                           f->c->s->cluster_bits;
-
-        count(f, cluster, 1);
-        if (can_be_counted(f, cluster)) {
-            g_array_append_val(f->raised, cluster);
-            take_cluster(f, cluster, 1);
-        }
+        take_once_more(f, g_array_index(f->l1, uint64_t, i) >>
+                          f->c->s->cluster_bits);
     }
 }
 
+/* What has many references stored has a few of them, if there are too many. */
 static void take_rest(LostFound *f, const GArray *leaked, const GArray *others)
 {
     guint i;
 
     for (i = 0; i < leaked->len; i++) {
         uint64_t cluster = g_array_index(leaked, uint64_t, i);
-        int64_t n = MIN(missing(f, cluster), MAX_REFS);
+        uint64_t max = f->loose->len < MAX_CLUSTERS ? MAX_REFS : 1;
+        uint64_t n = MIN(missing(f, cluster), max);
 
-        if (n > 0) {
+        if (n) {
             take_cluster(f, cluster, n);
         }
     }
     for (i = 0; i < others->len; i++) {
-        take_cluster(f, g_array_index(others, uint64_t, i), 1);
+        uint64_t cluster = g_array_index(others, uint64_t, i);
+
+        if (!qcow2_check_counts_get(f->placed, cluster)) {
+            take_once_more(f, cluster);
+        }
     }
-    g_array_append_vals(f->raised, others->data, others->len);
 }
 
 /* --- writing it ----------------------------------------------------------- */
@@ -414,6 +429,14 @@ static char *new_name(const BDRVQcow2State *s)
     return name;
 }
 
+bool qcow2_check_may_save(const Qcow2Check *c)
+{
+    g_autoptr(GArray) leaked = qcow2_check_leaked(c, MAX_CLUSTERS + 1);
+
+    return leaked->len <= MAX_CLUSTERS &&
+           c->s->nb_snapshots < QCOW_MAX_SNAPSHOTS;
+}
+
 int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
                                        const GArray *others, int64_t *nb)
 {
@@ -421,7 +444,7 @@ int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
     g_autoptr(GArray) l1 = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     g_autoptr(GArray) loose = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     g_autoptr(GArray) raised = g_array_new(FALSE, FALSE, sizeof(uint64_t));
-    g_autoptr(GArray) leaked = qcow2_check_leaked(c, MAX_CLUSTERS + 1);
+    g_autoptr(GArray) leaked = qcow2_check_leaked(c, MAX_CLUSTERS);
     g_autofree char *name = new_name(c->s);
     LostFound f = {
         .c = c, .voice = voice, .placed = placed, .l1 = l1, .loose = loose,
@@ -431,10 +454,6 @@ int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
     *nb = leaked->len + others->len;
     if (!*nb) {
         return 0;
-    }
-    if (leaked->len > MAX_CLUSTERS ||
-        c->s->nb_snapshots >= QCOW_MAX_SNAPSHOTS) {
-        return -EFBIG;
     }
     take_tables(&f);
     take_rest(&f, leaked, others);

@@ -163,19 +163,19 @@ static void tell(Qcow2Check *c, const Qcow2CheckChange *change)
                         ": %s0x%" PRIx64 " bytes at 0x%" PRIx64 " of the disk "
                         "could not be read, are lost and read as zeroes now",
                         change->what, change->offset, change->old,
-                        change->doubted ? "some of the " : "",
+                        change->doubted || change->partly ? "some of the " : "",
                         UINT64_C(1) << bits, change->guest);
     }
 }
 
-/* The second half of an entry that was told of. */
-static bool is_second(const Rescue *r, guint i)
+/* One half of an entry that is told of with the next. */
+static bool is_first_half(const Rescue *r, guint i)
 {
     const Qcow2CheckChange *change = &g_array_index(r->changes,
                                                     Qcow2CheckChange, i);
 
-    return i && change->table && change->table == change[-1].table &&
-           change->index == change[-1].index;
+    return i + 1 < r->changes->len && change->table &&
+           change->table == change[1].table && change->index == change[1].index;
 }
 
 /* Its new place, or -errno. */
@@ -261,7 +261,7 @@ static int coroutine_fn give_up(Rescue *r)
         const Qcow2CheckChange *change = &g_array_index(r->changes,
                                                         Qcow2CheckChange, i);
 
-        if (!is_second(r, i)) {
+        if (!is_first_half(r, i)) {
             tell(c, change);
             c->res->entries_cleared += !change->still_readable;
         }
@@ -373,6 +373,9 @@ static int coroutine_fn try_rescue(Rescue *r, int64_t *nb_fixed,
     if (!*why && !(qcow2_check_may_raise(&r->trial) && may_double(r))) {
         *why = "refcounts cannot be raised";
     }
+    if (!*why && !qcow2_check_may_save(&r->trial)) {
+        *why = "that is too much for a snapshot";
+    }
     ret = *why ? 0 : write_all(r, nb_fixed);
     if (*why || ret < 0) {
         set_l1(r, false);
@@ -404,6 +407,7 @@ int coroutine_fn qcow2_check_rescue(Qcow2Check *c, int64_t *nb_fixed)
         qcow2_check_destroy(&r.trial);
     }
     if (why) {
+        c->keep_all = true;
         qcow2_check_say(c, "Nothing is repaired, and what is leaked stays as "
                         "it is: %s", why);
     }

@@ -376,6 +376,7 @@ typedef struct Qcow2CheckChange {
                              * UINT64_MAX: unknown */
     bool doubtful;          /* possible, but refcounts do not prove it */
     bool still_readable;    /* of what cannot be right: reads as before */
+    bool partly;            /* the same: some subclusters do */
     uint64_t doubted;       /* the same: a cluster of which some parts may be
                              * data that are not shown any more; 0: none */
     uint64_t copied;        /* the same: a cluster that others name, too, more
@@ -427,6 +428,8 @@ void coroutine_fn qcow2_check_find_entries(Qcow2Check *c, GArray *changes,
 
 /* Nothing in it is wrong by itself; of extended ones without the bitmap. */
 bool qcow2_check_l2_entry_is_sound(const Qcow2Check *c, uint64_t entry);
+/* Where a compressed one has its data are such that unpack. */
+bool coroutine_fn qcow2_check_entry_unpacks(Qcow2Check *c, uint64_t entry);
 /* An offset in the last cluster that it names; 0: none. */
 uint64_t qcow2_check_last_host(const Qcow2Check *c, uint64_t entry);
 
@@ -493,9 +496,11 @@ bool coroutine_fn qcow2_check_is_cut_off(Qcow2Check *c, uint64_t offset);
 
 /* --- check-lost-found.c --- */
 
+/* Whether a snapshot can have all that is leaked. */
+bool qcow2_check_may_save(const Qcow2Check *c);
 /*
- * Makes a snapshot of all that is leaked in @c, whose references are proven
- * and whose refcounts are nowhere too low, and of the clusters @others
+ * Makes a snapshot of all that is leaked in @c, if it may, whose references are
+ * proven and whose refcounts are nowhere too low, and of the clusters @others
  * (uint64_t), whose refcounts go up; *@nb: clusters that it has. @voice tells
  * of it. 0 or -errno, and at the most clusters are leaked.
  */

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# group: check
+# formats: qcow2
+"""check -r all of what nothing proves: whatever write fails, and whenever the power
+is cut, nothing that can be read is lost, and another repair ends clean."""
+import struct
+
+import iotests
+from iotests.faults import EIO, ENOSPC, nth_fault
+from iotests.qcow2_bitmaps import Bitmaps
+from iotests.qcow2_bytes import OFFSET_MASK, Qcow2Bytes
+
+WRONG = 0x5a << 40
+
+
+class Rescue(iotests.TestCase):
+    def damage(self, change):
+        with Qcow2Bytes(self.path('a')) as image:
+            return change(image)
+
+    def host(self, l1_index, i):
+        return self.damage(lambda q: q.l2(l1_index, i) & OFFSET_MASK)
+
+    def refcount(self, offset):
+        return self.damage(lambda q: q.refcount(offset // q.cluster))
+
+    def guest(self, *snapshot):
+        """What can be read, and zeroes."""
+        self.img('convert', '--salvage', '-q', *snapshot, '-O', 'raw', 'a',
+                 'out', rc=None)
+        return self.read_file('out')
+
+    def repair(self, *args, rc=0):
+        return self.img('check', '-r', 'all', *args, 'a', rc=rc)
+
+    # --- faults ---
+
+    SIZE = 4096
+    SPAN = SIZE * SIZE // 8
+
+    def build(self, options):
+        """A cluster with two names, entries that cannot be, a bitmap whose sizes
+        are wrong; a snapshot if refcounts can say so."""
+        span = self.SPAN
+        self.create('a', '-o', f'cluster_size=4k,{options}', str(4 * span))
+        self.io('a', *(f'write -P {t + 1} {t * span} 16k' for t in range(4)))
+        self.has_bitmap = 'compat' not in options
+        self.has_snapshot = 'refcount_bits' not in options
+        if self.has_snapshot:
+            self.img('snapshot', '-c', 's', 'a')
+            self.io('a', 'write -P 9 0 4k', f'write -P 8 {span} 4k',
+                    f'write -P 7 {2 * span} 4k', f'write -P 6 {3 * span} 8k')
+        if self.has_bitmap:
+            self.img('bitmap', '--add', '-g', '4096', 'a', 'b')
+            with Bitmaps(self.path('a')) as b:
+                b.write(b.entries()['b'].pos + 18, b'\x07')
+
+        def change(q):
+            lost = [q.l2(0, 0) & OFFSET_MASK]
+            for i in range(2):
+                lost.append(q.l2(3, i) & OFFSET_MASK)
+                q.set_l2(3, i, q.l2(3, i) ^ WRONG)
+            q.set_l2(0, 0, q.l2(1, 0))
+            return lost
+        self.lost = [(at, self.read_file('a', at, self.SIZE))
+                     for at in self.damage(change)]
+        self.damaged = self.read_file('a')
+        self.before = self.state()
+        self.worst = self.img('check', 'a', rc=None).rc
+
+    def state(self):
+        return [self.guest()] + ([self.guest('-l', 's')]
+                                 if self.has_snapshot else [])
+
+    def check_state(self):
+        """Nothing is lost, and what nobody names is not free."""
+        self.assertEqual(self.state(), self.before)
+        for at, data in self.lost:
+            self.assertEqual(self.read_file('a', at, self.SIZE), data)
+            self.assertGreaterEqual(self.refcount(at), 1)
+
+    def repair_again(self):
+        self.check_state()
+        self.repair()
+        self.assert_clean('a')
+        self.check_state()
+
+    def run_faults(self, options, step=1, **fault):
+        self.build(options)
+        struck = 0
+        for n in range(1, 100, step):
+            with self.subTest(options=options, n=n, **fault):
+                self.write_file('a', self.damaged)
+                result = self.img('check', '-r', 'all', '--image-opts',
+                                  'driver=qcow2,' +
+                                  nth_fault('a', n, **fault), rc=None)
+                self.assertIn(result.rc, (0, 1, self.worst))
+                self.repair_again()
+                if not result.rc:
+                    break
+                struck += 1
+        self.assertGreater(struck, 3)
+
+    def test_write_fails(self):
+        self.run_faults('lazy_refcounts=off', errno=EIO)
+        for options in 'compat=0.10', 'refcount_bits=1':
+            self.run_faults(options, step=1 if iotests.LONG else 3, errno=EIO)
+
+    def test_disk_is_full(self):
+        self.run_faults('lazy_refcounts=off', step=1 if iotests.LONG else 3,
+                        errno=ENOSPC, once='off')
+
+    def test_flush_fails(self):
+        self.run_faults('lazy_refcounts=off', event='flush_to_disk')
+
+    # --- power cuts ---
+
+    def logged_writes(self):
+        """Lists of (offset, data), which flushes are between."""
+        self.write_file('log', b'')
+        self.img('check', '-r', 'all', '--image-opts',
+                 'driver=qcow2,file.driver=blklogwrites,file.file.driver=file,'
+                 'file.file.filename=a,file.log.driver=file,'
+                 'file.log.filename=log')
+        log, epochs = self.read_file('log'), [[]]
+        _, _, count, at = struct.unpack_from('<QQQI', log)
+        for _ in range(count):
+            sector, n, flags, _ = struct.unpack_from('<QQQQ', log, at)
+            at += 512
+            if n:
+                epochs[-1].append((sector * 512, log[at:at + n * 512]))
+                at += n * 512
+            if flags & 1:
+                epochs.append([])
+        return [epoch for epoch in epochs if epoch]
+
+    def cut_power(self, options):
+        self.build(options)
+        epochs, rng = self.logged_writes(), self.rng()
+        self.check_state()
+        self.assertGreater(len(epochs), 3)
+        durable = bytearray(self.damaged)
+        for number, epoch in enumerate(epochs):
+            for attempt in range(6 if iotests.LONG else 2):
+                with self.subTest(options=options, epoch=number, n=attempt):
+                    image = bytearray(durable)
+                    put_all(image, [w for w in epoch if rng.random() < .5])
+                    self.write_file('a', image)
+                    self.assertIn(self.img('check', 'a', rc=None).rc,
+                                  (0, 3, self.worst))
+                    self.repair_again()
+            put_all(durable, epoch)
+
+    def test_power_cut(self):
+        for options in ('lazy_refcounts=off', 'compat=0.10',
+                        'refcount_bits=1'):
+            self.cut_power(options)
+
+
+    # --- counts ---
+
+    def two_names(self, options='refcount_bits=16', size='8M'):
+        """Returns what the second entry has lost."""
+        self.create('a', '-o', options, size)
+        self.io('a', *(f'write -P {i + 1} {i << 16} 64k' for i in range(3)))
+        lost = self.host(0, 1)
+        self.damage(lambda q: q.set_l2(0, 1, q.l2(0, 0)))
+        return lost
+
+    def test_any_refcount_is_leaked(self):
+        for stored in (1 << 63) - 1, 1 << 63, (1 << 64) - 1:
+            with self.subTest(stored):
+                lost = self.two_names('refcount_bits=64')
+                self.damage(lambda q, at=lost, n=stored:
+                            q.set_refcount(at // q.cluster, n))
+                self.repair()
+                self.assert_clean('a')
+                self.assertGreaterEqual(self.refcount(lost), 1)
+                self.assertEqual(self.guest('-l', 'lost+found')[:65536],
+                                 b'\2' * 65536)
+
+    def test_leaked_table_with_all_references(self):
+        """It cannot have one more, for the cluster as it is."""
+        self.create('a', '-o', 'refcount_bits=2,cluster_size=4k', '16M')
+        self.io('a', *(f'write -P {i} {i << 21} 16k' for i in range(4)))
+
+        def change(q):
+            table = q.l1(1) & OFFSET_MASK
+            q.set_l1(1, q.l1(2))
+            q.set_refcount(table // q.cluster, 3)
+            return table
+        table = self.damage(change)
+        before = self.guest()
+        self.repair()
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), before)
+        self.assertEqual(self.guest('-l', 'lost+found')[:16384],
+                         b'\1' * 16384)
+        self.assertEqual(self.refcount(table), 3)
+
+    def test_what_is_declined_is_not_freed(self):
+        """A refcount of one bit cannot count a cluster that is in doubt."""
+        lost = self.two_names('refcount_bits=1,extended_l2=on')
+
+        def change(q):
+            q.set_l2(0, 1, 0)
+            q.set_l2_bitmap(0, 1, 0)
+            for i in 0, 2:
+                q.set_l2_bitmap(0, i, q.l2_bitmap(0, i) | 3 << 32)
+        self.damage(change)
+        damaged = self.read_file('a')
+        self.assertIn('what is leaked stays as it is', self.repair(rc=2).stderr)
+        self.assertEqual(self.read_file('a'), damaged)
+        self.assertEqual(self.refcount(lost), 1)
+
+
+def put_all(image, writes):
+    for offset, data in writes:
+        image.extend(bytes(max(0, offset + len(data) - len(image))))
+        image[offset:offset + len(data)] = data
+
+
+if __name__ == '__main__':
+    iotests.main()
