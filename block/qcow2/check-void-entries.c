@@ -19,6 +19,8 @@
 #define MAX_VOID 16
 /* So many in one table, and it is none. */
 #define MAX_IN_TABLE 4
+/* So much is copied with a table, bytes. */
+#define MAX_COPIED (1ULL << 30)
 /* Entries of L1 tables read at a time, and in all. */
 #define PIECE 8192
 #define MAX_ENTRIES (4 * 1024 * 1024)
@@ -29,9 +31,9 @@ typedef struct Finder {
     GArray *no_tables;      /* uint64_t: offsets of what is no L2 table */
     GArray *table;          /* Qcow2CheckChange: those of one table */
     Qcow2CheckCounts *moved;    /* references that copies will take over */
+    uint64_t copied;            /* bytes of whole tables */
     bool impossible;        /* one cannot be given up */
 } Finder;
-
 
 /* --- L2 ------------------------------------------------------------------- */
 
@@ -68,11 +70,60 @@ bool coroutine_fn qcow2_check_is_cut_off(Qcow2Check *c, uint64_t offset)
                                          &refcount) || refcount);
 }
 
+/* The subclusters that can be read though @entry cannot be right stay as they
+ * are: those that are not in the cluster. */
+static uint64_t shown_bitmap(const Qcow2Check *c, uint64_t entry,
+                             uint64_t bitmap)
+{
+    if (!c->s->extended_l2) {
+        return bitmap;  /* there is none */
+    }
+    if (entry & QCOW_OFLAG_COMPRESSED ||
+        offset_into_cluster(c->s, entry & L2E_OFFSET_MASK) ||
+        !qcow2_bitmap_is_valid(c->s, entry, bitmap)) {
+        return QCOW2_BITMAP_ALL_ZERO;
+    }
+    return valid_bitmap(c, 0, bitmap);
+}
+
+/* Zeroes whose cluster is not in the file are zeroes. */
+static bool reads_as_zeroes(const Qcow2Check *c, uint64_t entry)
+{
+    return !c->s->extended_l2 && c->s->qcow_version >= 3 &&
+           !(entry & QCOW_OFLAG_COMPRESSED) && entry & QCOW_OFLAG_ZERO &&
+           !offset_into_cluster(c->s, entry & L2E_OFFSET_MASK);
+}
+
+/* Both halves of an extended entry. The bitmap first: if no more than that is
+ * written the entry still shows no backing file that it did not show. */
+static void replace_both(Finder *f, const Qcow2CheckChange *change,
+                         uint64_t old_bitmap, uint64_t bitmap)
+{
+    Qcow2CheckChange second = *change;
+
+    if (bitmap != old_bitmap) {
+        second.offset += second.bytes;
+        second.old = old_bitmap;
+        second.new = bitmap;
+        g_array_append_val(f->table, second);
+    }
+    g_array_append_vals(f->table, change, 1);
+}
+
+/* Compressed data whose entry has bits of another kind, and that unpack. */
+static bool coroutine_fn is_compressed(Finder *f, uint64_t entry)
+{
+    return entry & QCOW_OFLAG_COMPRESSED &&
+           qcow2_check_l2_entry_is_sound(f->c, entry) &&
+           qcow2_check_entry_unpacks(f->c, entry);
+}
+
 /* What becomes of an entry whose descriptor cannot be right. */
 static void coroutine_fn replace_entry(Finder *f, Qcow2CheckChange *change,
                                        uint64_t bitmap)
 {
     const BDRVQcow2State *s = f->c->s;
+    uint64_t shown;
 
     change->new = readable(f->c, change->old);
     if (qcow2_check_l2_entry_is_sound(f->c, change->new) &&
@@ -81,19 +132,23 @@ static void coroutine_fn replace_entry(Finder *f, Qcow2CheckChange *change,
         g_array_append_vals(f->table, change, 1);
         return;
     }
+    if (is_compressed(f, change->new)) {
+        change->still_readable = true;
+        replace_both(f, change, bitmap, 0);
+        return;
+    }
     if ((s->qcow_version < 3 && s->image_backing_file) ||
         qcow2_check_is_cut_off(f->c,
                                qcow2_check_last_host(f->c, change->old))) {
         f->impossible = true;
     }
+    shown = shown_bitmap(f->c, change->new, bitmap);
+    change->still_readable = s->extended_l2
+        ? shown == bitmap && !(change->old & QCOW_OFLAG_COMPRESSED)
+        : reads_as_zeroes(f->c, change->new);
+    change->partly = s->extended_l2 && shown != QCOW2_BITMAP_ALL_ZERO;
     change->new = s->qcow_version < 3 || s->extended_l2 ? 0 : QCOW_OFLAG_ZERO;
-    g_array_append_vals(f->table, change, 1);
-    if (s->extended_l2 && bitmap != QCOW2_BITMAP_ALL_ZERO) {
-        change->offset += change->bytes;
-        change->old = bitmap;
-        change->new = QCOW2_BITMAP_ALL_ZERO;
-        g_array_append_vals(f->table, change, 1);
-    }
+    replace_both(f, change, bitmap, shown);
 }
 
 /* Whether the cluster is one that needs copies, more than there are planned. */
@@ -176,11 +231,16 @@ static void plan_table(Finder *f, const uint64_t *l2)
     for (i = 0; i < s->l2_size; i++) {
         uint64_t entry = get_l2_entry(s, l2, i);
 
+        if (f->copied > MAX_COPIED) {
+            f->impossible = true;
+            return;
+        }
         if (entry & QCOW_OFLAG_COMPRESSED ||
             !qcow2_check_l2_entry_is_sound(f->c, entry) ||
             (qcow2_has_host(s, entry) && !needs_copy(f, entry))) {
             f->impossible = true;
         } else if (qcow2_has_host(s, entry)) {
+            f->copied += s->cluster_size;
             qcow2_check_counts_add(f->moved, (entry & L2E_OFFSET_MASK) >>
                                    s->cluster_bits, 1, UINT64_MAX);
         }
@@ -195,6 +255,9 @@ static void coroutine_fn look_at_table(Qcow2Check *c,
     uint64_t offset = table->read.offset;
     int i;
 
+    if (f->impossible || f->changes->len > MAX_VOID) {
+        return;
+    }
     if (table->refs == 2 &&
         qcow2_check_counts_get(c->excess, offset >> c->s->cluster_bits) == 1) {
         plan_table(f, l2);
@@ -311,12 +374,13 @@ static void coroutine_fn look_at_all_l1(Finder *f)
 {
     BDRVQcow2State *s = f->c->s;
     uint64_t nb_entries = s->l1.size;
+    guint nb_l2 = f->changes->len;
     uint32_t i;
 
     look_at_l1(f, s->l1.offset, s->l1.size);
     /* Its guard would say that the table is not right. */
-    f->impossible = f->impossible ||
-                    (f->changes->len && s->guard.state != QCOW2_GUARD_NONE);
+    f->impossible = f->impossible || (f->changes->len > nb_l2 &&
+                                      s->guard.state != QCOW2_GUARD_NONE);
     for (i = 0; i < s->nb_snapshots && f->changes->len <= MAX_VOID; i++) {
         const QCowSnapshot *sn = &s->snapshots[i];
 

@@ -9,7 +9,7 @@ import struct
 import iotests
 from iotests.faults import EIO, ENOSPC, nth_fault
 from iotests.qcow2_bitmaps import Bitmaps
-from iotests.qcow2_bytes import OFFSET_MASK, Qcow2Bytes
+from iotests.qcow2_bytes import COPIED, OFFSET_MASK, Qcow2Bytes
 
 WRONG = 0x5a << 40
 
@@ -213,6 +213,59 @@ class Rescue(iotests.TestCase):
         self.assertIn('what is leaked stays as it is', self.repair(rc=2).stderr)
         self.assertEqual(self.read_file('a'), damaged)
         self.assertEqual(self.refcount(lost), 1)
+
+    # --- what can be read ---
+
+    def test_subclusters_of_the_backing_file(self):
+        """That the cluster is not in the file concerns those that are in it."""
+        self.create('base', '8M')
+        self.io('base', 'write -P 8 0 8M')
+        self.create('a', '-o', 'extended_l2=on', '-b', 'base', '-F', 'qcow2')
+        self.io('a', 'write -P 1 4k 4k', 'write -P 2 68k 4k',
+                'write -z 80k 16k', 'write -P 3 128k 64k')
+
+        def change(q):
+            for i in range(2):
+                q.set_l2(0, i, q.l2(0, i) ^ WRONG)
+        self.damage(change)
+        shown = ['read -P 8 0 4k', 'read -P 8 8k 60k', 'read -P 8 72k 8k',
+                 'read -P 0 80k 16k', 'read -P 8 96k 32k', 'read -P 3 128k 64k']
+        for program in self.io, self.ref_io:
+            program('a', *shown, fmt='qcow2', options=['-r'])
+        self.assertIn('some of the 0x10000 bytes at 0x10000',
+                      self.repair().stderr)
+        self.assert_clean('a')
+        for program in self.io, self.ref_io:
+            program('a', *shown, 'read -P 0 4k 4k', 'read -P 0 68k 4k',
+                    fmt='qcow2', options=['-r'])
+
+    def test_zeroes_that_are_not_in_the_file(self):
+        self.create('a', '8M')
+        self.io('a', 'write -P 1 0 256k')
+
+        def change(q):
+            for i in range(2):
+                q.set_l2(0, i, q.l2(0, i) ^ WRONG | 1)
+        self.damage(change)
+        self.assertNotIn('entries-cleared', self.repair(
+            '--output=json').stdout)
+        self.assert_clean('a')
+        self.io('a', 'read -P 0 0 128k', 'read -P 1 128k 128k')
+
+    def test_compressed_with_bits_of_others(self):
+        """Both could be of a cluster that is not compressed; but it unpacks."""
+        self.create('a', '-o', 'extended_l2=on', '8M')
+        self.io('a', 'write -c -P 7 64k 64k', 'write -P 1 0 64k')
+
+        def change(q):
+            q.set_l2(0, 1, q.l2(0, 1) | COPIED)
+            q.set_l2_bitmap(0, 1, 5)
+        self.damage(change)
+        for program in self.io, self.ref_io:
+            program('a', 'read -P 7 64k 64k', fmt='qcow2', options=['-r'])
+        self.assertNotIn('DATA WAS LOST', self.repair().stdout)
+        self.assert_clean('a')
+        self.io('a', 'read -P 7 64k 64k')
 
 
 def put_all(image, writes):
