@@ -138,6 +138,15 @@ static BlockBackend *open_for_header(const CheckArgs *a, BlockDriver **drv)
     return blk;
 }
 
+/* It cannot be repaired where options say what the image is. */
+static void tell_of_header(const CheckArgs *a)
+{
+    if (a->fix & BDRV_FIX_ERRORS && a->how.image_opts) {
+        error_printf("With --image-opts the header is not repaired: if it may "
+                     "be damaged, give the name of the file\n");
+    }
+}
+
 /* Repairs it; if that is not certain nothing else is repaired. False after a
  * message. */
 static bool restore_header(BlockDriverState *file, BlockDriver *drv,
@@ -423,6 +432,9 @@ static int check(BlockBackend *blk, const CheckArgs *a,
     if (record) {
         add_writes(record, report);
     }
+    if (report->corruptions && bs->drv->bdrv_restore_header) {
+        tell_of_header(a);
+    }
     print_report(a, report);
     ret = exit_code(report);
     qapi_free_ImageCheck(report);
@@ -516,16 +528,28 @@ static bool can_check(BlockDriverState *bs)
     return bs->drv->bdrv_co_check || bs->drv->bdrv_co_check_opts;
 }
 
+/* The image; NULL after a message. */
+static BlockBackend *open_image(const CheckArgs *a)
+{
+    BlockBackend *blk = img_open(a->filename, &a->how);
+
+    if (!blk) {
+        tell_of_header(a);
+    }
+    return blk;
+}
+
 /* What --plan and --undo do; the exit code. */
 static int check_recorded(BlockBackend **blk, CheckArgs *a)
 {
     BlockDriver *drv = NULL;
     BlockBackend *raw = open_for_header(a, &drv);
+    BdrvCheckMode fix = a->fix;
     g_autoptr(BlockDriverState) record = NULL;
     g_autofree char *format = NULL;
     int ret;
 
-    *blk = raw ?: img_open(a->filename, &a->how);
+    *blk = raw ?: open_image(a);
     if (!*blk) {
         return 1;
     }
@@ -536,6 +560,8 @@ static int check_recorded(BlockBackend **blk, CheckArgs *a)
                           : bdrv_get_format_name(blk_bs(*blk)));
     record = img_check_record(blk, a->filename);
     if (!record || (drv && !restore_header(record, drv, a, !a->plan)) ||
+        /* What it declines it has not told of. */
+        (a->fix != fix && !a->plan && !restore_header(record, drv, a, false)) ||
         !(*blk = img_check_open(record, format, a->filename, &a->how))) {
         return 1;
     }
@@ -562,7 +588,7 @@ static int check_in_place(BlockBackend **blk, CheckArgs *a)
         }
         g_clear_pointer(&file, bdrv_unref);
     }
-    *blk = img_open(a->filename, &a->how);
+    *blk = open_image(a);
     if (!*blk) {
         return 1;
     }

@@ -16,6 +16,7 @@
 #include <time.h>
 #include "util/bswap.h"
 #include "util/error.h"
+#include "util/zero.h"
 #include "block/block.h"
 #include "block/block_int.h"
 #include "block/record.h"
@@ -415,6 +416,39 @@ static bool is_alike(const Candidate *a, const Candidate *b)
     return a->field == b->field && a->field == &fields[L1_SIZE];
 }
 
+/* Whether the file has nothing but zeroes there, or it cannot be read. */
+static bool reads_as_zeroes(Restore *r, uint64_t offset, uint64_t end)
+{
+    uint8_t piece[4096];
+
+    for (end = MIN(end, r->length); offset < end; offset += sizeof(piece)) {
+        uint64_t n = MIN(sizeof(piece), end - offset);
+
+        if (blk_pread(r->blk, offset, n, piece, 0) < 0) {
+            return true;
+        }
+        if (!buffer_is_zero(piece, n)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Whether the table becomes longer by zeroes only. What is leaked behind a
+ * table and empty is an ordinary leak: a cluster that nobody came to use.
+ */
+static bool takes_zeroes(Restore *r, const Candidate *c)
+{
+    bool is_l1 = c->field == &fields[L1_SIZE];
+    uint64_t start = value(r, is_l1 ? L1_OFFSET : REFT_OFFSET);
+    uint64_t entry = is_l1 ? L1E_SIZE : cluster_size(r);
+    uint64_t now = get(r, c->field);
+
+    return (is_l1 || c->field == &fields[REFT_CLUSTERS]) && c->value > now &&
+           reads_as_zeroes(r, start + now * entry, start + c->value * entry);
+}
+
 /* Leaves those with which nothing is found; false: that takes too long. */
 static bool try_all(Restore *r, bool only_leaks)
 {
@@ -427,7 +461,7 @@ static bool try_all(Restore *r, bool only_leaks)
             return false;
         }
         if ((c.field->leaks || !only_leaks) && is_sane(r, &c) &&
-            try(r, &c) == CLEAN) {
+            try(r, &c) == CLEAN && !(only_leaks && takes_zeroes(r, &c))) {
             g_array_index(r->candidates, Candidate, out++) = c;
         }
     }

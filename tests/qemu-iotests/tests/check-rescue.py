@@ -268,6 +268,52 @@ class Rescue(iotests.TestCase):
         self.io('a', 'read -P 7 64k 64k')
 
 
+    # --- the header ---
+
+    def test_leak_behind_a_table(self):
+        """A cluster that nobody came to use is a leak, and not a part of the L1
+        or the refcount table."""
+        for behind in 'l1', 'refcounts':
+            with self.subTest(behind):
+                self.create('a', '64M')
+
+                def change(q, behind=behind):
+                    at = q.size() // q.cluster + 1
+                    q.truncate((at + 1) * q.cluster)
+                    if behind == 'l1':
+                        self.assertEqual(q.l1_offset, 3 * q.cluster)
+                        q.set_refcount(4, 1)
+                        return
+                    q.set_refcount(at, 1)   # where the block is then
+                    block = q.reft(0)
+                    self.assertEqual(block, q.reft_offset + q.cluster)
+                    q.write(at * q.cluster, q.read(block, q.cluster))
+                    q.set_reft(0, at * q.cluster)
+                    q.write(block, bytes(q.cluster))
+                self.damage(change)
+                header = self.read_file('a', 0, 512)
+                self.img('check', 'a', rc=3)
+                self.assertIn('    1 leaked clusters\n', self.repair().stdout)
+                self.assert_clean('a')
+                self.assertEqual(self.read_file('a', 0, 512), header)
+
+    def test_header_and_image_opts(self):
+        """It is not repaired, which is told, and nothing else is, either."""
+        for place in 1 << 40, 1 << 40 | 512:
+            self.create('a', '64M')
+            self.io('a', 'write -P 1 0 64k')
+            self.damage(lambda q, at=place: q.set_u64(40, at))
+            damaged = self.read_file('a')
+            result = self.img('check', '-r', 'all', '--image-opts',
+                              'driver=qcow2,file.filename=a', rc=None)
+            self.assertIn(result.rc, (1, 2))
+            self.assertIn('With --image-opts the header is not repaired',
+                          result.stderr)
+            self.assertEqual(self.read_file('a'), damaged)
+            self.repair()
+            self.assert_clean('a')
+
+
 def put_all(image, writes):
     for offset, data in writes:
         image.extend(bytes(max(0, offset + len(data) - len(image))))
