@@ -164,13 +164,16 @@ static void take_cluster(LostFound *f, uint64_t cluster, uint64_t n)
     }
 }
 
-/* One reference more than are stored, if there can be. */
+/* One reference more, beyond those that are stored if need be and possible. */
 static void take_once_more(LostFound *f, uint64_t cluster)
 {
-    if (known(f, cluster) < f->c->s->refcount_max) {
+    if (!missing(f, cluster)) {
+        if (known(f, cluster) >= f->c->s->refcount_max) {
+            return;
+        }
         g_array_append_val(f->raised, cluster);
-        take_cluster(f, cluster, 1);
     }
+    take_cluster(f, cluster, 1);
 }
 
 /* What reads as a table may be data all the same: once more, as a cluster. */
