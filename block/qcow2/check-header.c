@@ -152,7 +152,8 @@ static Outcome check(BlockDriverState *file, bool first_fault)
     qdict_put_str(options, "driver", "qcow2");
     qdict_put_str(options, "file", bdrv_get_node_name(file));
     qdict_put_null(options, "backing");
-    blk = blk_new_open(NULL, NULL, options, BDRV_O_CHECK, NULL);
+    blk = blk_new_open(NULL, NULL, options, BDRV_O_CHECK | BDRV_O_QUIET,
+                       NULL);
     if (!blk) {
         return WRONG;
     }

@@ -251,6 +251,17 @@ static int coroutine_fn make_copy(Rescue *r, const Qcow2CheckChange *change,
     return ret;
 }
 
+static int64_t nb_entries(const Rescue *r)
+{
+    int64_t n = 0;
+    guint i;
+
+    for (i = 0; i < r->changes->len; i++) {
+        n += !is_first_half(r, i);
+    }
+    return n;
+}
+
 static int coroutine_fn give_up(Rescue *r)
 {
     Qcow2Check *c = r->c;
@@ -268,7 +279,7 @@ static int coroutine_fn give_up(Rescue *r)
         if (change->copied) {
             ret = make_copy(r, change, &r->patches[i]);
         }
-        if (ret == 0) {
+        if (ret == 0 && !change->only_tried) {
             ret = bdrv_co_pwrite(c->bs->file, r->patches[i].offset,
                                  r->patches[i].size, r->patches[i].bytes, 0);
         }
@@ -358,7 +369,7 @@ static int coroutine_fn write_all(Rescue *r, int64_t *nb_fixed)
     }
     if (ret == 0) {
         c->res->clusters_saved += saved;
-        *nb_fixed = raised + saved + r->changes->len + nb_bad_bitmaps(c);
+        *nb_fixed = raised + saved + nb_entries(r) + nb_bad_bitmaps(c);
     }
     return ret;
 }

@@ -162,13 +162,21 @@ static bool needs_copy(const Finder *f, uint64_t entry)
 }
 
 /* An entry for a cluster that too many have: it will have one of its own. */
-static void plan_copy(Finder *f, Qcow2CheckChange *change)
+static void plan_copy(Finder *f, Qcow2CheckChange *change, uint64_t bitmap)
 {
+    Qcow2CheckChange subclusters = *change;
     const BDRVQcow2State *s = f->c->s;
 
     if (s->crypt_method_header || change->refs > 1) {
         f->impossible = true;   /* what is encrypted stays where it is */
         return;
+    }
+    if (bitmap) {
+        /* It cannot be without a cluster, as long as there is no copy. */
+        subclusters.offset += subclusters.bytes;
+        subclusters.old = bitmap;
+        subclusters.still_readable = subclusters.only_tried = true;
+        g_array_append_val(f->table, subclusters);
     }
     change->copied = change->old & L2E_OFFSET_MASK;
     change->still_readable = true;
@@ -201,7 +209,7 @@ static void coroutine_fn look_at_entry(Finder *f, const Qcow2CheckL2 *table,
                          : entry & L2E_OFFSET_MASK;
         g_array_append_val(f->table, change);
     } else if (needs_copy(f, entry)) {
-        plan_copy(f, &change);
+        plan_copy(f, &change, bitmap);
     }
 }
 

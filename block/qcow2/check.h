@@ -382,6 +382,7 @@ typedef struct Qcow2CheckChange {
     uint64_t copied;        /* the same: a cluster that others name, too, more
                              * often than its refcount can say; @new is to name
                              * a copy of it. 0: none */
+    bool only_tried;        /* and not written: with a copy it is right */
     bool alike;             /* to others of this field: if several make all
                              * agree they differ in zeroes behind the end */
     char what[40];          /* "L2 entry" and the like, for messages */

@@ -302,6 +302,9 @@ static void report(BlockDriverState *bs)
     const Qcow2Guard *g = &s->guard;
     const char *name = name_of(bs);
 
+    if (bs->open_flags & BDRV_O_QUIET) {
+        return;
+    }
     switch (g->state) {
     case QCOW2_GUARD_VOID:
         warn_report("%s: the L1 guard is void: %s", name, g->fault);

@@ -84,6 +84,7 @@ typedef enum {
 #define BDRV_O_FORCE_SHARE 0x80000 /* force-share=on */
 #define BDRV_O_SALVAGE     0x800000 /* read what can be read, see damage.h;
                                      * never with RDWR */
+#define BDRV_O_QUIET       0x1000000 /* a trial: opening warns of nothing */
 
 #define BDRV_O_NATIVE_AIO  0x100000 /* aio=native unless the node says else */
 #define BDRV_O_IO_URING    0x200000 /* aio=io_uring unless the node says else */

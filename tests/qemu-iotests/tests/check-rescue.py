@@ -274,6 +274,37 @@ class Rescue(iotests.TestCase):
         self.io('a', 'read -P 7 64k 64k')
 
 
+    def test_copied_subclusters(self):
+        """Of two that have a cluster one gets a copy with all that it has."""
+        self.create('a', '-o', 'extended_l2=on,refcount_bits=1', '8M')
+        self.io('a', 'write -P 1 0 6k', 'write -z 8k 8k', 'write -P 2 64k 64k')
+        self.damage(lambda q: (q.set_l2(0, 1, q.l2(0, 0)),
+                               q.set_l2_bitmap(0, 1, q.l2_bitmap(0, 0))))
+        before = self.guest()
+        self.repair()
+        self.assert_clean('a')
+        self.assertEqual(self.guest(), before)
+        self.assertNotEqual(self.host(0, 0), self.host(0, 1))
+        self.assertEqual(self.guest('-l', 'lost+found')[:65536],
+                         b'\2' * 65536)
+
+    def test_guard(self):
+        """It is about the L1 table, and L2 entries can be given up. What is tried
+        on the way to that is not told."""
+        self.create('a', '-o', 'l1_guard=on', '8M')
+        self.io('a', 'write -P 1 0 256k')
+
+        def change(q):
+            for i in (1, 2):
+                q.set_l2(0, i, q.l2(0, i) ^ WRONG)
+        self.damage(change)
+        result = self.repair()
+        self.assertIn('what 2 damaged table entries', result.stdout)
+        self.assertNotIn('warning', result.stderr)
+        self.assert_clean('a')
+        self.io('a', 'read -P 1 0 64k', 'read -P 0 64k 128k',
+                'read -P 1 192k 64k')
+
     # --- the header ---
 
     def test_leak_behind_a_table(self):
