@@ -6,6 +6,7 @@
 #include "block/graph-lock.h"
 #include "qobject/qjson.h"
 #include "util/aio.h"
+#include "util/bswap.h"
 #include "util/fd.h"
 #include "util/filelock.h"
 
@@ -211,6 +212,24 @@ bool file_test_bytes_are(const char *path, int64_t offset, int64_t bytes,
     close(fd);
     g_assert_cmpint(n, ==, bytes);
     return all_bytes(buf, bytes, value);
+}
+
+void file_test_put(const char *path, int64_t offset, const void *buf, size_t n)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    g_assert_cmpint(pwrite(fd, buf, n, offset), ==, n);
+    close(fd);
+}
+
+uint64_t file_test_u64(const char *path, int64_t offset)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint64_t value;
+
+    g_assert_cmpint(pread(fd, &value, 8, offset), ==, 8);
+    close(fd);
+    return be64_to_cpu(value);
 }
 
 bool file_test_reads(BlockBackend *blk, int64_t offset, int64_t bytes,

@@ -49,7 +49,11 @@ void file_test_error(Error *err, const char *text);
 /* Whether all bytes of the range of the file itself are @value. */
 bool file_test_bytes_are(const char *path, int64_t offset, int64_t bytes,
                          uint8_t value);
-/* The same by reading through @blk. */
+/* Writes @n bytes of the file itself. */
+void file_test_put(const char *path, int64_t offset, const void *buf, size_t n);
+/* The big-endian number there. */
+uint64_t file_test_u64(const char *path, int64_t offset);
+/* As file_test_bytes_are(), by reading through @blk. */
 bool file_test_reads(BlockBackend *blk, int64_t offset, int64_t bytes,
                      uint8_t value);
 /* Fills the range through @blk. 0 or -errno. */

@@ -6,7 +6,6 @@
  * in tests/interop.
  */
 #include "util/osdep.h"
-#include <fcntl.h>
 #include "file-fixture.h"
 #include "block/create.h"
 #include "block/qcow2/check-counts.h"
@@ -199,42 +198,27 @@ static char *make_filled_image(const char *name)
     return g_steal_pointer(&path);
 }
 
-static uint64_t get_u64(const char *path, uint64_t offset)
-{
-    int fd = open(path, O_RDONLY);
-    uint64_t value;
-
-    g_assert_cmpint(pread(fd, &value, 8, offset), ==, 8);
-    close(fd);
-    return be64_to_cpu(value);
-}
-
-static void put(const char *path, uint64_t offset, const void *buf, size_t n)
-{
-    int fd = open(path, O_RDWR);
-
-    g_assert_cmpint(pwrite(fd, buf, n, offset), ==, n);
-    close(fd);
-}
-
 static void set_refcount(const char *path, uint64_t cluster, uint16_t value)
 {
-    uint64_t block = get_u64(path, get_u64(path, 48)) & REFT_OFFSET_MASK;
+    uint64_t block = file_test_u64(path, file_test_u64(path, 48)) &
+                     REFT_OFFSET_MASK;
 
     value = cpu_to_be16(value);
-    put(path, block + 2 * cluster, &value, 2);
+    file_test_put(path, block + 2 * cluster, &value, 2);
 }
 
 static int get_refcount(const char *path, uint64_t cluster)
 {
-    uint64_t block = get_u64(path, get_u64(path, 48)) & REFT_OFFSET_MASK;
+    uint64_t block = file_test_u64(path, file_test_u64(path, 48)) &
+                     REFT_OFFSET_MASK;
 
-    return get_u64(path, block + 2 * cluster) >> 48;
+    return file_test_u64(path, block + 2 * cluster) >> 48;
 }
 
 static uint64_t l2_offset(const char *path, int i)
 {
-    return get_u64(path, get_u64(path, 40) + 8 * i) & L1E_OFFSET_MASK;
+    return file_test_u64(path, file_test_u64(path, 40) + 8 * i) &
+           L1E_OFFSET_MASK;
 }
 
 /* Opens for checking, checks, closes. */
@@ -313,7 +297,8 @@ static void test_unreadable_l2(void)
 static void test_unreadable_refcounts(void)
 {
     g_autofree char *path = make_filled_image("unreadable-refcounts");
-    uint64_t block = get_u64(path, get_u64(path, 48)) & REFT_OFFSET_MASK;
+    uint64_t block = file_test_u64(path, file_test_u64(path, 48)) &
+                     REFT_OFFSET_MASK;
     BdrvCheckResult res;
 
     g_assert_cmpint(check_node(&res, 0, BROKEN_JSON, path, "read",
@@ -326,7 +311,7 @@ static void test_unreadable_refcounts(void)
     g_assert_cmpint(res.check_errors, ==, 0);
     check_image(path, &res);
     g_assert_cmpint(res.corruptions + res.leaks + res.check_errors, ==, 0);
-    g_assert_cmpuint(get_u64(path, get_u64(path, 48)), !=, block);
+    g_assert_cmpuint(file_test_u64(path, file_test_u64(path, 48)), !=, block);
 }
 
 /*
@@ -336,22 +321,23 @@ static void test_unreadable_refcounts(void)
 static void test_failing_repair(void)
 {
     g_autofree char *path = make_filled_image("failing-repair");
-    uint64_t block = get_u64(path, get_u64(path, 48)) & REFT_OFFSET_MASK;
-    uint64_t l2 = l2_offset(path, 1), l1 = get_u64(path, 40), entry;
+    uint64_t block = file_test_u64(path, file_test_u64(path, 48)) &
+                     REFT_OFFSET_MASK;
+    uint64_t l2 = l2_offset(path, 1), l1 = file_test_u64(path, 40), entry;
     const uint64_t places[] = { 0, l1 / 512, block / 512, l2 / 512 };
     BdrvCheckResult before, res;
 
     for (int i = 0; i < ARRAY_SIZE(places); i++) {
-        uint64_t data = get_u64(path, l2) & L2E_OFFSET_MASK;
+        uint64_t data = file_test_u64(path, l2) & L2E_OFFSET_MASK;
         uint8_t corrupt = QCOW2_INCOMPAT_CORRUPT;
 
         set_refcount(path, data / CLUSTER, 0);          /* too low */
         set_refcount(path, data / CLUSTER + 1, 2);      /* a leak */
-        entry = cpu_to_be64(get_u64(path, l2 + 16) & ~QCOW_OFLAG_COPIED);
-        put(path, l2 + 16, &entry, 8);
-        entry = cpu_to_be64(get_u64(path, l1) & ~QCOW_OFLAG_COPIED);
-        put(path, l1, &entry, 8);
-        put(path, 79, &corrupt, 1);
+        entry = cpu_to_be64(file_test_u64(path, l2 + 16) & ~QCOW_OFLAG_COPIED);
+        file_test_put(path, l2 + 16, &entry, 8);
+        entry = cpu_to_be64(file_test_u64(path, l1) & ~QCOW_OFLAG_COPIED);
+        file_test_put(path, l1, &entry, 8);
+        file_test_put(path, 79, &corrupt, 1);
         check_image(path, &before);
         g_assert_cmpint(before.corruptions, >, 0);
 
@@ -366,7 +352,7 @@ static void test_failing_repair(void)
         check_image(path, &res);
         g_assert_cmpint(res.corruptions + res.leaks + res.check_errors, ==,
                         0);
-        g_assert_cmphex(get_u64(path, 72), ==, 0);
+        g_assert_cmphex(file_test_u64(path, 72), ==, 0);
     }
 }
 

@@ -5,7 +5,6 @@
  * possible. What becomes of many kinds of damage is looked at in tests/interop.
  */
 #include "util/osdep.h"
-#include <fcntl.h>
 #include "file-fixture.h"
 #include "block/create.h"
 #include "block/qcow2/qcow2.h"
@@ -46,41 +45,30 @@ static char *make_image(const char *name, const char *refcount_bits)
     return g_steal_pointer(&path);
 }
 
-static uint64_t get_u64(const char *path, uint64_t offset)
-{
-    int fd = open(path, O_RDONLY);
-    uint64_t value;
-
-    g_assert_cmpint(pread(fd, &value, 8, offset), ==, 8);
-    close(fd);
-    return be64_to_cpu(value);
-}
-
 static uint32_t get_u32(const char *path, uint64_t offset)
 {
-    return get_u64(path, offset) >> 32;
+    return file_test_u64(path, offset) >> 32;
 }
 
 static void put_u64(const char *path, uint64_t offset, uint64_t value)
 {
-    int fd = open(path, O_RDWR);
-
     value = cpu_to_be64(value);
-    g_assert_cmpint(pwrite(fd, &value, 8, offset), ==, 8);
-    close(fd);
+    file_test_put(path, offset, &value, 8);
 }
 
 static uint64_t l2_offset(const char *path, int i)
 {
-    return get_u64(path, get_u64(path, 40) + 8 * i) & L1E_OFFSET_MASK;
+    return file_test_u64(path, file_test_u64(path, 40) + 8 * i) &
+           L1E_OFFSET_MASK;
 }
 
 /* With 16 bits. */
 static int get_refcount(const char *path, uint64_t cluster)
 {
-    uint64_t block = get_u64(path, get_u64(path, 48)) & REFT_OFFSET_MASK;
+    uint64_t block = file_test_u64(path, file_test_u64(path, 48)) &
+                     REFT_OFFSET_MASK;
 
-    return get_u64(path, block + 2 * cluster) >> 48;
+    return file_test_u64(path, block + 2 * cluster) >> 48;
 }
 
 static void copy_file(const char *from, const char *to)
@@ -143,10 +131,10 @@ static void damage(const char *path, uint64_t lost[2])
 {
     uint64_t l2 = l2_offset(path, 1);
 
-    lost[0] = (get_u64(path, l2 + 16) & L2E_OFFSET_MASK) / CLUSTER;
-    put_u64(path, l2 + 16, get_u64(path, l2 + 24));
+    lost[0] = (file_test_u64(path, l2 + 16) & L2E_OFFSET_MASK) / CLUSTER;
+    put_u64(path, l2 + 16, file_test_u64(path, l2 + 24));
     l2 = l2_offset(path, 2);
-    lost[1] = (get_u64(path, l2) & L2E_OFFSET_MASK) / CLUSTER;
+    lost[1] = (file_test_u64(path, l2) & L2E_OFFSET_MASK) / CLUSTER;
     put_u64(path, l2, 0x4321ULL << 40 | QCOW_OFLAG_COPIED | 0xe00);
 }
 
@@ -177,7 +165,8 @@ static void test_save(void)
     g_assert_cmpuint(get_u32(path, 60), ==, 1);
 
     /* Another time, beside the first. */
-    put_u64(path, l2_offset(path, 3), get_u64(path, l2_offset(path, 3) + 8));
+    put_u64(path, l2_offset(path, 3),
+            file_test_u64(path, l2_offset(path, 3) + 8));
     g_assert_cmpint(check(&res, FIX_ALL, QCOW2_JSON, path), ==, 0);
     assert_clean(path);
     g_assert_cmpuint(get_u32(path, 60), ==, 2);
@@ -189,7 +178,8 @@ static void test_failing_writes(void)
 {
     g_autofree char *good = make_image("failing", "16");
     g_autofree char *path = g_strdup_printf("%s-copy", good);
-    uint64_t block = get_u64(good, get_u64(good, 48)) & REFT_OFFSET_MASK;
+    uint64_t block = file_test_u64(good, file_test_u64(good, 48)) &
+                     REFT_OFFSET_MASK;
     g_autoptr(GArray) places = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     BdrvCheckResult res = { 0 };
     uint64_t lost[2], place;
@@ -232,13 +222,13 @@ static void test_copies(void)
     uint64_t l2 = l2_offset(path, 1);
     BdrvCheckResult res = { 0 };
 
-    put_u64(path, l2 + 16, get_u64(path, l2_offset(path, 3)));
+    put_u64(path, l2 + 16, file_test_u64(path, l2_offset(path, 3)));
     g_assert_cmpint(check(&res, FIX_ALL, QCOW2_JSON, path), ==, 0);
     assert_clean(path);
     g_assert_cmpint(first_byte(path, L1_SPAN + 2 * CLUSTER), ==, 4);
     g_assert_cmpint(first_byte(path, 3 * L1_SPAN), ==, 4);
-    g_assert_cmphex(get_u64(path, l2 + 16), !=,
-                    get_u64(path, l2_offset(path, 3)));
+    g_assert_cmphex(file_test_u64(path, l2 + 16), !=,
+                    file_test_u64(path, l2_offset(path, 3)));
     g_assert_cmpint(res.clusters_saved, ==, 1);
 }
 
@@ -246,13 +236,14 @@ static void test_copies(void)
 static void test_copied_table(void)
 {
     g_autofree char *path = make_image("copied-table", "1");
-    uint64_t l1 = get_u64(path, 40), entry = get_u64(path, l1 + 8);
+    uint64_t l1 = file_test_u64(path, 40), entry = file_test_u64(path, l1 + 8);
     BdrvCheckResult res = { 0 };
 
     put_u64(path, l1 + 16, entry);
     g_assert_cmpint(check(&res, FIX_ALL, QCOW2_JSON, path), ==, 0);
     assert_clean(path);
-    g_assert_cmphex(get_u64(path, l1 + 8), !=, get_u64(path, l1 + 16));
+    g_assert_cmphex(file_test_u64(path, l1 + 8), !=,
+                    file_test_u64(path, l1 + 16));
     for (int i = 0; i < 4; i++) {
         g_assert_cmpint(first_byte(path, L1_SPAN + i * CLUSTER), ==, 2);
         g_assert_cmpint(first_byte(path, 2 * L1_SPAN + i * CLUSTER), ==, 2);
@@ -265,13 +256,13 @@ static void test_cut_file(void)
 {
     g_autofree char *path = make_image("cut", "16");
     uint64_t l2 = l2_offset(path, 3);
-    uint64_t entry = get_u64(path, l2 + 24);
+    uint64_t entry = file_test_u64(path, l2 + 24);
     BdrvCheckResult res = { 0 };
 
     g_assert_cmpint(truncate(path, (entry & L2E_OFFSET_MASK)), ==, 0);
     g_assert_cmpint(check(&res, FIX_ALL, QCOW2_JSON, path), ==, 0);
     g_assert_cmpint(res.corruptions, >, 0);
-    g_assert_cmphex(get_u64(path, l2 + 24), ==, entry);
+    g_assert_cmphex(file_test_u64(path, l2 + 24), ==, entry);
 }
 
 /* --- the header ----------------------------------------------------------- */
@@ -302,11 +293,11 @@ static void test_header(void)
 
     g_assert_cmpint(restore(path), ==, 0);
     for (int i = 0; i < ARRAY_SIZE(faults); i++) {
-        uint64_t old = get_u64(path, faults[i].offset);
+        uint64_t old = file_test_u64(path, faults[i].offset);
 
         put_u64(path, faults[i].offset, faults[i].value);
         g_assert_cmpint(restore(path), ==, 1);
-        g_assert_cmphex(get_u64(path, faults[i].offset), ==, old);
+        g_assert_cmphex(file_test_u64(path, faults[i].offset), ==, old);
         assert_clean(path);
     }
 }
@@ -315,19 +306,19 @@ static void test_header(void)
 static void test_header_declined(void)
 {
     g_autofree char *path = make_image("declined", "16");
-    uint64_t l1 = get_u64(path, 40), reftable = get_u64(path, 48);
+    uint64_t l1 = file_test_u64(path, 40), reftable = file_test_u64(path, 48);
 
     put_u64(path, 40, 0);
     put_u64(path, 48, 0);
     g_assert_cmpint(restore(path), ==, 0);
-    g_assert_cmphex(get_u64(path, 40), ==, 0);
-    g_assert_cmphex(get_u64(path, 48), ==, 0);
+    g_assert_cmphex(file_test_u64(path, 40), ==, 0);
+    g_assert_cmphex(file_test_u64(path, 48), ==, 0);
     put_u64(path, 40, l1);
     put_u64(path, 48, reftable);
 
     put_u64(path, 72, 1ULL << 40);      /* an unknown feature */
     g_assert_cmpint(restore(path), ==, 0);
-    g_assert_cmphex(get_u64(path, 72), ==, 1ULL << 40);
+    g_assert_cmphex(file_test_u64(path, 72), ==, 1ULL << 40);
 }
 
 int main(int argc, char **argv)
