@@ -164,29 +164,16 @@ static int coroutine_fn fix_refcounts(Qcow2Check *c, bool raise)
 }
 
 /* A refcount has to go up for which there is no block. */
-static bool block_is_missing(Qcow2Check *c)
+static bool lacks_block(const Qcow2Check *c, uint64_t cluster)
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, NULL);
-    guint i;
-
-    for (i = 0; i < pages->len; i++) {
-        uint64_t cluster = g_array_index(pages, uint64_t, i)
-                           << QCOW2_CHECK_PAGE_BITS;
-        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
-
-        for (; cluster < end; cluster++) {
-            if (qcow2_check_counts_get(c->refs, cluster) &&
-                !block_is_usable(c, cluster >> c->s->refcount_block_bits)) {
-                return true;
-            }
-        }
-    }
-    return false;
+    return qcow2_check_counts_get(c->refs, cluster) &&
+           !block_is_usable(c, cluster >> c->s->refcount_block_bits);
 }
 
 bool qcow2_check_may_raise(Qcow2Check *c)
 {
-    return !c->rebuild && !block_is_missing(c);
+    return !c->rebuild &&
+           !qcow2_check_any_cluster(c, c->refs, NULL, lacks_block);
 }
 
 int coroutine_fn qcow2_check_raise(Qcow2Check *c, Qcow2Check *voice,
@@ -232,7 +219,7 @@ static int coroutine_fn repair_refcounts(Qcow2Check *c,
 
     *refcounts = c->disk;
     if (c->fix & BDRV_FIX_ERRORS) {
-        if (c->rebuild || block_is_missing(c)) {
+        if (!qcow2_check_may_raise(c)) {
             if (proven) {
                 *refcounts = c->refs;
                 return rebuild(c);

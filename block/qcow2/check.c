@@ -133,9 +133,12 @@ static void compare(Qcow2Check *c)
                                << c->s->cluster_bits;
 }
 
-bool qcow2_check_any_short(const Qcow2Check *c)
+bool qcow2_check_any_cluster(const Qcow2Check *c, Qcow2CheckCounts *a,
+                             Qcow2CheckCounts *b,
+                             bool (*test)(const Qcow2Check *c,
+                                          uint64_t cluster))
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, c->excess);
+    g_autoptr(GArray) pages = qcow2_check_counts_pages(a, b);
     guint i;
 
     for (i = 0; i < pages->len; i++) {
@@ -144,13 +147,22 @@ bool qcow2_check_any_short(const Qcow2Check *c)
         uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
 
         for (; cluster < end; cluster++) {
-            if (refcount_known(c, cluster) &&
-                qcow2_check_is_short(c, cluster)) {
+            if (test(c, cluster)) {
                 return true;
             }
         }
     }
     return false;
+}
+
+static bool is_known_short(const Qcow2Check *c, uint64_t cluster)
+{
+    return refcount_known(c, cluster) && qcow2_check_is_short(c, cluster);
+}
+
+bool qcow2_check_any_short(const Qcow2Check *c)
+{
+    return qcow2_check_any_cluster(c, c->refs, c->excess, is_known_short);
 }
 
 GArray *qcow2_check_leaked(const Qcow2Check *c, guint max)

@@ -236,6 +236,14 @@ static inline bool qcow2_check_is_short(const Qcow2Check *c, uint64_t cluster)
            qcow2_check_found(c, cluster);
 }
 
+/*
+ * Whether @test holds for a cluster below nb_clusters that has a number other
+ * than 0 in @a or @b (may be NULL); others are asked about, too.
+ */
+bool qcow2_check_any_cluster(const Qcow2Check *c, Qcow2CheckCounts *a,
+                             Qcow2CheckCounts *b,
+                             bool (*test)(const Qcow2Check *c,
+                                          uint64_t cluster));
 /* Whether some cluster has fewer references stored than were found. */
 bool qcow2_check_any_short(const Qcow2Check *c);
 /* The first @max leaked clusters (uint64_t), in order. Caller unrefs. */
