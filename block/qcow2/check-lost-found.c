@@ -323,7 +323,7 @@ static int coroutine_fn switch_table(LostFound *f, uint64_t offset,
         ret = qcow2_write_refcounts(bs);
     }
     if (ret == 0) {
-        ret = bdrv_co_flush(bs->file->bs);
+        ret = qcow2_flush_before_switch(bs);
     }
     if (ret == 0) {
         ret = qcow2_header_write_snapshots(bs, offset, nb);
