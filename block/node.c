@@ -149,9 +149,8 @@ static void flush_before_close(BlockDriverState *bs)
 
     /* A later flush may succeed without what this one has lost. */
     if (ret < 0 && ret != -ENOMEDIUM) {
-        bdrv_report_loss(bs, "Failed to flush node '%s' when closing "
-                                  "it: %s", bdrv_get_device_or_node_name(bs),
-                                  strerror(-ret));
+        bdrv_report_loss(bs, "Failed to flush node '%s' when closing it: %s",
+                         bdrv_get_device_or_node_name(bs), strerror(-ret));
     }
 }
 
