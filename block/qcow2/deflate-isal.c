@@ -80,5 +80,7 @@ ssize_t qcow2_isal_decompress(Qcow2Deflate *d, void *dest, size_t dest_size,
          ret == ISAL_OUT_OVERFLOW) && strm->avail_out == 0) {
         return 0;
     }
-    return -EIO;
+    /* It looks at bits behind the last code that it needs, which a stream may
+     * lack. Others read with zlib, so what zlib makes of it counts. */
+    return qcow2_zlib_decompress(d, dest, dest_size, src, src_size);
 }

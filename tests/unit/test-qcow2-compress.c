@@ -394,6 +394,38 @@ static size_t odd_stream(uint8_t *dest, size_t dest_size, uint8_t *src,
     return strm.total_out;
 }
 
+/* Streams that end with their data: the marker of their end is cut off. */
+static void test_isal_cut(void)
+{
+    size_t size = 8192;
+    g_autofree uint8_t *src = g_malloc(size);
+    g_autofree uint8_t *stream = g_malloc(2 * size);
+    g_autofree uint8_t *out = g_malloc(size);
+    Qcow2Deflate d = { 0 };
+    int complete = 0;
+
+    fill_binary(src, size);
+    for (int i = 0; i < 600; i++) {
+        size_t n = odd_stream(stream, 2 * size, src, size);
+
+        for (size_t cut = 0; cut < MIN(n, 4); cut++) {
+            ssize_t theirs = qcow2_zlib_decompress(&d, out, size, stream,
+                                                   n - cut);
+
+            g_assert_cmpint(qcow2_isal_decompress(&d, out, size, stream,
+                                                  n - cut), ==, theirs);
+            if (theirs == 0) {
+                g_assert_cmpmem(out, size, src, size);
+                complete += cut > 0;
+            }
+        }
+        /* Other data, other codes. */
+        src[g_test_rand_int_range(0, size)] = i;
+    }
+    g_assert_cmpint(complete, >, 100);
+    qcow2_deflate_clear(&d);
+}
+
 /*
  * Damaged streams in memory that ends where they end: nothing is touched
  * outside, and where both libraries find a complete cluster, it is the same.
@@ -454,6 +486,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/compress/parallel", test_parallel);
 #ifdef CONFIG_ISAL
     g_test_add_func("/qcow2/compress/both-libraries", test_both_libraries);
+    g_test_add_func("/qcow2/compress/isal-cut", test_isal_cut);
     g_test_add_func("/qcow2/compress/isal-hostile", test_isal_hostile);
 #endif
     return g_test_run();
