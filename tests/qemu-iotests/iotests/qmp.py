@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A client of QMP, and a qemu-storage-daemon to talk to."""
+import itertools
 import json
 import os
 import select
@@ -129,6 +130,8 @@ class QMPClient:
 class Daemon:
     """A running qemu-storage-daemon with QMP sockets qmp.0, qmp.1, … in cwd."""
 
+    numbers = itertools.count()     # one file each, though they share a cwd
+
     def __init__(self, program, *args, cwd, monitors=1, wait=True,
                  pass_fds=()):
         self.cwd = cwd
@@ -138,10 +141,11 @@ class Daemon:
             command += ['--chardev', f'socket,id=qmp{n},path={path},'
                         'server=on,wait=off', '--monitor', f'qmp{n}']
         self.ready = list(self.sockets)
-        if program == tools.ref_qsd():
-            # A client that comes before its monitor is there may be greeted
-            # twice, or never.
-            self.ready.append(os.path.join(cwd, 'ref.pid'))
+        if '--pidfile' not in args:
+            # It is written when all sockets listen: one that only exists may
+            # refuse, and a monitor of the distribution's daemon greets a client
+            # that comes too early twice, or never.
+            self.ready.append(os.path.join(cwd, f'pid.{next(self.numbers)}'))
             command += ['--pidfile', self.ready[-1]]
         self.args = command + [str(a) for a in args]
         self.log = open(os.path.join(cwd, 'daemon.log'), 'w+b')

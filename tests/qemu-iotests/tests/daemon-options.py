@@ -270,7 +270,7 @@ class Chardevs(iotests.TestCase):
     def test_waits_for_a_client(self):
         qsd = self.daemon('--chardev', 'socket,id=x,path=w,server=on',
                           '--monitor', 'x', '--blockdev',
-                          'null-co,node-name=n')
+                          'null-co,node-name=n', wait=False)
         end = time.monotonic() + 20
         while 'waiting for connection' not in qsd.output():
             self.assertLess(time.monotonic(), end)
