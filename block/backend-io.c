@@ -379,6 +379,29 @@ static int coroutine_fn enter_both(BlockBackend *in, BlockBackend *out)
     return ret;
 }
 
+int coroutine_fn blk_co_splice(BlockBackend *blk, int64_t offset,
+                               int64_t bytes, int pipe)
+{
+    BlockAcctCookie cookie;
+    int ret;
+
+    blk_inc_in_flight(blk);
+    ret = enter(blk);
+    if (ret >= 0) {
+        ret = check_range(blk, offset, bytes);
+        if (ret >= 0) {
+            block_acct_start(&blk->stats, &cookie, bytes, BLOCK_ACCT_READ);
+            ret = bdrv_co_splice(blk->root, offset, bytes, pipe);
+            if (ret >= 0) {
+                block_acct_done(&blk->stats, &cookie);
+            }
+        }
+        leave(blk);
+    }
+    blk_dec_in_flight(blk);
+    return ret;
+}
+
 int coroutine_fn blk_co_copy_range(BlockBackend *in, int64_t off_in,
                                    BlockBackend *out, int64_t off_out,
                                    int64_t bytes, BdrvRequestFlags read_flags,

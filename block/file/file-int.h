@@ -240,6 +240,11 @@ int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset,
                                  size_t qiov_offset, BdrvRequestFlags flags);
 int coroutine_fn file_co_flush_to_disk(BlockDriverState *bs);
 
+/* --- splice.c ----------------------------------------------------------- */
+
+int coroutine_fn file_co_splice(BlockDriverState *bs, int64_t offset,
+                                int64_t bytes, int pipe);
+
 /* --- zero.c: giving space back, writing zeroes, copying in the kernel --- */
 
 int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,

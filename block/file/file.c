@@ -375,6 +375,7 @@ BlockDriver bdrv_file = {
     .bdrv_co_pwritev = file_co_pwritev,
     .bdrv_co_pwrite_zeroes = file_co_pwrite_zeroes,
     .bdrv_co_pdiscard = file_co_pdiscard,
+    .bdrv_co_splice = file_co_splice,
     .bdrv_co_copy_range_from = file_co_copy_range_from,
     .bdrv_co_copy_range_to = file_co_copy_range_to,
     .bdrv_co_block_status = file_co_block_status,

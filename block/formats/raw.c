@@ -279,6 +279,14 @@ static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, int64_t offset,
     return ret < 0 ? ret : bdrv_co_pdiscard(bs->file, offset, bytes);
 }
 
+static int coroutine_fn raw_co_splice(BlockDriverState *bs, int64_t offset,
+                                      int64_t bytes, int pipe)
+{
+    int ret = raw_map(bs->opaque, &offset, bytes, false);
+
+    return ret < 0 ? ret : bdrv_co_splice(bs->file, offset, bytes, pipe);
+}
+
 static int coroutine_fn raw_co_copy_range_from(
     BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
     int64_t dst_offset, int64_t bytes, BdrvRequestFlags read_flags,
@@ -457,6 +465,7 @@ BlockDriver bdrv_raw = {
     .bdrv_co_pwritev = raw_co_pwritev,
     .bdrv_co_pwrite_zeroes = raw_co_pwrite_zeroes,
     .bdrv_co_pdiscard = raw_co_pdiscard,
+    .bdrv_co_splice = raw_co_splice,
     .bdrv_co_copy_range_from = raw_co_copy_range_from,
     .bdrv_co_copy_range_to = raw_co_copy_range_to,
     .bdrv_co_block_status = raw_co_block_status,

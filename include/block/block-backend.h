@@ -102,6 +102,9 @@ int coroutine_fn blk_co_writeback(BlockBackend *blk);
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact,
                                  PreallocMode prealloc, BdrvRequestFlags flags,
                                  Error **errp);
+/* See bdrv_co_splice(). Counts as a read, unless it returns -ENOTSUP. */
+int coroutine_fn blk_co_splice(BlockBackend *blk, int64_t offset,
+                               int64_t bytes, int pipe);
 int coroutine_fn blk_co_copy_range(BlockBackend *in, int64_t off_in,
                                    BlockBackend *out, int64_t off_out,
                                    int64_t bytes, BdrvRequestFlags read_flags,

@@ -184,6 +184,14 @@ struct BlockDriver {
      * over; internal snapshots stay. An error may leave part of it done.
      */
     int coroutine_fn (*bdrv_co_make_empty)(BlockDriverState *bs);
+    /*
+     * Puts the range's pages into the empty @pipe. They may show what is written
+     * to this place at any later time, so the place belongs to the range as long
+     * as there is the file. -ENOTSUP: read it instead. The pipe's content is
+     * undefined after an error.
+     */
+    int coroutine_fn (*bdrv_co_splice)(BlockDriverState *bs, int64_t offset,
+                                       int64_t bytes, int pipe);
     /* Copy within or between nodes by the lower layers; -ENOTSUP: by buffer. */
     int coroutine_fn (*bdrv_co_copy_range_from)(
         BlockDriverState *bs, BdrvChild *src, int64_t src_offset,

@@ -67,6 +67,15 @@ int coroutine_fn GRAPH_RDLOCK bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn GRAPH_RDLOCK
 bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
                  PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
+/*
+ * Puts the pages of the whole range into @pipe, which is empty and has room for
+ * them: nothing is copied. What is written to the range before somebody takes
+ * them out may show in them. -ENOTSUP: the nodes below cannot, or not this range,
+ * or the pipe is too short; read instead. After any error the pipe may have bytes
+ * in it.
+ */
+int coroutine_fn GRAPH_RDLOCK
+bdrv_co_splice(BdrvChild *child, int64_t offset, int64_t bytes, int pipe);
 /* -ENOTSUP when the nodes below cannot; then nothing was written. */
 int coroutine_fn GRAPH_RDLOCK
 bdrv_co_copy_range(BdrvChild *src, int64_t src_offset, BdrvChild *dst,
