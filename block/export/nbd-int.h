@@ -10,6 +10,7 @@
  *   nbd-server.c      the listening socket, the list of clients
  *   nbd-export.c      what is exported: names, bitmaps, life
  *   nbd-buffers.c     memory for data
+ *   nbd-pipes.c       pages that are not copied
  *   nbd-handshake.c   greeting, the loop over options
  *   nbd-options.c     each option
  *   nbd-meta.c        names of metadata contexts, and which a client chose
@@ -62,6 +63,28 @@ void *nbd_buffer_get(NBDBuffers *b, size_t len);
 /* @len is what was asked for. NULL is fine. */
 void nbd_buffer_put(NBDBuffers *b, void *buf, size_t len);
 void nbd_buffers_clear(NBDBuffers *b);
+
+/* --- nbd-pipes.c --- */
+
+/* What a pipe takes, if it begins at a page. */
+#define NBD_PIPE_SIZE (512 * 1024)
+
+typedef struct NBDPipe NBDPipe;
+typedef struct NBDPipes {
+    NBDPipe *free;
+    unsigned kept;
+} NBDPipes;
+
+/* An empty one, non-blocking; NULL: there are too many. */
+NBDPipe *nbd_pipe_get(NBDPipes *pipes);
+/* An empty one is kept. */
+void nbd_pipe_put(NBDPipes *pipes, NBDPipe *p);
+/* What is in it is lost. NULL is fine. */
+void nbd_pipe_free(NBDPipe *p);
+void nbd_pipes_trim(NBDPipes *pipes, unsigned keep);
+/* The ends: to put bytes in, and to take them out. */
+int nbd_pipe_in(const NBDPipe *p);
+int nbd_pipe_out(const NBDPipe *p);
 
 /* --- nbd-export.c --- */
 
@@ -130,6 +153,9 @@ struct NBDClient {
     unsigned nr_requests;
     size_t memory;
     NBDBuffers buffers;
+    NBDPipes pipes;
+    bool wants_pages;           /* see wants_pages() */
+    unsigned splice_pause;      /* reads that do not ask for pages */
     Coroutine *waiting;         /* the client's, for room or for the end */
     QSIMPLEQ_HEAD(, NBDRequest) replies;
     Coroutine *sender;
@@ -217,6 +243,7 @@ struct NBDRequest {
     NBDRequestHead head;
     uint8_t *data;      /* payload, or what the reply carries */
     size_t data_len;    /* that @data was made for */
+    NBDPipe *pipe;      /* what it carries instead, or NULL */
     size_t memory;      /* taken from the client's share */
     int ret;
 
@@ -260,7 +287,7 @@ size_t nbd_put_chunk(uint8_t *p, NBDStyle style, const NBDRequestHead *head,
 /* Gives it @len bytes of data. */
 void nbd_request_alloc(NBDRequest *req, size_t len);
 /* The reply to @req, whose result is in req->ret, goes on its way. @bytes of
- * req->data belong to it. Takes @req over. */
+ * req->data, or in req->pipe, belong to it. Takes @req over. */
 void nbd_reply(NBDRequest *req, size_t bytes);
 void nbd_request_free(NBDRequest *req);
 /* Entry of the coroutine that sends, until the client is closing. */

@@ -77,7 +77,7 @@ static size_t put_error(NBDRequest *req)
 /* Zeroes that nobody wants to see as data need not travel. */
 static bool is_hole(const NBDRequest *req, size_t bytes)
 {
-    return bytes >= 4096 && !(req->head.flags & NBD_CMD_FLAG_DF) &&
+    return bytes >= 4096 && !req->pipe && !(req->head.flags & NBD_CMD_FLAG_DF) &&
            buffer_is_zero(req->data, bytes);
 }
 
@@ -140,7 +140,7 @@ static void lay_out(NBDRequest *req, size_t bytes)
     if (n) {
         req->iov[req->niov++] = (struct iovec) { req->reply, n };
     }
-    if (bytes) {
+    if (bytes && !req->pipe) {
         req->iov[req->niov++] = (struct iovec) { req->data, bytes };
     }
 }
@@ -168,25 +168,57 @@ void nbd_reply(NBDRequest *req, size_t bytes)
     wake_sender(client);
 }
 
-/* Up to SEND_BATCH replies from the queue, in order. */
-static void coroutine_fn send_some(NBDClient *client)
-{
+/* Replies that are sent, and freed, together; the last one may have a pipe. */
+typedef struct SendBatch {
     struct iovec iov[2 * SEND_BATCH];
-    NBDRequest *sent[SEND_BATCH];
-    unsigned niov = 0, n = 0;
+    unsigned niov;
+    NBDRequest *reqs[SEND_BATCH];
+    unsigned n;
+} SendBatch;
+
+/* From the queue, in order. */
+static void fill_batch(NBDClient *client, SendBatch *b)
+{
     NBDRequest *req;
 
-    while (n < SEND_BATCH && (req = QSIMPLEQ_FIRST(&client->replies))) {
+    b->n = b->niov = 0;
+    do {
+        req = QSIMPLEQ_FIRST(&client->replies);
         QSIMPLEQ_REMOVE_HEAD(&client->replies, next);
-        memcpy(iov + niov, req->iov, req->niov * sizeof(*iov));
-        niov += req->niov;
-        sent[n++] = req;
+        memcpy(b->iov + b->niov, req->iov, req->niov * sizeof(*req->iov));
+        b->niov += req->niov;
+        b->reqs[b->n++] = req;
+    } while (!req->pipe && b->n < SEND_BATCH &&
+             !QSIMPLEQ_EMPTY(&client->replies));
+}
+
+/* 0 or -errno. */
+static int coroutine_fn send_batch(NBDClient *client, SendBatch *b)
+{
+    NBDRequest *last = b->reqs[b->n - 1];
+    int ret = nbd_stream_write(&client->stream, b->iov, b->niov);
+
+    if (ret >= 0 && last->pipe) {
+        ret = nbd_stream_splice(&client->stream, nbd_pipe_out(last->pipe),
+                                last->head.len);
     }
-    if (!client->broken && nbd_stream_write(&client->stream, iov, niov) < 0) {
+    if (ret >= 0 && last->pipe) {
+        nbd_pipe_put(&client->pipes, last->pipe);
+        last->pipe = NULL;
+    }
+    return ret;
+}
+
+static void coroutine_fn send_some(NBDClient *client)
+{
+    SendBatch b;
+
+    fill_batch(client, &b);
+    if (!client->broken && send_batch(client, &b) < 0) {
         client->broken = true;
     }
-    for (unsigned i = 0; i < n; i++) {
-        nbd_request_free(sent[i]);
+    for (unsigned i = 0; i < b.n; i++) {
+        nbd_request_free(b.reqs[i]);
     }
 }
 

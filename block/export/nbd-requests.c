@@ -9,9 +9,15 @@
  * itself alone.
  */
 #include "util/osdep.h"
+#include <sys/socket.h>
 #include "nbd-int.h"
 #include "util/aio.h"
 #include "util/bswap.h"
+
+#define NBD_MIN_SPLICE (128 * 1024) /* below it copying is as fast */
+/* Reads that follow one whose pages could not be had: most often the next one's
+ * cannot, either. */
+#define SPLICE_PAUSE 64
 
 /* --- what is on the wire --- */
 
@@ -149,7 +155,61 @@ static int coroutine_fn run_zeroes(NBDRequest *req)
                                                      : 0));
 }
 
-/* Bytes of req->data for the reply, or -errno. */
+/*
+ * Pages go to clients on this machine alone: to a network zeroes need not be sent,
+ * and only who looks at the data sees them.
+ */
+static bool wants_pages(const NBDClient *client)
+{
+    int domain = 0;
+    socklen_t len = sizeof(domain);
+
+    return !client->stream.tls &&
+           getsockopt(client->stream.fd, SOL_SOCKET, SO_DOMAIN, &domain,
+                      &len) == 0 && domain == AF_UNIX;
+}
+
+/* The data as pages in a pipe; false if it must be read. */
+static bool coroutine_fn splice_read(NBDRequest *req)
+{
+    NBDClient *client = req->client;
+    const NBDRequestHead *h = &req->head;
+
+    if (!client->wants_pages || h->len < NBD_MIN_SPLICE ||
+        h->len > NBD_PIPE_SIZE) {
+        return false;
+    }
+    if (client->splice_pause) {
+        client->splice_pause--;
+        return false;
+    }
+    req->pipe = nbd_pipe_get(&client->pipes);
+    if (!req->pipe) {
+        return false;
+    }
+    if (blk_co_splice(client->exp->common.blk, h->from, h->len,
+                      nbd_pipe_in(req->pipe)) < 0) {
+        nbd_pipe_free(req->pipe);
+        req->pipe = NULL;
+        client->splice_pause = SPLICE_PAUSE;
+        return false;
+    }
+    return true;
+}
+
+static int coroutine_fn run_read(NBDRequest *req)
+{
+    const NBDRequestHead *h = &req->head;
+
+    if (!h->len || splice_read(req)) {
+        return 0;
+    }
+    nbd_request_alloc(req, h->len);
+    return blk_co_pread(req->client->exp->common.blk, h->from, h->len,
+                        req->data, 0);
+}
+
+/* Bytes for the reply, in req->data or req->pipe, or -errno. */
 static ssize_t coroutine_fn run(NBDRequest *req)
 {
     BlockBackend *blk = req->client->exp->common.blk;
@@ -158,7 +218,7 @@ static ssize_t coroutine_fn run(NBDRequest *req)
 
     switch (h->type) {
     case NBD_CMD_READ:
-        ret = h->len ? blk_co_pread(blk, h->from, h->len, req->data, 0) : 0;
+        ret = run_read(req);
         return ret < 0 ? ret : h->len;
     case NBD_CMD_WRITE:
         return blk_co_pwrite(blk, h->from, h->len, req->data,
@@ -219,6 +279,8 @@ void nbd_request_free(NBDRequest *req)
     client->memory -= req->memory;
     client->nr_requests--;
     nbd_buffer_put(&client->buffers, req->data, req->data_len);
+    nbd_pipe_free(req->pipe);
+    nbd_pipes_trim(&client->pipes, MAX(client->nr_requests, 1));
     g_free(req);
     nbd_client_wake(client);
 }
@@ -254,6 +316,7 @@ static NBDRequest *coroutine_fn request_new(NBDClient *client,
     req->memory = memory;
     req->data = NULL;
     req->data_len = 0;
+    req->pipe = NULL;
     client->memory += memory;
     client->nr_requests++;
     return req;
@@ -289,9 +352,6 @@ static void coroutine_fn start(NBDRequest *req)
         nbd_reply(req, 0);
         return;
     }
-    if (req->head.type == NBD_CMD_READ && req->head.len) {
-        nbd_request_alloc(req, req->head.len);
-    }
     qemu_coroutine_enter(qemu_coroutine_create(request_entry, req));
 }
 
@@ -320,6 +380,7 @@ static bool coroutine_fn serve_one(NBDClient *client)
 
 void coroutine_fn nbd_serve(NBDClient *client)
 {
+    client->wants_pages = wants_pages(client);
     QSIMPLEQ_INIT(&client->replies);
     client->sender = qemu_coroutine_create(nbd_sender, client);
     qemu_coroutine_enter(client->sender);
@@ -335,4 +396,5 @@ void coroutine_fn nbd_serve(NBDClient *client)
         wait_for_change(client);
     }
     nbd_buffers_clear(&client->buffers);
+    nbd_pipes_trim(&client->pipes, 0);
 }

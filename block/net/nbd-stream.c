@@ -235,6 +235,30 @@ int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
     return s->tls ? write_tls(s, iov, niov) : write_plain(s, iov, niov);
 }
 
+int coroutine_fn nbd_stream_splice(NBDStream *s, int pipe, size_t len)
+{
+    assert(!s->tls);
+    while (len) {
+        ssize_t n = splice(pipe, NULL, s->fd, NULL, len, SPLICE_F_NONBLOCK);
+
+        if (n > 0) {
+            qatomic_inc(&s->moved);
+            len -= n;
+        } else if (n == 0) {
+            return -EIO;    /* there was less */
+        } else if (errno == EAGAIN) {
+            int ret = qemu_co_wait_fd(s->fd, POLLOUT);
+
+            if (ret < 0) {
+                return ret;
+            }
+        } else if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
 void nbd_stream_try_write(NBDStream *s, const void *buf, size_t len)
 {
     ssize_t n = s->tls ? crypto_tls_write(s->tls, buf, len)

@@ -37,6 +37,10 @@ bool nbd_stream_has_more(const NBDStream *s);
 int coroutine_fn nbd_stream_write(NBDStream *s, struct iovec *iov,
                                   unsigned niov);
 
+/* Exactly @len bytes out of @pipe, which has them; its pages are not copied. The
+ * socket is non-blocking, without TLS. 0 or -errno. */
+int coroutine_fn nbd_stream_splice(NBDStream *s, int pipe, size_t len);
+
 /* What fits without waiting; whether it arrives is not known. Not beside another
  * writer. */
 void nbd_stream_try_write(NBDStream *s, const void *buf, size_t len);
