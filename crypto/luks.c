@@ -112,6 +112,33 @@ void luks_free(LuksHeader *h)
     }
 }
 
+static bool same_disk(const LuksHeader *a, const LuksHeader *b)
+{
+    return a->sectors.cipher == b->sectors.cipher &&
+           a->sectors.mode == b->sectors.mode &&
+           a->sectors.ivgen == b->sectors.ivgen &&
+           a->sectors.ivgen_hash == b->sectors.ivgen_hash &&
+           a->hash == b->hash && a->payload == b->payload &&
+           a->key_len == b->key_len && a->digest_iters == b->digest_iters &&
+           !memcmp(a->digest, b->digest, sizeof(a->digest)) &&
+           !memcmp(a->digest_salt, b->digest_salt, sizeof(a->digest_salt));
+}
+
+int luks_reload(LuksHeader *h, const LuksIo *io, Error **errp)
+{
+    g_autoptr(LuksHeader) found = luks_open(io, errp);
+
+    if (!found) {
+        return -EINVAL;
+    }
+    if (!same_disk(h, found)) {
+        error_setg(errp, "The image has another LUKS header");
+        return -EINVAL;
+    }
+    memcpy(h->slots, found->slots, sizeof(h->slots));
+    return 0;
+}
+
 int luks_unlock(LuksHeader *h, const LuksPass *pass, const LuksIo *io,
                 Error **errp)
 {

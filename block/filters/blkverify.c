@@ -324,4 +324,5 @@ BlockDriver bdrv_blkverify = {
     .bdrv_co_truncate = blkverify_co_truncate,
     .bdrv_refresh_filename = blkverify_refresh_filename,
     .weak_options = blkverify_weak_options,
+    .supports_inactive = true,
 };

@@ -78,6 +78,19 @@ static bool in_node(const BDRVConcatState *s, int64_t offset, int64_t bytes)
 
 /* --- opening --- */
 
+/* In bytes: what the last sector lacks has no place, and stays zeroes. */
+static int64_t part_length(BdrvChild *child, Error **errp)
+{
+    int64_t length = bdrv_getlength(child->bs);
+
+    if (length < 0) {
+        error_setg_errno(errp, -length, "Could not get the size of '%s'",
+                         child->name);
+        return length;
+    }
+    return qatomic_read(&child->bs->total_bytes);
+}
+
 static bool add_part(BlockDriverState *bs, BlockdevRef *ref, Error **errp)
 {
     BDRVConcatState *s = bs->opaque;
@@ -90,14 +103,10 @@ static bool add_part(BlockDriverState *bs, BlockdevRef *ref, Error **errp)
     if (!child) {
         return false;
     }
-    length = bdrv_getlength(child->bs);
+    length = part_length(child, errp);
     if (length < 0) {
-        error_setg_errno(errp, -length, "Could not get the size of '%s'",
-                         name);
         return false;
     }
-    /* In bytes: what the last sector lacks has no place, and stays zeroes. */
-    length = qatomic_read(&child->bs->total_bytes);
     if (length > BDRV_MAX_LENGTH - (int64_t)BDRV_SECTOR_SIZE - s->length) {
         error_setg(errp, "The files together are too large");
         return false;
@@ -134,6 +143,25 @@ static int concat_open(BlockDriverState *bs, BlockdevOptions *options,
     bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA;
     bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA |
                                BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    return 0;
+}
+
+/* The parts lie where they lay. */
+static int concat_activate(BlockDriverState *bs, Error **errp)
+{
+    BDRVConcatState *s = bs->opaque;
+
+    for (unsigned i = 0; i < s->nb_parts; i++) {
+        int64_t length = part_length(s->parts[i].child, errp);
+
+        if (length < 0) {
+            return length;
+        }
+        if (length != s->parts[i].length) {
+            error_setg(errp, "'%s' has another size", s->parts[i].child->name);
+            return -EINVAL;
+        }
+    }
     return 0;
 }
 
@@ -400,4 +428,6 @@ BlockDriver bdrv_concat = {
     .bdrv_co_getlength = concat_co_getlength,
     .bdrv_co_get_allocated_file_size = concat_co_get_allocated_file_size,
     .weak_options = concat_weak_options,
+    .supports_inactive = true,
+    .bdrv_activate = concat_activate,
 };

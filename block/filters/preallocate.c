@@ -249,20 +249,34 @@ static void preallocate_close(BlockDriverState *bs)
     qemu_co_rwlock_destroy(&s->tail_lock);
 }
 
+/* Draining the node has tried to cut the tail. False with @errp if it is there. */
+static bool is_without_tail(BlockDriverState *bs, Error **errp)
+{
+    BDRVPreallocateState *s = bs->opaque;
+
+    if (qatomic_read(&s->data_end) >= 0) {
+        error_setg(errp, "Could not give back the preallocated space of node "
+                   "'%s'", bdrv_get_node_name(bs));
+        return false;
+    }
+    return true;
+}
+
+static int preallocate_prepare_inactive(BlockDriverState *bs, Error **errp)
+{
+    return is_without_tail(bs, errp) ? 0 : -EIO;
+}
+
 static int preallocate_reopen_prepare(BDRVReopenState *state,
                                       BlockReopenQueue *queue, Error **errp)
 {
-    BDRVPreallocateState *s = state->bs->opaque;
     g_autofree PreallocateOptions *options = g_new(PreallocateOptions, 1);
 
     if (!read_options(options, &state->options->u.preallocate, errp)) {
         return -EINVAL;
     }
-    if (qatomic_read(&s->data_end) >= 0) {
-        /* Draining the node has tried; the child may be another one by now. */
-        error_setg(errp, "Could not give back the preallocated space of node "
-                   "'%s'", bdrv_get_node_name(state->bs));
-        return -EIO;
+    if (!is_without_tail(state->bs, errp)) {
+        return -EIO;        /* the child may be another one by now */
     }
     state->opaque = g_steal_pointer(&options);
     return 0;
@@ -511,6 +525,8 @@ BlockDriver bdrv_preallocate = {
     .bdrv_reopen_abort = preallocate_reopen_abort,
     .reopen_options = preallocate_options,
     .weak_options = preallocate_options,
+    .supports_inactive = true,
+    .bdrv_prepare_inactive = preallocate_prepare_inactive,
     .bdrv_child_perm = preallocate_child_perm,
     .bdrv_set_perm = preallocate_set_perm,
     .bdrv_refresh_limits = filter_refresh_limits,

@@ -503,6 +503,7 @@ BlockDriver bdrv_quorum = {
     .bdrv_reopen_abort = quorum_reopen_abort,
     .reopen_options = quorum_reopen_options,
     .weak_options = quorum_weak_options,
+    .supports_inactive = true,
     .bdrv_child_perm = quorum_child_perm,
     .bdrv_add_child = quorum_add_child,
     .bdrv_del_child = quorum_del_child,

@@ -101,6 +101,15 @@ static int luks_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
     return 0;
 }
 
+static int luks_activate(BlockDriverState *bs, Error **errp)
+{
+    BDRVLuksState *s = bs->opaque;
+    BdrvLuksArea area;
+    LuksIo io = header_io(bs, &area);
+
+    return luks_reload(s->header, &io, errp);
+}
+
 static void luks_refresh_limits(BlockDriverState *bs, Error **errp)
 {
     bs->bl.request_alignment = MAX(bs->bl.request_alignment,
@@ -383,4 +392,6 @@ BlockDriver bdrv_luks = {
     .bdrv_amend = luks_amend_image,
     .amend_options = qapi_AmendOptionsLUKS_members,
     .weak_options = luks_weak_options,
+    .supports_inactive = true,
+    .bdrv_activate = luks_activate,
 };

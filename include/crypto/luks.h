@@ -56,6 +56,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LuksHeader, luks_free)
 /* "Invalid password, cannot unlock any keyslot". */
 int luks_unlock(LuksHeader *h, const LuksPass *pass, const LuksIo *io,
                 Error **errp);
+/*
+ * Reads key slots again, which others may have changed. -EINVAL, and nothing is
+ * changed, if data is encrypted in another way, or with another key, than before.
+ */
+int luks_reload(LuksHeader *h, const LuksIo *io, Error **errp);
 /* For the data; the header must have been unlocked or just been made. */
 CryptoSectors *luks_sectors(const LuksHeader *h, Error **errp);
 

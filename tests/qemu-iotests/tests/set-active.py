@@ -39,6 +39,9 @@ class SetActive(iotests.TestCase):
                 'file': {'driver': 'file', 'node-name': 'f',
                          'filename': self.path('a')}, **more}
 
+    def raw_file(self, name):
+        return {'driver': 'file', 'filename': self.path(name)}
+
     def export(self, qmp, node='q', **more):
         qmp.cmd('block-export-add', {
             'type': 'nbd', 'id': 'e', 'node-name': node, 'name': 'e',
@@ -160,6 +163,105 @@ class HandOver(SetActive):
         self.nbd(qmp, 'read -P 1 0 64k', 'read -P 2 64k 64k')
 
 
+class OtherDrivers(SetActive):
+    """Each of them, handed over by one daemon to another and back."""
+
+    def setUp(self):
+        super().setUp()
+        for name in 'r', 's':
+            self.img('create', '-q', '-f', 'raw', name, '1M')
+
+    def hand_over(self, node, end='1M'):
+        sides = []
+        for active in True, False:
+            qmp = self.side(active=False)
+            if node['driver'] == 'luks':
+                qmp.cmd('object-add', qom_type='secret', id='s', data='abc')
+            qmp.cmd('blockdev-add', {**node, 'node-name': 'n',
+                                     'active': active})
+            self.export(qmp, node='n', **{'allow-inactive': True})
+            sides.append(qmp)
+        for n in range(4):
+            qmp, other = sides[n % 2], sides[1 - n % 2]
+            self.nbd(qmp, *[f'read -P {i + 1} {i}k 1k' for i in range(n)],
+                     f'write -P {n + 1} {n}k 1k',
+                     f'write -P {n + 9} {n + 1020}k 1k')
+            self.nbd(other, 'read 0 1k', rc=1)
+            self.set(qmp, False, 'n')
+            self.nbd(qmp, 'write 0 1k', rc=1)
+            self.set(other, True, 'n')
+        self.nbd(sides[0], *[f'read -P {i + 9} {i + 1020}k 1k'
+                             for i in range(4)])
+        return sides
+
+    def test_quorum(self):
+        self.hand_over({'driver': 'quorum', 'vote-threshold': 2, 'children': [
+            self.raw_file('r'), self.raw_file('s')]})
+        self.assertEqual(self.read_file('r'), self.read_file('s'))
+
+    def test_blkverify(self):
+        self.hand_over({'driver': 'blkverify', 'test': self.raw_file('r'),
+                        'raw': self.raw_file('s')})
+        self.assertEqual(self.read_file('r'), self.read_file('s'))
+
+    def test_preallocate(self):
+        """Nobody else sees a tail."""
+        self.create('pre', '16M')
+        qmp = self.side(active=False)
+        qmp.cmd('blockdev-add', {
+            'driver': 'qcow2', 'node-name': 'n', 'file': {
+                'driver': 'preallocate', 'node-name': 'p',
+                'file': self.raw_file('pre')}})
+        self.export(qmp, node='n', **{'allow-inactive': True})
+        for n in range(3):
+            self.nbd(qmp, f'write -P {n + 1} {n}M 1M')
+            self.set(qmp, False, 'n')
+            self.assertLess(os.path.getsize(self.path('pre')),
+                            (n + 2) << 20)
+            self.ref_io('pre', *[f'read -P {i + 1} {i}M 1M'
+                                 for i in range(n + 1)])
+            self.assert_clean('pre')
+            self.set(qmp, True, 'n')
+
+    def test_concat(self):
+        node = {'driver': 'concat', 'files': [self.raw_file('r'),
+                                              self.raw_file('s')]}
+        here, _ = self.hand_over(node)
+        self.set(here, False, 'n')
+        os.truncate(self.path('r'), 2 << 20)
+        self.refused("'files.0' has another size", here, True, 'n')
+        os.truncate(self.path('r'), 1 << 20)
+        self.set(here, True, 'n')
+        self.nbd(here, 'read -P 1 0 1k')
+
+    def create_luks(self, name):
+        self.img('create', '-q', '--object', 'secret,id=s,data=abc', '-f',
+                 'luks', '-o', 'key-secret=s,iter-time=10', name, '2M')
+
+    def test_luks(self):
+        """Key slots may change meanwhile, the key may not."""
+        self.create_luks('l')
+        here, there = self.hand_over(
+            {'driver': 'luks', 'key-secret': 's', 'file': self.raw_file('l')})
+        for qmp in here, there:
+            self.set(qmp, False, 'n')
+        self.img('amend', '--object', 'secret,id=s,data=abc', '--object',
+                 'secret,id=new,data=def', '-o',
+                 'state=active,new-secret=new,iter-time=10',
+                 '--image-opts', 'driver=luks,key-secret=s,file.filename=l')
+        self.set(here, True, 'n')
+        self.nbd(here, 'read -P 1 0 1k')
+        slots = self.nodes(here)['n']['image']['format-specific']['data'][
+            'slots']
+        self.assertEqual([s['active'] for s in slots[:3]],
+                         [True, True, False])
+        self.set(here, False, 'n')
+        self.create_luks('l')
+        self.refused('another LUKS header', here, True, 'n')
+        os.truncate(self.path('l'), 100)
+        self.refused("Could not activate node 'n'", here, True, 'n')
+
+
 class Refused(SetActive):
     def test_unknown_node(self):
         self.refused("Failed to find node with node-name='x'|"
@@ -274,12 +376,12 @@ class Refused(SetActive):
         self.assertEqual((self.read_file('a'), self.read_file('top')), before)
 
     def test_driver_without_support(self):
-        self.img('create', '-q', '-f', 'raw', 'r', '1M')
+        for name in 'r', 'log':
+            self.img('create', '-q', '-f', 'raw', name, '1M')
         qmp = self.side()
-        node = {'driver': 'preallocate', 'node-name': 'p',
-                'file': {'driver': 'file', 'node-name': 'g',
-                         'filename': self.path('r')}}
-        message = "'preallocate' of node 'p' does not support inactive nodes"
+        node = {'driver': 'blklogwrites', 'node-name': 'p',
+                'file': self.raw_file('r'), 'log': self.raw_file('log')}
+        message = "'blklogwrites' of node 'p' does not support inactive nodes"
         self.qmp_fails(message, qmp, 'blockdev-add',
                        {**node, 'active': False})
         qmp.cmd('blockdev-add', node)
