@@ -198,6 +198,26 @@ static int coroutine_fn write_tls(NBDStream *s, struct iovec *iov,
     return ret;
 }
 
+/* After a write that returned @n: if it could not go on, waits until it can.
+ * 0 or -errno. */
+static int coroutine_fn after_write(NBDStream *s, ssize_t n)
+{
+    int ret;
+
+    if (n >= 0) {
+        qatomic_inc(&s->moved);
+        return 0;
+    }
+    if (errno == EINTR) {
+        return 0;
+    }
+    if (errno != EAGAIN && errno != EWOULDBLOCK) {
+        return -errno;
+    }
+    ret = qemu_co_wait_fd(s->fd, POLLOUT);
+    return MIN(ret, 0);
+}
+
 static int coroutine_fn write_plain(NBDStream *s, struct iovec *iov,
                                     unsigned niov)
 {
@@ -205,25 +225,19 @@ static int coroutine_fn write_plain(NBDStream *s, struct iovec *iov,
 
     while (niov) {
         ssize_t n;
+        int ret;
 
         msg.msg_iov = iov;
         msg.msg_iovlen = MIN(niov, IOV_MAX);
         n = sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n >= 0) {
-            qatomic_inc(&s->moved);
-            iov_discard_front(&iov, &niov, n);
-            while (niov && !iov->iov_len) {
-                iov++;
-                niov--;
-            }
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            int ret = qemu_co_wait_fd(s->fd, POLLOUT);
-
-            if (ret < 0) {
-                return ret;
-            }
-        } else if (errno != EINTR) {
-            return -errno;
+        ret = after_write(s, n);
+        if (ret < 0) {
+            return ret;
+        }
+        iov_discard_front(&iov, &niov, MAX(n, 0));
+        while (niov && !iov->iov_len) {
+            iov++;
+            niov--;
         }
     }
     return 0;
@@ -240,21 +254,12 @@ int coroutine_fn nbd_stream_splice(NBDStream *s, int pipe, size_t len)
     assert(!s->tls);
     while (len) {
         ssize_t n = splice(pipe, NULL, s->fd, NULL, len, SPLICE_F_NONBLOCK);
+        int ret = n ? after_write(s, n) : -EIO;     /* 0: there was less */
 
-        if (n > 0) {
-            qatomic_inc(&s->moved);
-            len -= n;
-        } else if (n == 0) {
-            return -EIO;    /* there was less */
-        } else if (errno == EAGAIN) {
-            int ret = qemu_co_wait_fd(s->fd, POLLOUT);
-
-            if (ret < 0) {
-                return ret;
-            }
-        } else if (errno != EINTR) {
-            return -errno;
+        if (ret < 0) {
+            return ret;
         }
+        len -= MAX(n, 0);
     }
     return 0;
 }
