@@ -161,9 +161,11 @@ bool fdset_parse_name(const char *filename, int64_t *id)
     return true;
 }
 
-/* A free member with that access mode, or -errno in *@ret. */
+/* A member with that access mode, a free one if there is, or -errno in *@ret. */
 static FdsetMember *find_member(int64_t id, int flags, int *ret)
 {
+    FdsetMember *in_use = NULL;
+
     *ret = -ENOENT;
     for (guint i = begin_of(id); is_in_set(i, id); i++) {
         FdsetMember *m = member_at(i);
@@ -173,12 +175,12 @@ static FdsetMember *find_member(int64_t id, int flags, int *ret)
             (has & O_ACCMODE) != (flags & O_ACCMODE)) {
             *ret = *ret == -ENOENT ? -EACCES : *ret;
         } else if (m->used_as >= 0) {
-            *ret = -EBUSY;
+            in_use = m;
         } else {
             return m;
         }
     }
-    return NULL;
+    return in_use;
 }
 
 static int duplicate(FdsetMember *m, int flags)
@@ -200,6 +202,17 @@ static int duplicate(FdsetMember *m, int flags)
     return fd;
 }
 
+/* The file once more, with locks of its own, if this process may open it. */
+static int open_again(const FdsetMember *m, int flags)
+{
+    char path[32];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
+    fd = open(path, (flags & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC);
+    return fd < 0 ? -EBUSY : fd;
+}
+
 int fdset_open(int64_t id, int flags)
 {
     FdsetMember *m;
@@ -208,7 +221,7 @@ int fdset_open(int64_t id, int flags)
     G_LOCK(members);
     m = find_member(id, flags, &ret);
     if (m) {
-        ret = duplicate(m, flags);
+        ret = m->used_as < 0 ? duplicate(m, flags) : open_again(m, flags);
     }
     G_UNLOCK(members);
     return ret;

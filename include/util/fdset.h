@@ -6,9 +6,9 @@
  * asked for.
  *
  * A duplicate shares the open file description, and with it file locks and
- * O_DIRECT. So each descriptor of a set serves one user at a time; a second one
- * needs another descriptor, opened anew by whoever passes it. For the same reason
- * the bytes that image drivers lock are unlocked when a duplicate is closed: the
+ * O_DIRECT. So each descriptor of a set serves one user at a time. For a second
+ * one the file is opened anew, or, if this program may not do that, by whoever
+ * passes another descriptor. For the same reason the bytes that image drivers lock are unlocked when a duplicate is closed: the
  * description lives on in the set.
  *
  * fdset_parse_name(), fdset_open() and fdset_close(): any thread. All else: main
@@ -47,7 +47,8 @@ bool fdset_parse_name(const char *filename, int64_t *id);
 /*
  * A duplicate of a member of set @id with the access mode and O_DIRECT of @flags,
  * closed on exec; for qemu_close(). -errno: -ENOENT without such a set, -EACCES
- * without a member of that mode, -EBUSY if all of them are in use.
+ * without a member of that mode, -EBUSY if all of them are in use
+ * and the file cannot be opened here.
  */
 int fdset_open(int64_t id, int flags);
 

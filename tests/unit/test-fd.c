@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* File descriptors, file locks, aligned memory, byte order. */
 #include "util/osdep.h"
+#include <sys/wait.h>
 #include "util/bswap.h"
 #include "util/fd.h"
 #include "util/fdset.h"
@@ -252,8 +253,6 @@ static void test_set_open(void)
     rw = qemu_open("/dev/fdset/5", O_RDWR, &error_abort);
     g_assert_cmpint(fcntl(rw, F_GETFD) & FD_CLOEXEC, !=, 0);
     g_assert_cmpint(fcntl(rw, F_GETFL) & (O_ACCMODE | O_APPEND), ==, O_RDWR);
-    g_assert_cmpint(qemu_open("/dev/fdset/5", O_RDWR, NULL), ==, -1);
-    g_assert_cmpint(errno, ==, EBUSY);
     ro = fdset_open(5, O_RDONLY);
     g_assert_cmpint(ro, >=, 0);
     g_assert_cmpint(qemu_close(rw), ==, 0);
@@ -266,6 +265,49 @@ static void test_set_open(void)
     qemu_close(ro);
     fdset_remove_unused();
     g_assert_null(fdset_next(NULL));
+    unlink(path);
+}
+
+/* In a process that may not open what was passed to it. */
+static int open_without_privileges(const char *name)
+{
+    pid_t pid = fork();
+    int status;
+
+    g_assert_cmpint(pid, >=, 0);
+    if (!pid) {
+        if (!geteuid() && setuid(65534) < 0) {
+            _exit(255);
+        }
+        _exit(qemu_open(name, O_RDWR, NULL) < 0 ? errno : 0);
+    }
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    g_assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* All that have the mode are in use: each user has locks of its own. */
+static void test_set_in_use(void)
+{
+    g_autofree char *path = tmp_path();
+    int first, second;
+
+    add(6, path, O_RDWR);
+    g_assert_cmpint(chmod(path, 0), ==, 0);
+    g_assert_cmpint(open_without_privileges("/dev/fdset/6"), ==, 0);
+    first = fdset_open(6, O_RDWR);
+    g_assert_cmpint(first, >=, 0);
+    g_assert_cmpint(open_without_privileges("/dev/fdset/6"), ==, EBUSY);
+    g_assert_cmpint(chmod(path, 0600), ==, 0);
+    second = qemu_open("/dev/fdset/6", O_RDWR, &error_abort);
+    g_assert_cmpint(fcntl(second, F_GETFD) & FD_CLOEXEC, !=, 0);
+    g_assert_cmpint(fcntl(second, F_GETFL) & O_ACCMODE, ==, O_RDWR);
+    g_assert_cmpint(qemu_lock_fd(first, 100, 1, true), ==, 0);
+    g_assert_cmpint(qemu_lock_fd_test(second, 100, 1, true), ==, -EAGAIN);
+    g_assert_cmpint(fdset_open(6, O_RDONLY), ==, -EACCES);
+    g_assert_cmpint(qemu_close(second), ==, 0);
+    g_assert_cmpint(qemu_close(first), ==, 0);
+    g_assert_true(fdset_remove(6, -1));
     unlink(path);
 }
 
@@ -308,6 +350,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fd/set/names", test_set_names);
     g_test_add_func("/fd/set/members", test_set_members);
     g_test_add_func("/fd/set/open", test_set_open);
+    g_test_add_func("/fd/set/in-use", test_set_in_use);
     g_test_add_func("/fd/set/locks", test_set_locks);
     return g_test_run();
 }

@@ -264,27 +264,28 @@ class Sets(FdCase):
             self.qmp.cmd('blockdev-del', {'node-name': 'f'})
         self.io('a', 'read -P 0x71 0 512')
 
-    def test_one_node_each(self):
-        """A duplicate shares locks: two nodes would not see each other."""
+    def test_two_nodes(self):
+        """They see each other's locks, which go with each of them."""
         self.add('a')
         self.qmp.cmd('blockdev-add', self.options())
         second = {'driver': 'file', 'node-name': 'g',
                   'filename': '/dev/fdset/0'}
-        self.qmp_fails('Device or resource busy', self.qmp, 'blockdev-add',
-                       second)
-        # Another descriptor of the file: it is like another program.
-        self.add('a', fdset_id=0)
-        self.qmp_fails('Failed to get', self.qmp, 'blockdev-add', {
-            **self.options(), 'node-name': 'm', 'file': {
-                'driver': 'file', 'node-name': 'g',
-                'filename': '/dev/fdset/0'}})
+        self.qmp_fails('Failed to get', self.qmp, 'blockdev-add',
+                       {**self.options(), 'node-name': 'm', 'file': second})
         self.assertTrue(locks.is_locked(self.path('a')))
         self.qmp.cmd('blockdev-del', {'node-name': 'n'})
         # Though the descriptor lives on in the set, and here.
         self.assertFalse(locks.is_locked(self.path('a')))
         self.io('a', 'write -q 0 512')
-        self.qmp.cmd('blockdev-add', self.options())
-        self.qmp.cmd('blockdev-del', {'node-name': 'n'})
+        self.add('a', os.O_RDONLY, fdset_id=0)
+        for node in 'n', 'm':
+            self.qmp.cmd('blockdev-add', {
+                **self.options(), 'node-name': node, 'read-only': True,
+                'file': {'driver': 'file', 'filename': '/dev/fdset/0'}})
+        for node in 'n', 'm':
+            self.assertTrue(locks.is_locked(self.path('a')))
+            self.qmp.cmd('blockdev-del', {'node-name': node})
+        self.assertFalse(locks.is_locked(self.path('a')))
 
     def test_removed_in_use(self):
         self.add('a')
