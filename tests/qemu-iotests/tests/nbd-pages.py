@@ -79,9 +79,21 @@ class NbdPages(iotests.TestCase):
                                random.randrange(len(self.data) - length)):
                     self.check(client, offset, length)
 
+    def has_pages(self):
+        """Whether the file system gives any to anybody."""
+        with open(self.path('a'), 'rb') as f:
+            ends = os.pipe()
+            try:
+                return os.splice(f.fileno(), ends[1], 4096, 0) == 4096
+            except OSError:
+                return False
+            finally:
+                for end in ends:
+                    os.close(end)
+
     def test_who_gets_pages(self):
-        self.assertTrue(self.goes_as_pages(
-            lambda c: self.check(c, 4096, 256 * KIB)))
+        self.assertEqual(self.goes_as_pages(
+            lambda c: self.check(c, 4096, 256 * KIB)), self.has_pages())
         self.assertFalse(self.goes_as_pages(
             lambda c: self.check(c, 4096, 64 * KIB)))
         self.assertFalse(self.goes_as_pages(
@@ -159,7 +171,7 @@ class NbdPages(iotests.TestCase):
         client = self.connect()
         for n in range(64):
             client.send(nbd.READ, n * 1000, 256 * KIB)
-        nbd.wait_for(lambda: self.pipes() > before)
+        nbd.wait_for(lambda: self.pipes() > before or not self.has_pages())
         other = self.connect()
         self.check(other, 0, 256 * KIB)
         self.img('create', '-q', '-f', 'qcow2', 'top', str(len(self.data)))
