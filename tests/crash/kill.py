@@ -67,16 +67,19 @@ class Convert(Killed):
         self._run(self.convert(*options), 0)
         length = time.monotonic() - start
         killed = 0
-        for _ in range(rounds):
+        while rounds > 0 or not killed:
             if existing:
                 self.create('target', *existing)
-            killed += self.run_and_kill(self.convert(*options),
-                                        rng.uniform(0, length))
+            if self.run_and_kill(self.convert(*options),
+                                 rng.uniform(0, length)):
+                killed += 1
+            else:
+                length *= .8        # the first one was slower
+            rounds -= 1
             self.wait_unlocked('target')
             # Before there is a header there is no image.
             if self.read_file('target', 0, 4) == b'QFI\xfb':
                 self.assert_usable('target')
-        self.assertGreater(killed, 0)
         if existing:
             self.create('target', *existing)
         self._run(self.convert(*options), 0)
@@ -174,13 +177,18 @@ class RandomWrites(Killed):
 
     def check_rounds(self, *create):
         rng = self.rng()
-        done = 0
+        left = 80 if tools.LONG else 5
+        slow, done = 1, 0
         self.create('a', *create, str(self.SIZE))
         model = Model(self.SIZE)
-        for _ in range(80 if tools.LONG else 5):
+        while left > 0 or not done:
             # Now and then so early that it is just being opened.
-            seconds = rng.choice([.005, .02, .05, .1])
-            done += self.play('a', rng, model, seconds)
+            seconds = slow * rng.choice([.005, .02, .05, .1])
+            started = self.play('a', rng, model, seconds)
+            done += started
+            left -= 1
+            if not started:
+                slow *= 1.5     # such machine, so busy, or a sanitizer
             self.wait_unlocked('a')
             # Opening it for writing repairs an image that is marked dirty.
             self.io('a', 'read 0 512')
@@ -191,7 +199,6 @@ class RandomWrites(Killed):
             # That is the truth from here on.
             model.last = [data[i] for i in range(0, self.SIZE, UNIT)]
             model.flushed()
-        self.assertGreater(done, 0)
 
     def test_plain(self):
         self.check_rounds('-o', f'cluster_size={self.CLUSTER}')
