@@ -337,7 +337,9 @@ static int coroutine_fn store_all_entry(void *opaque)
     if (ret == 0) {
         ret = qcow2_write_refcounts(bs);
     }
-    if (ret == 0 && s->use_lazy_refcounts) {
+    /* Opened for a check it may be dirty from before: the check says so. */
+    if (ret == 0 && s->use_lazy_refcounts &&
+        !(bs->open_flags & BDRV_O_CHECK)) {
         ret = qcow2_mark_clean(bs);
     }
     if (ret == 0) {

@@ -238,6 +238,22 @@ class Check(iotests.TestCase):
         self.img('check', '-U', 'a', rc=3)
         self.assertEqual(self.read_file('a'), before)
 
+    def test_dirty_stays_dirty_with_damage(self):
+        """Refcounts prove nothing before all is repaired, and the mark says so
+        to the next repair, too."""
+        self.img('amend', '-o', 'lazy_refcounts=on', 'a')
+
+        def change(q):
+            q.set_u64(72, q.u64(72) | 1)
+            q.set_l2(0, 1, q.l2(0, 1) | 16)
+        self.damage(change)
+        for what in 'leaks', 'all':
+            self.img('check', '-r', what, 'a', rc=2)
+            self.assertIs(self.img_json('info', 'a')['dirty-flag'], True)
+        self.damage(lambda q: q.set_l2(0, 1, q.l2(0, 1) & ~16))
+        self.img('check', '-r', 'all', 'a')
+        self.assertIs(self.img_json('info', 'a')['dirty-flag'], False)
+
     def test_dirty_image_is_repaired_when_opened_for_writing(self):
         self.create('a', '-o', 'lazy_refcounts=on', '4M')
         process = self.io_process('a')
