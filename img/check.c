@@ -96,47 +96,7 @@ static void show_progress(void *opaque, int64_t done, int64_t total)
     img_progress_print(MIN(99.9, done * 100.0 / MAX(total, 1)));
 }
 
-/* --- the header ----------------------------------------------------------- */
-
-/* The driver that can repair the header of the image in @blk; NULL: none. */
-static BlockDriver *header_driver(BlockBackend *blk, const CheckArgs *a)
-{
-    uint8_t head[512] = { 0 };
-    BlockDriver *drv;
-
-    if (a->how.fmt) {
-        drv = bdrv_find_format(a->how.fmt);
-    } else if (blk_pread(blk, 0, sizeof(head), head, 0) < 0) {
-        drv = NULL;
-    } else {
-        drv = bdrv_probe_all(head, sizeof(head), a->filename);
-    }
-    return drv && drv->bdrv_restore_header ? drv : NULL;
-}
-
-/*
- * The file of an image whose header may be repaired before the image is opened,
- * and in *@drv who does that; NULL if there is no such thing to be done.
- */
-static BlockBackend *open_for_header(const CheckArgs *a, BlockDriver **drv)
-{
-    QDict *options;
-    BlockBackend *blk;
-
-    if (!(a->fix & BDRV_FIX_ERRORS) || a->how.image_opts ||
-        a->how.force_share) {
-        return NULL;
-    }
-    options = qdict_new();
-    qdict_put_str(options, "driver", "raw");
-    blk = blk_new_open(a->filename, NULL, options, a->how.flags, NULL);
-    *drv = blk ? header_driver(blk, a) : NULL;
-    if (!*drv || !blk_bs(blk)->file) {
-        blk_unref(blk);
-        return NULL;
-    }
-    return blk;
-}
+/* --- the header --- */
 
 /* It cannot be repaired where options say what the image is. */
 static void tell_of_header(const CheckArgs *a)
@@ -147,22 +107,23 @@ static void tell_of_header(const CheckArgs *a)
     }
 }
 
-/* Repairs it; if that is not certain nothing else is repaired. False after a
- * message. */
-static bool restore_header(BlockDriverState *file, BlockDriver *drv,
-                           CheckArgs *a, bool quiet)
+/* Whether it may be repaired, if the image turns out not to be sound. */
+static bool may_restore_header(const CheckArgs *a)
 {
-    int ret = drv->bdrv_restore_header(file, quiet);
+    return a->fix & BDRV_FIX_ERRORS && !a->how.image_opts &&
+           !a->how.force_share;
+}
+
+/* Repairs it; if that is not certain nothing else is repaired. Adds to @said
+ * what there is to be told. False after a message. */
+static bool restore_header(BlockDriverState *file, BlockDriver *drv,
+                           CheckArgs *a, GString *said)
+{
+    int ret = img_check_restore_header(file, drv, a->filename, said);
 
     if (ret == -EAGAIN) {
-        if (!quiet) {
-            error_printf("Nothing is repaired: it is not certain which of "
-                         "these is right\n");
-        }
         a->fix = 0;
     } else if (ret < 0) {
-        error_report("Could not repair the header of '%s': %s", a->filename,
-                     g_strerror(-ret));
         return false;
     }
     a->header_fixed = ret > 0;
@@ -196,6 +157,26 @@ static int check_once(BlockDriverState *bs, const CheckArgs *a,
     }
     *report = make_report(bs, a->filename, &result);
     return 0;
+}
+
+/*
+ * The report of an image in which nothing is found, the caller frees it; else
+ * NULL, nothing was said, and nothing was changed.
+ */
+static ImageCheck *check_soundness(BlockDriverState *bs, const CheckArgs *a)
+{
+    const BdrvCheckOptions opts = {
+        .fix = a->fix, .quiet = true, .first_fault = true,
+        .progress = show_progress,
+    };
+    BdrvCheckResult result = { 0 };
+
+    /* Who says where a table belongs wants it to be there, or told why not. */
+    if (a->places->len || bdrv_check_opts(bs, &result, &opts) < 0 ||
+        !bdrv_check_found_nothing(&result)) {
+        return NULL;
+    }
+    return make_report(bs, a->filename, &result);
 }
 
 /* --- output --- */
@@ -401,6 +382,32 @@ static void add_writes(BlockDriverState *record, ImageCheck *report)
     }
 }
 
+static void begin_progress(const CheckArgs *a)
+{
+    img_progress_init(a->quiet ? IMG_PROGRESS_OFF : a->progress, 1);
+    img_progress_print(0);
+}
+
+/* The last words: the exit code. Takes @report; @record: of a plan, or NULL. */
+static int conclude(BlockDriverState *bs, const CheckArgs *a,
+                    ImageCheck *report, BlockDriverState *record)
+{
+    int ret;
+
+    img_progress_print(100);
+    img_progress_end();
+    if (record) {
+        add_writes(record, report);
+    }
+    if (report->corruptions && bs->drv->bdrv_restore_header) {
+        tell_of_header(a);
+    }
+    print_report(a, report);
+    ret = exit_code(report);
+    qapi_free_ImageCheck(report);
+    return ret;
+}
+
 /* @record: where a plan is recorded, else NULL. */
 static int check(BlockBackend *blk, const CheckArgs *a,
                  BlockDriverState *record)
@@ -409,9 +416,7 @@ static int check(BlockBackend *blk, const CheckArgs *a,
     ImageCheck *report = NULL;
     int ret;
 
-    img_progress_init(a->quiet ? IMG_PROGRESS_OFF : a->progress, 1);
-    img_progress_print(0);
-
+    begin_progress(a);
     ret = check_once(bs, a, a->fix, &report);
     if (ret == -ENOTSUP) {
         error_report("This image format does not support checks");
@@ -427,18 +432,7 @@ static int check(BlockBackend *blk, const CheckArgs *a,
         qapi_free_ImageCheck(report);
         return 1;
     }
-    img_progress_print(100);
-    img_progress_end();
-    if (record) {
-        add_writes(record, report);
-    }
-    if (report->corruptions && bs->drv->bdrv_restore_header) {
-        tell_of_header(a);
-    }
-    print_report(a, report);
-    ret = exit_code(report);
-    qapi_free_ImageCheck(report);
-    return ret;
+    return conclude(bs, a, report, record);
 }
 
 /* --- with an undo file --- */
@@ -460,15 +454,17 @@ static int repair(BlockBackend **blk, CheckArgs *a, BlockDriverState *record,
                   BlockDriver *drv, UndoFile *undo, int image)
 {
     g_autofree char *format = g_strdup(bdrv_get_format_name(blk_bs(*blk)));
+    g_autoptr(GString) said = g_string_new("");
     Error *err = NULL;
     int ret;
 
     blk_unref(*blk);
     bdrv_record_pass(record);
     *blk = NULL;
-    if (drv && !restore_header(record, drv, a, false)) {
+    if (drv && !restore_header(record, drv, a, said)) {
         return 1;
     }
+    error_printf("%s", said->str);
     *blk = img_check_open(record, format, a->filename, &a->how);
     if (!*blk) {
         return 1;
@@ -539,12 +535,65 @@ static BlockBackend *open_image(const CheckArgs *a)
     return blk;
 }
 
+/*
+ * Whether the image above @record is sound, so that nothing is to be written;
+ * then *@ret is the exit code. Else *@blk is NULL.
+ */
+static bool conclude_recorded(BlockBackend **blk, const CheckArgs *a,
+                              BlockDriverState *record, const char *format,
+                              int *ret)
+{
+    g_autoptr(GArray) extents = NULL;
+    ImageCheck *report = NULL;
+    ImgOpen how = a->how;
+
+    how.quiet = true;
+    how.flags |= BDRV_O_QUIET;
+    *blk = img_check_open(record, format, a->filename, &how);
+    if (*blk) {
+        begin_progress(a);
+        report = check_soundness(blk_bs(*blk), a);
+    }
+    extents = bdrv_record_extents(record);
+    if (report && (a->plan || extents->len == 0)) {
+        *ret = conclude(blk_bs(*blk), a, report, a->plan ? record : NULL);
+        return true;
+    }
+    qapi_free_ImageCheck(report);
+    blk_unref(*blk);
+    *blk = NULL;
+    return false;
+}
+
+/* The same of one that is not sound, or whose header nobody can repair. */
+static int repair_recorded(BlockBackend **blk, CheckArgs *a,
+                           BlockDriverState *record, const char *format,
+                           BlockDriver *drv)
+{
+    g_autoptr(GString) said = g_string_new("");
+    BdrvCheckMode fix = a->fix;
+
+    if (drv && !restore_header(record, drv, a, said)) {
+        return 1;
+    }
+    /* What it does it tells of when it is done. */
+    if (a->plan || a->fix != fix) {
+        error_printf("%s", said->str);
+    }
+    *blk = img_check_open(record, format, a->filename, &a->how);
+    if (!*blk) {
+        return 1;
+    }
+    return a->plan ? check(*blk, a, record)
+                   : check_with_undo(blk, a, record, drv);
+}
+
 /* What --plan and --undo do; the exit code. */
 static int check_recorded(BlockBackend **blk, CheckArgs *a)
 {
     BlockDriver *drv = NULL;
-    BlockBackend *raw = open_for_header(a, &drv);
-    BdrvCheckMode fix = a->fix;
+    BlockBackend *raw = may_restore_header(a)
+                        ? img_check_open_raw(a->filename, &a->how, &drv) : NULL;
     g_autoptr(BlockDriverState) record = NULL;
     g_autofree char *format = NULL;
     int ret;
@@ -559,36 +608,76 @@ static int check_recorded(BlockBackend **blk, CheckArgs *a)
     format = g_strdup(raw ? drv->format_name
                           : bdrv_get_format_name(blk_bs(*blk)));
     record = img_check_record(blk, a->filename);
-    if (!record || (drv && !restore_header(record, drv, a, !a->plan)) ||
-        /* What it declines it has not told of. */
-        (a->fix != fix && !a->plan && !restore_header(record, drv, a, false)) ||
-        !(*blk = img_check_open(record, format, a->filename, &a->how))) {
+    if (!record) {
         return 1;
     }
-    ret = a->plan ? check(*blk, a, record)
-                  : check_with_undo(blk, a, record, drv);
+    if (!drv || !conclude_recorded(blk, a, record, format, &ret)) {
+        ret = repair_recorded(blk, a, record, format, drv);
+    }
     blk_unref(*blk);
     *blk = NULL;
     return ret;
 }
 
+/* Repairs the header, if that is where the damage is. False after a message. */
+static bool restore_in_place(CheckArgs *a)
+{
+    BlockDriver *drv = NULL;
+    BlockBackend *blk = img_check_open_raw(a->filename, &a->how, &drv);
+    g_autoptr(BlockDriverState) file = NULL;
+    g_autoptr(GString) said = g_string_new("");
+    bool ok;
+
+    if (!blk) {
+        return true;
+    }
+    file = bdrv_ref(blk_bs(blk)->file->bs);
+    blk_unref(blk);
+    ok = restore_header(file, drv, a, said);
+    error_printf("%s", said->str);
+    return ok;
+}
+
+/*
+ * The same as conclude_recorded(), in place. If the header of that format cannot
+ * be repaired *@blk is the image.
+ */
+static bool conclude_in_place(BlockBackend **blk, const CheckArgs *a, int *ret)
+{
+    ImageCheck *report;
+    ImgOpen how = a->how;
+
+    how.quiet = true;
+    how.flags |= BDRV_O_QUIET;
+    *blk = img_open(a->filename, &how);
+    if (!*blk || !blk_bs(*blk)->drv->bdrv_restore_header) {
+        return false;
+    }
+    begin_progress(a);
+    report = check_soundness(blk_bs(*blk), a);
+    if (report) {
+        *ret = conclude(blk_bs(*blk), a, report, NULL);
+        return true;
+    }
+    blk_unref(*blk);
+    *blk = NULL;
+    return false;
+}
+
 /* In place; the exit code. */
 static int check_in_place(BlockBackend **blk, CheckArgs *a)
 {
-    g_autoptr(BlockDriverState) file = NULL;
-    BlockDriver *drv = NULL;
+    int ret;
 
-    *blk = open_for_header(a, &drv);
-    if (*blk) {
-        file = bdrv_ref(blk_bs(*blk)->file->bs);
-        blk_unref(*blk);
-        *blk = NULL;
-        if (!restore_header(file, drv, a, false)) {
+    if (may_restore_header(a)) {
+        if (conclude_in_place(blk, a, &ret)) {
+            return ret;
+        }
+        if (!*blk && !restore_in_place(a)) {
             return 1;
         }
-        g_clear_pointer(&file, bdrv_unref);
     }
-    *blk = open_image(a);
+    *blk = *blk ?: open_image(a);
     if (!*blk) {
         return 1;
     }

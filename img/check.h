@@ -1,10 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A repair that is planned, or that can be undone (check-plan.c). */
+/* Repairs that are planned, or that can be undone, and those of headers. */
 #ifndef IMG_CHECK_H
 #define IMG_CHECK_H
 
 #include "block/record.h"
 #include "img/img.h"
+
+/* --- check-header.c --- */
+
+/*
+ * The file of an image whose header may be repaired before the image is opened,
+ * and in *@drv who does that; NULL if nobody can.
+ */
+BlockBackend *img_check_open_raw(const char *filename, const ImgOpen *how,
+                                 BlockDriver **drv);
+/*
+ * See BlockDriver.bdrv_restore_header; a failure other than -EAGAIN has been
+ * reported.
+ */
+int img_check_restore_header(BlockDriverState *file, BlockDriver *drv,
+                             const char *filename, GString *said);
+
+/* --- check-plan.c --- */
 
 /*
  * A node that records what is written to the file of *@blk, which is closed and

@@ -203,6 +203,10 @@ BlockBackend *img_open_options(const char *filename, QDict *options,
     }
     blk = blk_new_open_perm(how->image_opts ? NULL : filename, NULL, options,
                             how->flags, wanted_perm(how->flags), shared, &err);
+    if (!blk && how->quiet) {
+        error_free(err);
+        return NULL;
+    }
     if (!blk) {
         error_reportf_err(err, "Could not open '%s': ", filename);
         return NULL;

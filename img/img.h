@@ -107,6 +107,7 @@ typedef struct ImgOpen {
     bool writethrough;
     bool force_share;
     bool no_share;          /* nobody else may write or resize it */
+    bool quiet;             /* a failure is told by NULL alone */
 } ImgOpen;
 
 /* NULL after a message. */

@@ -370,20 +370,40 @@ static int coroutine_fn verify_area(BlockDriverState *bs)
     return ret;
 }
 
-static int coroutine_fn check_copy(BlockDriverState *bs, BdrvCheckMode fix,
+/* Of a change in flight both copies are needed; that is no damage. */
+static bool copy_is_damaged(const Qcow2Guard *g)
+{
+    return g->state == QCOW2_GUARD_ON && g->copy_bad && !g->mixed;
+}
+
+bool qcow2_check_guard_is_sound(const BDRVQcow2State *s, bool to_repair)
+{
+    switch (s->guard.state) {
+    case QCOW2_GUARD_VOID:
+    case QCOW2_GUARD_OUTDATED:
+        return !to_repair;
+    case QCOW2_GUARD_MISMATCH:
+        return false;
+    default:
+        return !copy_is_damaged(&s->guard);
+    }
+}
+
+static int coroutine_fn check_copy(BlockDriverState *bs,
+                                   const BdrvCheckOptions *opts,
                                    Qcow2CheckGuard *r)
 {
     BDRVQcow2State *s = bs->opaque;
-    const Qcow2Guard *g = &s->guard;
     int ret;
 
-    /* Of a change in flight both copies are needed; that is no damage. */
-    if (g->state != QCOW2_GUARD_ON || !g->copy_bad || g->mixed) {
+    if (!copy_is_damaged(&s->guard)) {
         return 0;
     }
-    if (!(fix & BDRV_FIX_ERRORS)) {
-        error_printf("ERROR the copy of the L1 table in the guard is "
-                     "damaged\n");
+    if (!(opts->fix & BDRV_FIX_ERRORS)) {
+        if (!opts->quiet) {
+            error_printf("ERROR the copy of the L1 table in the guard is "
+                         "damaged\n");
+        }
         r->corruptions++;
         return 0;
     }
@@ -404,7 +424,9 @@ int coroutine_fn qcow2_check_guard_begin(BlockDriverState *bs,
         .renew = s->autoclear_features & QCOW2_AUTOCLEAR_L1_GUARD,
     };
     if (s->guard.state == QCOW2_GUARD_MISMATCH) {
-        list_differences(s);
+        if (!opts->quiet) {
+            list_differences(s);
+        }
         if (opts->fix & BDRV_FIX_ERRORS) {
             ret = repair_table(bs, opts->l1_guard, &r->fixed);
         }
@@ -416,7 +438,7 @@ int coroutine_fn qcow2_check_guard_begin(BlockDriverState *bs,
     if (ret == 0 && opts->fix) {
         ret = verify_area(bs);
     }
-    return ret < 0 ? ret : check_copy(bs, opts->fix, r);
+    return ret < 0 ? ret : check_copy(bs, opts, r);
 }
 
 int coroutine_fn qcow2_check_guard_end(BlockDriverState *bs,

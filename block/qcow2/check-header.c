@@ -21,7 +21,7 @@
 #include "block/block_int.h"
 #include "block/record.h"
 #include "block/block-backend.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/check.h"
 #include "qobject/qdict.h"
 
 #define SECTOR QCOW2_HEADER_SECTOR
@@ -128,19 +128,6 @@ typedef enum Outcome {
     WRONG,          /* or it cannot be opened */
 } Outcome;
 
-/* Zeroes behind the snapshot table read as snapshots of nothing. */
-static bool snapshots_make_sense(const BDRVQcow2State *s)
-{
-    uint32_t i;
-
-    for (i = 0; i < s->nb_snapshots; i++) {
-        if (!s->snapshots[i].id_size || !s->snapshots[i].l1_table_offset) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static Outcome check(BlockDriverState *file, bool first_fault)
 {
     const BdrvCheckOptions opts = { .quiet = true, .first_fault = first_fault };
@@ -157,7 +144,7 @@ static Outcome check(BlockDriverState *file, bool first_fault)
     if (!blk) {
         return WRONG;
     }
-    ret = snapshots_make_sense(blk_bs(blk)->opaque)
+    ret = qcow2_check_snapshots_make_sense(blk_bs(blk)->opaque)
           ? bdrv_check_opts(blk_bs(blk), &res, &opts) : -EINVAL;
     blk_unref(blk);
     if (ret < 0 || res.corruptions || res.check_errors) {
@@ -489,21 +476,23 @@ static const Candidate *choose(const Restore *r)
     return best;
 }
 
-static void tell(const Restore *r, const Candidate *best)
+static void tell(const Restore *r, const Candidate *best, GString *said)
 {
     guint i;
 
     if (best) {
-        error_printf("Repairing the %s in the header: 0x%" PRIx64 " becomes 0x%"
-                     PRIx64 ", with which everything agrees\n",
-                     best->field->name, get(r, best->field), best->value);
+        g_string_append_printf(said, "Repairing the %s in the header: 0x%"
+                               PRIx64 " becomes 0x%" PRIx64 ", with which "
+                               "everything agrees\n", best->field->name,
+                               get(r, best->field), best->value);
         return;
     }
     for (i = 0; i < MIN(r->candidates->len, MAX_LISTED); i++) {
         const Candidate *c = &g_array_index(r->candidates, Candidate, i);
 
-        error_printf("The %s in the header, 0x%" PRIx64 ", may have been 0x%"
-                     PRIx64 "\n", c->field->name, get(r, c->field), c->value);
+        g_string_append_printf(said, "The %s in the header, 0x%" PRIx64 ", may "
+                               "have been 0x%" PRIx64 "\n", c->field->name,
+                               get(r, c->field), c->value);
     }
 }
 
@@ -525,7 +514,7 @@ static bool read_header(Restore *r)
                                                 QCOW2_INCOMPAT_DATA_FILE)));
 }
 
-static int restore(Restore *r, bool quiet)
+static int restore(Restore *r, GString *said)
 {
     Outcome now = read_header(r) ? check(r->file, false) : CLEAN;
     const Candidate *best;
@@ -538,9 +527,7 @@ static int restore(Restore *r, bool quiet)
         return 0;
     }
     best = choose(r);
-    if (!quiet) {
-        tell(r, best);
-    }
+    tell(r, best, said);
     if (best) {
         int ret = write_field(r->file, best);
 
@@ -549,7 +536,7 @@ static int restore(Restore *r, bool quiet)
     return r->candidates->len ? -EAGAIN : 0;
 }
 
-int qcow2_restore_header(BlockDriverState *file, bool quiet)
+int qcow2_restore_header(BlockDriverState *file, GString *said)
 {
     g_autoptr(GArray) candidates = g_array_new(FALSE, FALSE,
                                                sizeof(Candidate));
@@ -568,7 +555,7 @@ int qcow2_restore_header(BlockDriverState *file, bool quiet)
     if (!r.blk) {
         return -EACCES;
     }
-    ret = restore(&r, quiet);
+    ret = restore(&r, said);
     blk_unref(r.blk);
     return ret;
 }

@@ -495,14 +495,60 @@ static int coroutine_fn check_and_bitmaps(BlockDriverState *bs,
     return ret;
 }
 
+bool qcow2_check_snapshots_make_sense(const BDRVQcow2State *s)
+{
+    uint32_t i;
+
+    for (i = 0; i < s->nb_snapshots; i++) {
+        if (!s->snapshots[i].id_size || !s->snapshots[i].l1_table_offset) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * One pass that repairs nothing. If nothing is found no L1 entry and no refcount
+ * is going to change, so that the guard needs no other look.
+ */
+static int coroutine_fn check_soundness(BlockDriverState *bs,
+                                        BdrvCheckResult *result,
+                                        const BdrvCheckOptions *opts)
+{
+    BDRVQcow2State *s = bs->opaque;
+    const Qcow2CheckGuard guard = {
+        .renew = s->autoclear_features & QCOW2_AUTOCLEAR_L1_GUARD,
+    };
+    BdrvCheckOptions plain = *opts;
+    int ret;
+
+    *result = (BdrvCheckResult) { 0 };
+    if (!qcow2_check_guard_is_sound(s, opts->fix) ||
+        !qcow2_check_snapshots_make_sense(s)) {
+        result->corruptions = 1;
+        return 0;
+    }
+    plain.fix = 0;
+    ret = check_all(bs, result, &plain);
+    if (ret < 0 || !opts->fix || !bdrv_check_found_nothing(result)) {
+        return ret;
+    }
+    ret = clear_marks(bs);
+    return ret < 0 ? ret : qcow2_check_guard_end(bs, opts, result, &guard);
+}
+
 int coroutine_fn qcow2_check_locked(BlockDriverState *bs,
                                     BdrvCheckResult *result,
                                     const BdrvCheckOptions *opts)
 {
     BdrvCheckOptions rest = *opts;
     Qcow2CheckGuard guard;
-    int ret = qcow2_check_guard_begin(bs, opts, &guard);
+    int ret;
 
+    if (opts->first_fault) {
+        return check_soundness(bs, result, opts);
+    }
+    ret = qcow2_check_guard_begin(bs, opts, &guard);
     if (ret < 0) {
         return ret;
     }

@@ -196,6 +196,9 @@ static inline bool qcow2_check_is_decided(const Qcow2Check *c)
     return c->all_or_none && (c->res->corruptions || c->res->leaks);
 }
 
+/* Zeroes behind the snapshot table read as snapshots of nothing: not so. */
+bool qcow2_check_snapshots_make_sense(const BDRVQcow2State *s);
+
 /*
  * Counts @n references to every cluster that the range touches. False, having
  * reported it, if it does not lie in the file.
@@ -546,6 +549,9 @@ typedef struct Qcow2CheckGuard {
     bool renew;             /* there was a guard */
 } Qcow2CheckGuard;
 
+/* A check finds nothing wrong with the guard, nor the L1 table by it; with
+ * @to_repair a repair has nothing to tell of it either. */
+bool qcow2_check_guard_is_sound(const BDRVQcow2State *s, bool to_repair);
 /* Before everything else: which L1 table is right. Repairs it if asked to. */
 int coroutine_fn qcow2_check_guard_begin(BlockDriverState *bs,
                                          const BdrvCheckOptions *opts,

@@ -1080,7 +1080,7 @@ void qcow2_patch_read(const BDRVQcow2State *s, uint64_t offset, uint64_t bytes,
                       void *buf);
 
 /* See BlockDriver.bdrv_restore_header. */
-int qcow2_restore_header(BlockDriverState *file, bool quiet);
+int qcow2_restore_header(BlockDriverState *file, GString *said);
 
 /* Counts, reports and repairs. [lock] */
 int coroutine_fn qcow2_check_locked(BlockDriverState *bs,

@@ -193,7 +193,9 @@ typedef struct BdrvCheckOptions {
     BdrvCheckOrphans orphans;
     /* Say nothing on stderr. */
     bool quiet;
-    /* Without @fix: only whether there is anything wrong matters. */
+    /* Only whether there is anything wrong matters: then nothing is repaired.
+     * With @fix an image in which nothing is found loses its marks, as after
+     * any repair. */
     bool first_fault;
     /* With @fix: where lost tables belong. Bad ones fail with -EINVAL, after a
      * message on stderr and before anything is written. */
@@ -220,6 +222,13 @@ typedef struct BdrvCheckResult {
     int64_t clusters_saved;         /* leaks that a new snapshot has now */
     int64_t entries_cleared;        /* given up: what they stood for is lost */
 } BdrvCheckResult;
+
+/* Neither faults nor anything else that a repair would look at. */
+static inline bool bdrv_check_found_nothing(const BdrvCheckResult *res)
+{
+    return !res->corruptions && !res->leaks && !res->check_errors &&
+           !res->inconsistent_bitmaps;
+}
 
 /*
  * What requests on a node must respect. Zero means "no limit" for the maxima;

@@ -279,11 +279,11 @@ struct BlockDriver {
     /*
      * Before the image in @file can be opened, and with nobody else there:
      * repairs its header if that is certain. 1: a field was written; 0: nothing
-     * to do, or nothing is known; -EAGAIN after a message: it is not certain
-     * which field was what, and nothing else must be repaired; -errno. Main
-     * thread.
+     * to do, or nothing is known; -EAGAIN: it is not certain which field was
+     * what, and nothing else must be repaired; -errno. Adds lines to @said that
+     * tell of it. Main thread.
      */
-    int (*bdrv_restore_header)(BlockDriverState *file, bool quiet);
+    int (*bdrv_restore_header)(BlockDriverState *file, GString *said);
 
     /*
      * Persistent bitmaps; see block/persistent-bitmap.h. Main thread, save
