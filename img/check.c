@@ -639,8 +639,8 @@ static bool restore_in_place(CheckArgs *a)
 }
 
 /*
- * The same as conclude_recorded(), in place. If the header of that format cannot
- * be repaired *@blk is the image.
+ * The same as conclude_recorded(), in place. If the header of that format
+ * cannot be repaired *@blk is the image.
  */
 static bool conclude_in_place(BlockBackend **blk, const CheckArgs *a, int *ret)
 {

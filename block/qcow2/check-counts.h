@@ -53,6 +53,34 @@ GArray *qcow2_check_counts_pages(Qcow2CheckCounts *a, Qcow2CheckCounts *b);
 bool qcow2_check_counts_same(Qcow2CheckCounts *a, Qcow2CheckCounts *b,
                              uint64_t page);
 
+/* Whether all numbers are 0, and no other was set ever. */
+bool qcow2_check_counts_is_empty(const Qcow2CheckCounts *counts);
+
+/*
+ * Clusters of pages that exist in one of two tables, ascending: all that have a
+ * number other than 0, and others. The numbers may change meanwhile; those of
+ * pages that did not exist before are not looked at.
+ */
+typedef struct Qcow2CheckWalk {
+    Qcow2CheckCounts *a, *b;
+    bool unlike;
+    uint64_t limit;
+    GArray *pages;
+    guint next_page;
+    uint64_t cluster, end;      /* of the current page */
+} Qcow2CheckWalk;
+
+/*
+ * Over clusters below @limit, in @a or @b (may be NULL); with @unlike only where
+ * both may differ.
+ */
+Qcow2CheckWalk qcow2_check_walk(Qcow2CheckCounts *a, Qcow2CheckCounts *b,
+                                uint64_t limit, bool unlike);
+/* The next one; false if there is none. */
+bool qcow2_check_walk_next(Qcow2CheckWalk *walk, uint64_t *cluster);
+void qcow2_check_walk_clear(Qcow2CheckWalk *walk);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2CheckWalk, qcow2_check_walk_clear)
+
 /* Bytes in use; for tests. */
 size_t qcow2_check_counts_memory(const Qcow2CheckCounts *counts);
 

@@ -66,36 +66,22 @@ static int64_t missing_refs(Qcow2Check *c, uint64_t cluster)
                           : -(int64_t)(found - stored);
 }
 
-static void add_odd_of_page(Finder *f, uint64_t page)
+/* False if there are too many. */
+static bool find_odd(Finder *f)
 {
     Qcow2Check *c = f->c;
-    uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
-    uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
+    bool unlike = qcow2_check_counts_is_empty(c->excess);
+    g_auto(Qcow2CheckWalk) walk = qcow2_check_walk(c->refs, c->disk,
+                                                   c->nb_clusters, unlike);
+    uint64_t cluster;
 
-    for (; cluster < end && f->odd->len <= MAX_ODD; cluster++) {
+    while (f->odd->len <= MAX_ODD && qcow2_check_walk_next(&walk, &cluster)) {
         Odd odd = {
             .cluster = cluster, .missing = missing_refs(c, cluster),
         };
 
         if (odd.missing) {
             g_array_append_val(f->odd, odd);
-        }
-    }
-}
-
-/* False if there are too many. */
-static bool find_odd(Finder *f)
-{
-    Qcow2Check *c = f->c;
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, c->disk);
-    g_autoptr(GArray) excess = qcow2_check_counts_pages(c->excess, NULL);
-    guint i;
-
-    for (i = 0; i < pages->len; i++) {
-        uint64_t page = g_array_index(pages, uint64_t, i);
-
-        if (excess->len || !qcow2_check_counts_same(c->refs, c->disk, page)) {
-            add_odd_of_page(f, page);
         }
     }
     return f->odd->len <= MAX_ODD;

@@ -504,8 +504,6 @@ static void coroutine_fn find_homes(Qcow2Check *c)
 /* Whether the entry of a snapshot, too, may have lost the table. */
 static bool may_be_snapshots(Qcow2Check *c, const Qcow2CheckOrphan *o)
 {
-    g_autoptr(GArray) voids = NULL;
-
     if (!c->s->nb_snapshots) {
         return false;
     }
@@ -513,8 +511,8 @@ static bool may_be_snapshots(Qcow2Check *c, const Qcow2CheckOrphan *o)
         return o->home != o->slot || qcow2_check_any_short(c) ||
                qcow2_check_counts_get(c->snapshot_voids, o->home);
     }
-    voids = qcow2_check_counts_pages(c->snapshot_voids, NULL);
-    return voids->len || qcow2_check_any_short(c);
+    return !qcow2_check_counts_is_empty(c->snapshot_voids) ||
+           qcow2_check_any_short(c);
 }
 
 /* Why @o is not put back; NULL: it is. */
@@ -898,22 +896,15 @@ bool qcow2_check_is_kept(Qcow2Check *c, uint64_t cluster)
 
 int64_t qcow2_check_count_kept(Qcow2Check *c)
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->disk, c->kept);
+    g_auto(Qcow2CheckWalk) walk = qcow2_check_walk(c->disk, c->kept,
+                                                   c->nb_clusters, false);
     int64_t leaks = 0;
-    guint i;
+    uint64_t cluster;
 
-    for (i = 0; i < pages->len; i++) {
-        uint64_t cluster = g_array_index(pages, uint64_t, i)
-                           << QCOW2_CHECK_PAGE_BITS;
-        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
-
-        for (; cluster < end; cluster++) {
+    while (qcow2_check_walk_next(&walk, &cluster)) {
+        if (may_be_leaked(c, cluster) && qcow2_check_is_kept(c, cluster)) {
             uint64_t stored = qcow2_check_counts_get(c->disk, cluster);
 
-            if (!may_be_leaked(c, cluster) ||
-                !qcow2_check_is_kept(c, cluster)) {
-                continue;
-            }
             leaks += refcount_is_known(c, cluster);
             qcow2_check_counts_set(c->refs, cluster, MAX(stored, 1));
         }

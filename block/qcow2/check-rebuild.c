@@ -58,18 +58,13 @@ static void add_block(GArray *blocks, uint64_t block)
 /* Numbers of the blocks that the clusters in use need, without new ones. */
 static void find_blocks(Rebuild *r)
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(r->refs, NULL);
-    uint64_t cluster, end;
-    guint i;
+    g_auto(Qcow2CheckWalk) walk = qcow2_check_walk(r->refs, NULL, UINT64_MAX,
+                                                   false);
+    uint64_t cluster;
 
-    for (i = 0; i < pages->len; i++) {
-        cluster = g_array_index(pages, uint64_t, i) << QCOW2_CHECK_PAGE_BITS;
-        end = cluster + QCOW2_CHECK_PAGE_SIZE;
-        for (; cluster < end; cluster++) {
-            if (qcow2_check_counts_get(r->refs, cluster)) {
-                add_block(r->blocks,
-                          cluster >> r->c->s->refcount_block_bits);
-            }
+    while (qcow2_check_walk_next(&walk, &cluster)) {
+        if (qcow2_check_counts_get(r->refs, cluster)) {
+            add_block(r->blocks, cluster >> r->c->s->refcount_block_bits);
         }
     }
 }

@@ -301,6 +301,46 @@ bool qcow2_check_counts_same(Qcow2CheckCounts *a, Qcow2CheckCounts *b,
            !memcmp(x, y, page_bytes(x->width));
 }
 
+bool qcow2_check_counts_is_empty(const Qcow2CheckCounts *counts)
+{
+    return g_hash_table_size(counts->pages) == 0;
+}
+
+/* --- walks --- */
+
+Qcow2CheckWalk qcow2_check_walk(Qcow2CheckCounts *a, Qcow2CheckCounts *b,
+                                uint64_t limit, bool unlike)
+{
+    return (Qcow2CheckWalk) {
+        .a = a, .b = b, .limit = limit, .unlike = unlike,
+        .pages = qcow2_check_counts_pages(a, b),
+    };
+}
+
+bool qcow2_check_walk_next(Qcow2CheckWalk *walk, uint64_t *cluster)
+{
+    while (walk->cluster >= walk->end) {
+        uint64_t page;
+
+        if (walk->next_page >= walk->pages->len) {
+            return false;
+        }
+        page = g_array_index(walk->pages, uint64_t, walk->next_page++);
+        if (!walk->unlike || !qcow2_check_counts_same(walk->a, walk->b, page)) {
+            walk->cluster = page << QCOW2_CHECK_PAGE_BITS;
+            walk->end = MIN(walk->cluster + QCOW2_CHECK_PAGE_SIZE,
+                            walk->limit);
+        }
+    }
+    *cluster = walk->cluster++;
+    return true;
+}
+
+void qcow2_check_walk_clear(Qcow2CheckWalk *walk)
+{
+    g_clear_pointer(&walk->pages, g_array_unref);
+}
+
 size_t qcow2_check_counts_memory(const Qcow2CheckCounts *counts)
 {
     return counts->bytes;

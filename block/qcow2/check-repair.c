@@ -129,29 +129,21 @@ static int coroutine_fn fix_cluster(OpenBlock *b, uint64_t cluster)
 /* Raises all refcounts that are too low, or lowers those too high. */
 static int coroutine_fn fix_refcounts(Qcow2Check *c, bool raise)
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->refs, c->disk);
+    g_auto(Qcow2CheckWalk) walk = qcow2_check_walk(c->refs, c->disk,
+                                                   c->nb_clusters, true);
     g_autoptr(GArray) changes = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     OpenBlock b = {
         .c = c, .index = UINT64_MAX, .changes = changes, .raise = raise,
     };
+    uint64_t cluster;
     int ret = 0;
-    guint i;
 
     b.buf = qemu_try_blockalign(c->bs->file->bs, c->s->cluster_size);
     if (!b.buf) {
         return -ENOMEM;
     }
-    for (i = 0; i < pages->len && ret == 0; i++) {
-        uint64_t page = g_array_index(pages, uint64_t, i);
-        uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
-        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
-
-        if (qcow2_check_counts_same(c->refs, c->disk, page)) {
-            continue;
-        }
-        for (; cluster < end && ret == 0; cluster++) {
-            ret = fix_cluster(&b, cluster);
-        }
+    while (ret == 0 && qcow2_check_walk_next(&walk, &cluster)) {
+        ret = fix_cluster(&b, cluster);
     }
     if (ret == 0) {
         ret = write_block(&b);

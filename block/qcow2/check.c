@@ -138,18 +138,12 @@ bool qcow2_check_any_cluster(const Qcow2Check *c, Qcow2CheckCounts *a,
                              bool (*test)(const Qcow2Check *c,
                                           uint64_t cluster))
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(a, b);
-    guint i;
+    g_auto(Qcow2CheckWalk) walk = qcow2_check_walk(a, b, c->nb_clusters, false);
+    uint64_t cluster;
 
-    for (i = 0; i < pages->len; i++) {
-        uint64_t cluster = g_array_index(pages, uint64_t, i)
-                           << QCOW2_CHECK_PAGE_BITS;
-        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
-
-        for (; cluster < end; cluster++) {
-            if (test(c, cluster)) {
-                return true;
-            }
+    while (qcow2_check_walk_next(&walk, &cluster)) {
+        if (test(c, cluster)) {
+            return true;
         }
     }
     return false;
@@ -167,22 +161,14 @@ bool qcow2_check_any_short(const Qcow2Check *c)
 
 GArray *qcow2_check_leaked(const Qcow2Check *c, guint max)
 {
-    g_autoptr(GArray) pages = qcow2_check_counts_pages(c->disk, NULL);
+    g_auto(Qcow2CheckWalk) walk = qcow2_check_walk(c->disk, c->refs,
+                                                   c->nb_clusters, true);
     GArray *list = g_array_new(FALSE, FALSE, sizeof(uint64_t));
-    guint i;
+    uint64_t cluster;
 
-    for (i = 0; i < pages->len && list->len < max; i++) {
-        uint64_t page = g_array_index(pages, uint64_t, i);
-        uint64_t cluster = page << QCOW2_CHECK_PAGE_BITS;
-        uint64_t end = MIN(cluster + QCOW2_CHECK_PAGE_SIZE, c->nb_clusters);
-
-        if (qcow2_check_counts_same(c->refs, c->disk, page)) {
-            continue;
-        }
-        for (; cluster < end && list->len < max; cluster++) {
-            if (qcow2_check_is_leaked(c, cluster)) {
-                g_array_append_val(list, cluster);
-            }
+    while (list->len < max && qcow2_check_walk_next(&walk, &cluster)) {
+        if (qcow2_check_is_leaked(c, cluster)) {
+            g_array_append_val(list, cluster);
         }
     }
     return list;

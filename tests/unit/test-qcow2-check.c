@@ -145,6 +145,35 @@ static void test_counts_pages(void)
     g_assert_false(qcow2_check_counts_same(a, b, 5));
 }
 
+/* All clusters of the pages that may differ, up to the limit, in order. */
+static void test_counts_walk(void)
+{
+    g_autoptr(Qcow2CheckCounts) a = qcow2_check_counts_new();
+    g_autoptr(Qcow2CheckCounts) b = qcow2_check_counts_new();
+    uint64_t limit = 3 * QCOW2_CHECK_PAGE_SIZE + 10;
+    uint64_t cluster = 0;
+
+    g_assert_true(qcow2_check_counts_is_empty(a));
+    qcow2_check_counts_set(a, 1, 1);
+    qcow2_check_counts_set(b, 1, 1);
+    qcow2_check_counts_set(a, 3 * QCOW2_CHECK_PAGE_SIZE, 2);
+    qcow2_check_counts_set(b, 7 * QCOW2_CHECK_PAGE_SIZE, 1);
+    g_assert_false(qcow2_check_counts_is_empty(a));
+    for (int unlike = 0; unlike < 2; unlike++) {
+        g_auto(Qcow2CheckWalk) walk = qcow2_check_walk(a, b, limit, unlike);
+
+        for (uint64_t i = 0; !unlike && i < QCOW2_CHECK_PAGE_SIZE; i++) {
+            g_assert_true(qcow2_check_walk_next(&walk, &cluster));
+            g_assert_cmpuint(cluster, ==, i);
+        }
+        for (int i = 0; i < 10; i++) {
+            g_assert_true(qcow2_check_walk_next(&walk, &cluster));
+            g_assert_cmpuint(cluster, ==, 3 * QCOW2_CHECK_PAGE_SIZE + i);
+        }
+        g_assert_false(qcow2_check_walk_next(&walk, &cluster));
+    }
+}
+
 /* A usual image takes two bits a cluster; holes take nothing. */
 static void test_counts_memory(void)
 {
@@ -402,6 +431,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/check/counts/model", test_counts_model);
     g_test_add_func("/qcow2/check/counts/runs", test_counts_runs);
     g_test_add_func("/qcow2/check/counts/pages", test_counts_pages);
+    g_test_add_func("/qcow2/check/counts/walk", test_counts_walk);
     g_test_add_func("/qcow2/check/counts/memory", test_counts_memory);
     g_test_add_func("/qcow2/check/clean", test_clean);
     g_test_add_func("/qcow2/check/unreadable-l2", test_unreadable_l2);
