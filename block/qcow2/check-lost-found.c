@@ -197,7 +197,8 @@ static void take_rest(LostFound *f, const GArray *leaked, const GArray *others)
         uint64_t max = f->loose->len < MAX_CLUSTERS ? MAX_REFS : 1;
         uint64_t n = MIN(missing(f, cluster), max);
 
-        if (n) {
+        /* No entry can name the header's cluster. */
+        if (n && cluster) {
             take_cluster(f, cluster, n);
         }
     }
@@ -388,7 +389,35 @@ static int coroutine_fn free_old_table(LostFound *f, uint64_t offset,
     return ret < 0 ? ret : bdrv_co_flush(bs->file->bs);
 }
 
-static int coroutine_fn write_all(LostFound *f)
+/*
+ * References that are stored beyond those which the snapshot could have stand
+ * for nothing that is not saved; as leaks they would be saved again each time.
+ */
+static int coroutine_fn lower_refcounts(LostFound *f)
+{
+    g_auto(Qcow2CheckWalk) walk = qcow2_check_walk(f->c->disk, NULL,
+                                                   f->c->nb_clusters, false);
+    BDRVQcow2State *s = f->c->s;
+    uint64_t cluster;
+    int ret = 0;
+
+    while (ret == 0 && qcow2_check_walk_next(&walk, &cluster)) {
+        uint64_t excess = missing(f, cluster);
+
+        if (excess && (!cluster ||
+                       qcow2_check_counts_get(f->placed, cluster))) {
+            ret = qcow2_update_refcount(f->c->bs, cluster << s->cluster_bits,
+                                        s->cluster_size, excess, true,
+                                        QCOW2_DISCARD_NEVER);
+        }
+    }
+    if (ret == 0) {
+        ret = qcow2_write_refcounts(f->c->bs);
+    }
+    return ret < 0 ? ret : bdrv_co_flush(f->c->bs->file->bs);
+}
+
+static int coroutine_fn write_snapshot(LostFound *f)
 {
     BDRVQcow2State *s = f->c->s;
     uint64_t nb_tables = f->l1->len;
@@ -453,6 +482,7 @@ int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
         .c = c, .voice = voice, .placed = placed, .l1 = l1, .loose = loose,
         .raised = raised, .name = name,
     };
+    int ret;
 
     *nb = leaked->len + others->len;
     if (!*nb) {
@@ -461,5 +491,6 @@ int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
     take_tables(&f);
     take_rest(&f, leaked, others);
     take_raw_tables(&f);
-    return write_all(&f);
+    ret = l1->len || loose->len ? write_snapshot(&f) : 0;
+    return ret < 0 ? ret : lower_refcounts(&f);
 }

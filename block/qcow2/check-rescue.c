@@ -345,6 +345,31 @@ static GArray *doubted_clusters(const Rescue *r)
     return list;
 }
 
+/*
+ * Refcounts of what is behind the end of the file stand for nothing: all
+ * references are known. What is written now makes the file longer, so that they
+ * would look like leaks to the next repair, which would save them.
+ */
+static int coroutine_fn clear_refcounts_behind(Rescue *r)
+{
+    BDRVQcow2State *s = r->c->s;
+    uint64_t cluster = r->trial.nb_clusters;
+    uint64_t end = ROUND_UP(cluster, (uint64_t)s->refcount_block_size);
+    int ret = 0;
+
+    for (; ret == 0 && cluster < end; cluster++) {
+        uint64_t stored;
+
+        ret = qcow2_get_refcount(r->c->bs, cluster, &stored);
+        if (ret == 0 && stored) {
+            ret = qcow2_update_refcount(r->c->bs, cluster << s->cluster_bits,
+                                        s->cluster_size, stored, true,
+                                        QCOW2_DISCARD_NEVER);
+        }
+    }
+    return ret < 0 ? ret : qcow2_write_refcounts(r->c->bs);
+}
+
 /* The order of check-repair.c: up, then the rest. */
 static int coroutine_fn write_all(Rescue *r, int64_t *nb_fixed)
 {
@@ -359,6 +384,9 @@ static int coroutine_fn write_all(Rescue *r, int64_t *nb_fixed)
     ret = qcow2_check_raise(&r->trial, c, &raised);
     if (ret == 0) {
         qcow2_cache_empty(c->s->refcount_block_cache);
+        ret = clear_refcounts_behind(r);
+    }
+    if (ret == 0) {
         ret = qcow2_check_save_lost(&r->trial, c, doubted, &saved);
     }
     if (ret == 0) {
@@ -368,7 +396,8 @@ static int coroutine_fn write_all(Rescue *r, int64_t *nb_fixed)
         ret = mark_bitmaps(c);
     }
     if (ret == 0) {
-        c->res->clusters_saved += saved;
+        /* The header's cluster is in no snapshot. */
+        c->res->clusters_saved += saved - qcow2_check_is_leaked(&r->trial, 0);
         *nb_fixed = raised + saved + nb_entries(r) + nb_bad_bitmaps(c);
     }
     return ret;

@@ -11,6 +11,11 @@
 #include "block/qcow2/bitmap.h"
 #include "block/qcow2/check.h"
 
+/* A repair goes on from what it has repaired, so many times in all; not with
+ * more corruptions, about which no single entry would tell anything. */
+#define MAX_ROUNDS 3
+#define MAX_UNFINISHED 4096
+
 bool qcow2_check_count(Qcow2Check *c, uint64_t offset, uint64_t bytes,
                        uint64_t n)
 {
@@ -408,6 +413,21 @@ static int coroutine_fn clear_marks(BlockDriverState *bs)
     return ret < 0 ? ret : qcow2_mark_consistent(bs);
 }
 
+/*
+ * Refcounts that were too low may be what kept all else from agreeing. Another
+ * repair would go on there, and so does this one. Not if leaks were freed: that
+ * they were there was a reason against repairs, and still is.
+ */
+static bool is_unfinished(const BdrvCheckResult *res,
+                          const BdrvCheckOptions *opts)
+{
+    return opts->fix & BDRV_FIX_ERRORS &&
+           opts->orphans == BDRV_CHECK_ORPHANS_SAVE &&
+           (res->corruptions || res->leaks) &&
+           res->corruptions <= MAX_UNFINISHED && res->corruptions_fixed &&
+           !res->leaks_fixed;
+}
+
 static int coroutine_fn check_all(BlockDriverState *bs,
                                   BdrvCheckResult *result,
                                   const BdrvCheckOptions *opts)
@@ -415,6 +435,7 @@ static int coroutine_fn check_all(BlockDriverState *bs,
     BDRVQcow2State *s = bs->opaque;
     int64_t nb_fixups, fixed = 0;
     bool again, place = true, may_rescue = true;
+    unsigned rounds = 0;
     int ret;
 
     if (s->writable) {
@@ -434,6 +455,11 @@ static int coroutine_fn check_all(BlockDriverState *bs,
                          &again);
         fixed += nb_fixups;
         place = false;
+        if (ret == 0 && !again && is_unfinished(result, opts) &&
+            ++rounds < MAX_ROUNDS) {
+            fixed += result->corruptions_fixed;
+            again = may_rescue = true;
+        }
     } while (ret == 0 && again);
 
     result->corruptions_fixed += fixed + result->tables_restored;

@@ -7,7 +7,8 @@
 check finds the image clean, or ours says why it left it. Whatever could be read
 before still reads the same, or as before the fault: the disk, snapshots, VM state
 and bitmaps, as qcow2_contents.py reads them. Data that no entry leads to any
-more are in the snapshot that the repair says it has made.
+more are in the snapshot that the repair says it has made. Another repair changes
+nothing.
 
 A fault is a flipped bit, zeroes, random bytes, or the value of a neighbour.
 LONG makes 6,000 of them. SHOW prints what was declined."""
@@ -20,6 +21,7 @@ import subprocess
 import iotests
 from iotests.qcow2_bytes import COMPRESSED, OFFSET_MASK, Qcow2Bytes
 from qcow2_contents import BAD, contents, deflate_decompress, losses
+from qcow2_damage import assert_settled
 
 DISK = 4 << 20
 STATE = 128 << 10
@@ -328,6 +330,7 @@ class Corpus(iotests.TestCase):
         shutil.copy(self.path('a'), self.path('damaged'))
         repair = self.img('check', '-f', 'qcow2', '-r', 'all', 'a', rc=None)
         clean = self.theirs_is_clean()
+        assert_settled(self, 'a')
         after = contents(self.path('a'))
         given_up = 'DATA WAS LOST' in repair.stdout
         lost = list(losses(self.original, before, after, given_up))

@@ -3,13 +3,14 @@
 # group: rw
 # formats: qcow2
 """Random images with random damage: our check finds the distribution's
-numbers, and our repair changes no data that could be read before, and claims
-nothing that the distribution's check denies."""
+numbers, and our repair changes no data that could be read before, claims nothing
+that the distribution's check denies, and leaves nothing to another one."""
 import json
 import re
 
 import iotests
 from iotests.qcow2_bytes import COPIED, Qcow2Bytes
+from qcow2_damage import assert_settled
 
 DISK = 4 << 20
 NUMBERS = ('check-errors', 'corruptions', 'leaks', 'total-clusters',
@@ -101,6 +102,7 @@ class CheckRandom(iotests.TestCase):
         self.assertIn(repair.rc, (0, 1, 2, 3), repair.describe())
         if repair.rc == 0:
             self.ref('check', 'a')
+        assert_settled(self, 'a')
         if before is not None:
             self.compare(before, self.guest_data(),
                          re.search('Repairing L[12] entry', repair.stderr))

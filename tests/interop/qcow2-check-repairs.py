@@ -6,7 +6,7 @@
 truth can be proven, and loses no data that was readable before."""
 import iotests
 from iotests.qcow2_bytes import Qcow2Bytes
-from qcow2_damage import DAMAGE, MAKE, damaged
+from qcow2_damage import DAMAGE, MAKE, assert_settled, damaged
 
 # Nothing is repaired if it is not certain.
 KEEP = ['--orphans=keep']
@@ -33,6 +33,7 @@ class CheckRepairs(iotests.TestCase):
         result = self.img('check', '-f', 'qcow2', '-r', 'all', *more, image,
                           rc=None)
         again = self.img('check', '-f', 'qcow2', image, rc=None)
+        assert_settled(self, image, *more)
         if damage.repairable:
             self.assertEqual(result.rc, 0, result.describe())
             self.assertEqual(again.rc, 0, again.describe())
@@ -61,6 +62,7 @@ class CheckRepairs(iotests.TestCase):
             image = damaged(self, damage)
             self.img('check', '-f', 'qcow2', '-r', 'all', image)
             self.ref('check', '-f', 'qcow2', image)
+            assert_settled(self, image)
             self.assertEqual(self.guest_data(image), before)
 
     def test_leaks_stay_while_tables_are_damaged(self):

@@ -54,6 +54,15 @@ def make_bitmaps(test, name, opts=''):
     test.ref_io(name, 'write -P 5 0 128k', 'write -P 6 8M 64k', fmt='qcow2')
 
 
+def assert_settled(test, name, *args):
+    """What check -r all has left another one leaves, too, and finds again."""
+    left = test.img('check', '-f', 'qcow2', name, rc=None)
+    before = test.read_file(name)
+    again = test.img('check', '-f', 'qcow2', '-r', 'all', *args, name, rc=None)
+    test.assertTrue(test.read_file(name) == before, again.describe())
+    test.assertEqual(again.rc, left.rc, again.describe())
+
+
 MAKE = {'plain': make_plain, 'snapshots': make_snapshots,
         'bitmaps': make_bitmaps}
 

@@ -305,6 +305,96 @@ class Rescue(iotests.TestCase):
         self.io('a', 'read -P 1 0 64k', 'read -P 0 64k 128k',
                 'read -P 1 192k 64k')
 
+    # --- once is enough ---
+
+    def assert_settled(self):
+        """Another repair finds what this one has left, and writes nothing."""
+        left = self.img('check', 'a', rc=None)
+        before = self.read_file('a')
+        self.repair(rc=left.rc)
+        self.assertEqual(self.read_file('a'), before)
+
+    def snapshots(self):
+        return self.img_json('info', 'a').get('snapshots', [])
+
+    def test_garbage_refcounts(self):
+        """Numbers of any size, behind the end of the file, too, where what is
+        written then comes to be; an L2 table without entries may have had
+        anything."""
+        r = self.rng()
+        for bits in 4, 16, 64:
+            with self.subTest(bits):
+                self.create('a', '-o', f'cluster_size=4k,refcount_bits={bits}',
+                            str(4 * self.SPAN))
+                self.io('a', 'write -P 1 0 64k', f'write -P 2 {self.SPAN} 4k')
+
+                def change(q):
+                    block = q.reft(0)
+                    junk = r.randbytes(64 * bits // 8)
+                    q.write(block, junk.ljust(q.cluster, b'\x55'))
+                    q.set_l2(1, 0, 0)
+                self.damage(change)
+                before = self.guest()
+                repair = self.repair(rc=None)
+                self.assertIn('Saving the cluster', repair.stderr)
+                self.assertEqual(len(self.snapshots()), 1)
+                self.assert_settled()
+                self.assertEqual(len(self.snapshots()), 1)
+                self.assertEqual(self.guest(), before)
+
+    def test_more_references_than_are_made(self):
+        """What is saved has 256 of them; the rest is no other leak."""
+        self.create('a', '-o', 'cluster_size=4k', str(4 * self.SPAN))
+        self.io('a', 'write -P 1 0 64k', f'write -P 2 {self.SPAN} 4k')
+        lost = self.host(1, 0)
+
+        def change(q):
+            q.set_l2(1, 0, 0)
+            q.set_refcount(lost // q.cluster, 5000)
+            q.set_refcount(0, 7)        # the header: no entry can name it
+        self.damage(change)
+        result = self.repair()
+        self.assertIn('\n1 leaked clusters that may be data of the disk are in',
+                      result.stdout)
+        self.assertEqual(self.refcount(lost), 256)
+        self.assertEqual(self.refcount(0), 1)
+        self.assert_clean('a')
+        self.assert_settled()
+        self.assertEqual(self.guest('-l', 'lost+found')[:4096], b'\2' * 4096)
+        self.img('snapshot', '-d', 'lost+found', 'a')
+        self.assert_clean('a')
+
+    def test_leaked_header_alone(self):
+        """Nothing is there to be saved."""
+        self.create('a', '-o', 'cluster_size=4k', str(4 * self.SPAN))
+        self.io('a', 'write -P 1 0 64k', f'write -P 2 {self.SPAN} 4k')
+
+        def change(q):
+            lost = q.l2(1, 0) & OFFSET_MASK
+            q.set_l2(1, 0, 0)
+            q.set_refcount(lost // q.cluster, 0)
+            q.set_refcount(0, 7)
+        self.damage(change)
+        self.repair()
+        self.assertEqual(self.snapshots(), [])
+        self.assert_clean('a')
+        self.assert_settled()
+
+    def test_raised_refcounts_prove_the_rest(self):
+        """An entry behind the end of the disk, about which nothing is certain before
+        refcounts are right."""
+        self.create('a', '-o', 'cluster_size=64k,refcount_bits=8', '4M')
+        self.io('a', 'write -P 1 0 1M')
+
+        def change(q):
+            for cluster in range(1, q.size() // q.cluster):
+                q.set_refcount(cluster, 0)
+            q.set_l2(0, 1000, 1 << 31)
+            q.set_refcount((1 << 31) // q.cluster, 1)   # as if it were cut off
+        self.damage(change)
+        self.repair()
+        self.assert_settled()
+
     # --- the header ---
 
     def test_leak_behind_a_table(self):
