@@ -1,10 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Repairs that are planned, or that can be undone, and those of headers. */
+/* The parts of qemu-img check. */
 #ifndef IMG_CHECK_H
 #define IMG_CHECK_H
 
 #include "block/record.h"
 #include "img/img.h"
+#include "qapi/qapi-types.h"
+
+/* What the command line says. */
+typedef struct CheckArgs {
+    ImgOpen how;
+    const char *filename;
+    ImgOutput output;
+    BdrvCheckMode fix;
+    BdrvCheckMode bitmaps;  /* 0: keep */
+    bool bitmaps_given;
+    BdrvCheckOrphans orphans;
+    bool orphans_given;
+    BdrvCheckL1Guard l1_guard;
+    GArray *places;         /* BdrvCheckPlace */
+    bool plan;              /* write nothing */
+    const char *undo;       /* undo file; NULL: none */
+    ImgProgress progress;
+    bool header_fixed;      /* one field of it */
+    bool live;              /* somebody else writes to the image */
+    bool quiet;
+} CheckArgs;
+
+/* --- check-report.c --- */
+
+/* Of an image with the name @filename; the caller frees it. */
+ImageCheck *img_check_make_report(BlockDriverState *bs, const char *filename,
+                                  const BdrvCheckResult *r);
+/* Prints it as the user wants it. */
+void img_check_print_report(const CheckArgs *a, ImageCheck *c);
+/* What a repair has done, before the image is checked again; for humans. */
+void img_check_print_repaired(const CheckArgs *a, const ImageCheck *c);
 
 /* --- check-header.c --- */
 
