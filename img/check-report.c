@@ -7,8 +7,42 @@
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-output-visitor.h"
 
+/* Ranges that are listed in a report. */
+#define MAX_LOST 100
+
+void img_check_add_lost(void *opaque, const BdrvCheckLost *lost)
+{
+    GArray *list = opaque;
+
+    if (list->len < MAX_LOST) {
+        g_array_append_vals(list, lost, 1);
+    }
+}
+
+static ImageCheckLostList *lost_ranges(const GArray *lost)
+{
+    ImageCheckLostList *list = NULL, **tail = &list;
+    guint i;
+
+    for (i = 0; i < lost->len; i++) {
+        const BdrvCheckLost *l = &g_array_index(lost, BdrvCheckLost, i);
+        ImageCheckLost *range = g_new(ImageCheckLost, 1);
+
+        *range = (ImageCheckLost) {
+            .entry = l->entry,
+            .has_offset = l->offset != UINT64_MAX,
+            .offset = l->offset,
+            .bytes = l->bytes,
+            .partly = l->partly,
+        };
+        QAPI_LIST_APPEND(tail, range);
+    }
+    return list;
+}
+
 ImageCheck *img_check_make_report(BlockDriverState *bs, const char *filename,
-                                  const BdrvCheckResult *r)
+                                  const BdrvCheckResult *r,
+                                  const GArray *lost)
 {
     ImageCheck *check = g_new0(ImageCheck, 1);
 
@@ -46,8 +80,29 @@ ImageCheck *img_check_make_report(BlockDriverState *bs, const char *filename,
         .has_clusters_saved = r->clusters_saved != 0,
         .entries_cleared = r->entries_cleared,
         .has_entries_cleared = r->entries_cleared != 0,
+        .lost_ranges = lost_ranges(lost),
+        .has_lost_ranges = lost->len != 0,
     };
     return check;
+}
+
+void img_check_add_repairs(ImageCheck *to, ImageCheck *from)
+{
+    to->leaks_fixed = from->leaks_fixed;
+    to->has_leaks_fixed = from->has_leaks_fixed;
+    to->corruptions_fixed = from->corruptions_fixed;
+    to->has_corruptions_fixed = from->has_corruptions_fixed;
+    to->bitmaps_fixed = from->bitmaps_fixed;
+    to->has_bitmaps_fixed = from->has_bitmaps_fixed;
+    to->tables_restored = from->tables_restored;
+    to->has_tables_restored = from->has_tables_restored;
+    to->clusters_saved = from->clusters_saved;
+    to->has_clusters_saved = from->has_clusters_saved;
+    to->entries_cleared = from->entries_cleared;
+    to->has_entries_cleared = from->has_entries_cleared;
+    to->lost_ranges = g_steal_pointer(&from->lost_ranges);
+    to->has_lost_ranges = from->has_lost_ranges;
+    from->has_lost_ranges = false;
 }
 
 static void print_problems(const ImageCheck *c)

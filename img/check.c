@@ -70,10 +70,12 @@ static bool restore_header(BlockDriverState *file, BlockDriver *drv,
 static int check_once(BlockDriverState *bs, const CheckArgs *a,
                       BdrvCheckMode fix, ImageCheck **report)
 {
+    g_autoptr(GArray) lost = g_array_new(FALSE, FALSE, sizeof(BdrvCheckLost));
     BdrvCheckOptions opts = {
         .fix = fix, .orphans = a->orphans,
         .l1_guard = a->l1_guard,
         .progress = show_progress,
+        .lost = img_check_add_lost, .lost_opaque = lost,
     };
     BdrvCheckResult result = { 0 };
     int ret;
@@ -89,7 +91,7 @@ static int check_once(BlockDriverState *bs, const CheckArgs *a,
     if (fix && a->header_fixed) {
         result.corruptions_fixed++;
     }
-    *report = img_check_make_report(bs, a->filename, &result);
+    *report = img_check_make_report(bs, a->filename, &result, lost);
     return 0;
 }
 
@@ -99,6 +101,8 @@ static int check_once(BlockDriverState *bs, const CheckArgs *a,
  */
 static ImageCheck *check_soundness(BlockDriverState *bs, const CheckArgs *a)
 {
+    g_autoptr(GArray) nothing = g_array_new(FALSE, FALSE,
+                                            sizeof(BdrvCheckLost));
     const BdrvCheckOptions opts = {
         .fix = a->fix, .quiet = true, .first_fault = true,
         .progress = show_progress,
@@ -110,7 +114,7 @@ static ImageCheck *check_soundness(BlockDriverState *bs, const CheckArgs *a)
         !bdrv_check_found_nothing(&result)) {
         return NULL;
     }
-    return img_check_make_report(bs, a->filename, &result);
+    return img_check_make_report(bs, a->filename, &result, nothing);
 }
 
 static int exit_code(const ImageCheck *c)
@@ -137,36 +141,17 @@ static int exit_code(const ImageCheck *c)
 static int recheck(BlockDriverState *bs, const CheckArgs *a,
                    ImageCheck **report)
 {
-    int64_t leaks_fixed = (*report)->leaks_fixed;
-    int64_t corruptions_fixed = (*report)->corruptions_fixed;
-    int64_t bitmaps_fixed = (*report)->bitmaps_fixed;
-    int64_t tables_restored = (*report)->tables_restored;
-    int64_t clusters_saved = (*report)->clusters_saved;
-    int64_t entries_cleared = (*report)->entries_cleared;
+    g_autoptr(ImageCheck) repaired = g_steal_pointer(report);
     int ret;
 
     if (a->output == IMG_OUTPUT_HUMAN && !a->quiet) {
-        img_check_print_repaired(a, *report);
+        img_check_print_repaired(a, repaired);
     }
-    qapi_free_ImageCheck(*report);
-    *report = NULL;
     ret = check_once(bs, a, 0, report);
-    if (ret < 0) {
-        return ret;
+    if (ret == 0) {
+        img_check_add_repairs(*report, repaired);
     }
-    (*report)->leaks_fixed = leaks_fixed;
-    (*report)->has_leaks_fixed = leaks_fixed != 0;
-    (*report)->corruptions_fixed = corruptions_fixed;
-    (*report)->has_corruptions_fixed = corruptions_fixed != 0;
-    (*report)->bitmaps_fixed = bitmaps_fixed;
-    (*report)->has_bitmaps_fixed = bitmaps_fixed != 0;
-    (*report)->tables_restored = tables_restored;
-    (*report)->has_tables_restored = tables_restored != 0;
-    (*report)->clusters_saved = clusters_saved;
-    (*report)->has_clusters_saved = clusters_saved != 0;
-    (*report)->entries_cleared = entries_cleared;
-    (*report)->has_entries_cleared = entries_cleared != 0;
-    return 0;
+    return ret;
 }
 
 /* What a repair would write, or has written. */

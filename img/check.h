@@ -29,9 +29,14 @@ typedef struct CheckArgs {
 
 /* --- check-report.c --- */
 
+/* See BdrvCheckOptions.lost; @opaque: an array of BdrvCheckLost. */
+void img_check_add_lost(void *opaque, const BdrvCheckLost *lost);
 /* Of an image with the name @filename; the caller frees it. */
 ImageCheck *img_check_make_report(BlockDriverState *bs, const char *filename,
-                                  const BdrvCheckResult *r);
+                                  const BdrvCheckResult *r,
+                                  const GArray *lost);
+/* What was repaired according to @from, which loses it, is said by @to. */
+void img_check_add_repairs(ImageCheck *to, ImageCheck *from);
 /* Prints it as the user wants it. */
 void img_check_print_report(const CheckArgs *a, ImageCheck *c);
 /* What a repair has done, before the image is checked again; for humans. */

@@ -140,11 +140,37 @@ static const char *coroutine_fn measure(Rescue *r)
 
 /* --- doing it ------------------------------------------------------------- */
 
-static void tell(Qcow2Check *c, const Qcow2CheckChange *change)
+/* Data that nobody can read any more. */
+static void tell_of_loss(Qcow2Check *c, const Qcow2CheckChange *change)
 {
     const BDRVQcow2State *s = c->s;
     unsigned bits = s->cluster_bits + (change->table ? 0 : s->l2_bits);
+    const BdrvCheckLost lost = {
+        .entry = change->offset, .offset = change->guest,
+        .bytes = UINT64_C(1) << bits,
+        .partly = change->doubted || change->partly,
+    };
 
+    if (change->guest == UINT64_MAX) {
+        qcow2_check_say(c, "Clearing %s at offset 0x%" PRIx64 ", 0x%" PRIx64
+                        ": what it stood for is lost", change->what,
+                        change->offset, change->old);
+    } else {
+        qcow2_check_say(c, "Clearing %s at offset 0x%" PRIx64 ", 0x%" PRIx64
+                        ": %s0x%" PRIx64 " bytes at 0x%" PRIx64 " of the disk "
+                        "could not be read, are lost and read as zeroes now",
+                        change->what, change->offset, change->old,
+                        lost.partly ? "some of the " : "", lost.bytes,
+                        lost.offset);
+    }
+    c->res->entries_cleared++;
+    if (c->opts->lost) {
+        c->opts->lost(c->opts->lost_opaque, &lost);
+    }
+}
+
+static void tell(Qcow2Check *c, const Qcow2CheckChange *change)
+{
     if (change->copied) {
         qcow2_check_say(c, "Copying the cluster at offset 0x%" PRIx64 " for "
                         "the %s at offset 0x%" PRIx64 ": others name it, too",
@@ -154,17 +180,8 @@ static void tell(Qcow2Check *c, const Qcow2CheckChange *change)
                         " becomes 0x%" PRIx64 ", which reads the same",
                         change->what, change->offset, change->old,
                         change->new);
-    } else if (change->guest == UINT64_MAX) {
-        qcow2_check_say(c, "Clearing %s at offset 0x%" PRIx64 ", 0x%" PRIx64
-                        ": what it stood for is lost", change->what,
-                        change->offset, change->old);
     } else {
-        qcow2_check_say(c, "Clearing %s at offset 0x%" PRIx64 ", 0x%" PRIx64
-                        ": %s0x%" PRIx64 " bytes at 0x%" PRIx64 " of the disk "
-                        "could not be read, are lost and read as zeroes now",
-                        change->what, change->offset, change->old,
-                        change->doubted || change->partly ? "some of the " : "",
-                        UINT64_C(1) << bits, change->guest);
+        tell_of_loss(c, change);
     }
 }
 
@@ -274,7 +291,6 @@ static int coroutine_fn give_up(Rescue *r)
 
         if (!is_first_half(r, i)) {
             tell(c, change);
-            c->res->entries_cleared += !change->still_readable;
         }
         if (change->copied) {
             ret = make_copy(r, change, &r->patches[i]);

@@ -186,6 +186,14 @@ typedef enum BdrvCheckOrphans {
     BDRV_CHECK_ORPHANS_FREE,
 } BdrvCheckOrphans;
 
+/* What an entry stood for that a repair has given up. */
+typedef struct BdrvCheckLost {
+    uint64_t entry;         /* where it is in the image file */
+    uint64_t offset;        /* in the disk; UINT64_MAX: unknown, of a snapshot */
+    uint64_t bytes;
+    bool partly;            /* some of that can still be read */
+} BdrvCheckLost;
+
 /* How to check; zero-initialise. */
 typedef struct BdrvCheckOptions {
     BdrvCheckMode fix;
@@ -204,6 +212,10 @@ typedef struct BdrvCheckOptions {
     /* Bytes of work done, and known so far; may be NULL. In the coroutine. */
     void (*progress)(void *opaque, int64_t done, int64_t total);
     void *progress_opaque;
+    /* With @fix, told of each entry that BdrvCheckResult.entries_cleared counts;
+     * may be NULL. In the coroutine. */
+    void (*lost)(void *opaque, const BdrvCheckLost *lost);
+    void *lost_opaque;
 } BdrvCheckOptions;
 
 typedef struct BdrvCheckResult {

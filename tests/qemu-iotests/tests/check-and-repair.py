@@ -7,7 +7,7 @@ outputs; what -r mends; the distribution agrees about the result."""
 import os
 
 import iotests
-from iotests.qcow2_bytes import COPIED, Qcow2Bytes
+from iotests.qcow2_bytes import COPIED, OFFSET_MASK, Qcow2Bytes
 
 CLUSTER = 65536
 
@@ -153,7 +153,13 @@ class Check(iotests.TestCase):
             # Two at a time, or it would be known what they were.
             for i in (1, 2):
                 image.set_l2(0, i, image.l2(0, i) ^ 0x5a << 40)
-        self.damage(change)
+            return [{'entry': image.l2_offset(0) + 8 * i,
+                     'offset': i * CLUSTER, 'bytes': CLUSTER, 'partly': False}
+                    for i in (1, 2)]
+        lost = self.damage(change)
+        self.assertNotIn('lost-ranges', self.img_json('check', 'a', rc=2))
+        planned = self.img_json('check', '-r', 'all', '--plan', 'a')
+        self.assertEqual(planned['lost-ranges'], lost)
         plan = self.plan_and_undo()
         self.assertIn('DATA WAS LOST: what 2 damaged table entries stood for',
                       plan.stdout)
@@ -162,9 +168,29 @@ class Check(iotests.TestCase):
         report = self.img_json('check', '-r', 'all', 'a')
         self.assertEqual(report['clusters-saved'], 2)
         self.assertEqual(report['entries-cleared'], 2)
+        self.assertEqual(report['lost-ranges'], lost)
         self.assert_clean('a')
         self.io('a', 'read -P 1 0 64k', 'read -P 0 64k 128k',
                 'read -P 1 192k 64k')
+
+    def test_lost_entry_of_a_snapshot(self):
+        """Where in the snapshot the data were is not told."""
+        self.img('snapshot', '-c', 's', 'a')
+        self.io('a', 'write -P 2 0 256k')
+
+        def change(image):
+            table = image.u64(image.u64(image.snap_offset)) & OFFSET_MASK
+            for i in (1, 2):
+                at = table + 8 * i
+                image.set_u64(at, image.u64(at) ^ 0x5a << 40)
+            return [{'entry': table + 8 * i, 'bytes': CLUSTER, 'partly': False}
+                    for i in (1, 2)]
+        lost = self.damage(change)
+        report = self.img_json('check', '-r', 'all', 'a')
+        for entry in report['lost-ranges']:
+            entry.pop('offset', None)
+        self.assertEqual(report['lost-ranges'], lost)
+        self.assert_clean('a')
 
     def test_zeroes_do_not_show_the_backing_file(self):
         self.create('base', '4M')
