@@ -26,12 +26,58 @@
 typedef struct LostFound {
     Qcow2Check *c;              /* what is stored and found */
     Qcow2Check *voice;          /* who tells of it */
+    Qcow2CheckCounts *own;      /* not 0: what no entry may name */
     Qcow2CheckCounts *placed;   /* what the snapshot refers to */
     GArray *l1;                 /* uint64_t: entries, host order */
     GArray *loose;              /* uint64_t: clusters */
     GArray *raised;             /* uint64_t: clusters whose refcounts go up */
     char *name;
 } LostFound;
+
+/* --- what it cannot have -------------------------------------------------- */
+
+static void add_own(LostFound *f, uint64_t offset, uint64_t bytes)
+{
+    BDRVQcow2State *s = f->c->s;
+    uint64_t cluster = offset >> s->cluster_bits;
+    uint64_t end = MIN(size_to_clusters(s, offset + bytes), f->c->nb_clusters);
+
+    for (; cluster < end; cluster++) {
+        qcow2_check_counts_set(f->own, cluster, 1);
+    }
+}
+
+/*
+ * Only data and L2 tables are shared. References beyond one that are stored for
+ * anything else stand for nothing, and an entry that names it would be damage.
+ */
+static void find_own(LostFound *f)
+{
+    BDRVQcow2State *s = f->c->s;
+    uint32_t i;
+    guint k;
+
+    add_own(f, 0, s->cluster_size);
+    add_own(f, s->l1.offset, (uint64_t)s->l1.size * L1E_SIZE);
+    if (s->nb_snapshots) {
+        add_own(f, s->snapshots_offset, s->snapshots_size);
+    }
+    for (i = 0; i < s->nb_snapshots; i++) {
+        add_own(f, s->snapshots[i].l1_table_offset,
+                (uint64_t)s->snapshots[i].l1_size * L1E_SIZE);
+    }
+    for (k = 0; k < f->c->structure->len; k++) {
+        const Qcow2CheckExtent *e = &g_array_index(f->c->structure,
+                                                   Qcow2CheckExtent, k);
+
+        add_own(f, e->offset, e->bytes);
+    }
+}
+
+static bool is_own(const LostFound *f, uint64_t cluster)
+{
+    return qcow2_check_counts_get(f->own, cluster);
+}
 
 /* --- what it has ---------------------------------------------------------- */
 
@@ -99,7 +145,7 @@ static bool take_table(LostFound *f, const Qcow2CheckOrphan *o)
             g_array_append_val(f->raised, cluster);
         }
         count(f, cluster, 1);
-        ok = ok && can_be_counted(f, cluster);
+        ok = ok && can_be_counted(f, cluster) && !is_own(f, cluster);
     }
     if (!ok) {
         drop_table(f, o, nb_raised);
@@ -197,15 +243,15 @@ static void take_rest(LostFound *f, const GArray *leaked, const GArray *others)
         uint64_t max = f->loose->len < MAX_CLUSTERS ? MAX_REFS : 1;
         uint64_t n = MIN(missing(f, cluster), max);
 
-        /* No entry can name the header's cluster. */
-        if (n && cluster) {
+        if (n && !is_own(f, cluster)) {
             take_cluster(f, cluster, n);
         }
     }
     for (i = 0; i < others->len; i++) {
         uint64_t cluster = g_array_index(others, uint64_t, i);
 
-        if (!qcow2_check_counts_get(f->placed, cluster)) {
+        if (!qcow2_check_counts_get(f->placed, cluster) &&
+            !is_own(f, cluster)) {
             take_once_more(f, cluster);
         }
     }
@@ -365,7 +411,7 @@ static int coroutine_fn add_snapshot(LostFound *f, const QCowSnapshot *sn)
     return 0;
 }
 
-/* The old snapshot table, if nothing else is there. */
+/* The old snapshot table, if nothing else is there. Its refcounts are 1 now. */
 static int coroutine_fn free_old_table(LostFound *f, uint64_t offset,
                                        uint64_t bytes)
 {
@@ -377,7 +423,7 @@ static int coroutine_fn free_old_table(LostFound *f, uint64_t offset,
     for (cluster = offset >> s->cluster_bits;
          cluster << s->cluster_bits < offset + bytes; cluster++) {
         if (qcow2_check_found(f->c, cluster) != 1 ||
-            qcow2_check_counts_get(f->c->disk, cluster) != 1) {
+            !qcow2_check_counts_get(f->c->disk, cluster)) {
             return 0;
         }
     }
@@ -404,7 +450,7 @@ static int coroutine_fn lower_refcounts(LostFound *f)
     while (ret == 0 && qcow2_check_walk_next(&walk, &cluster)) {
         uint64_t excess = missing(f, cluster);
 
-        if (excess && (!cluster ||
+        if (excess && (is_own(f, cluster) ||
                        qcow2_check_counts_get(f->placed, cluster))) {
             ret = qcow2_update_refcount(f->c->bs, cluster << s->cluster_bits,
                                         s->cluster_size, excess, true,
@@ -439,7 +485,8 @@ static int coroutine_fn write_snapshot(LostFound *f)
         qcow2_snapshot_clear(&sn);
         return ret;
     }
-    return free_old_table(f, old_offset, old_size);
+    ret = lower_refcounts(f);
+    return ret < 0 ? ret : free_old_table(f, old_offset, old_size);
 }
 
 /* --- what the check calls ------------------------------------------------- */
@@ -469,9 +516,24 @@ bool qcow2_check_may_save(const Qcow2Check *c)
            c->s->nb_snapshots < QCOW_MAX_SNAPSHOTS;
 }
 
-int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
-                                       const GArray *others, int64_t *nb)
+/* Those of the clusters that the snapshot has. */
+static int64_t nb_placed(const LostFound *f, const GArray *clusters)
 {
+    int64_t n = 0;
+    guint i;
+
+    for (i = 0; i < clusters->len; i++) {
+        n += qcow2_check_counts_get(f->placed, g_array_index(clusters, uint64_t,
+                                                             i)) != 0;
+    }
+    return n;
+}
+
+int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
+                                       const GArray *others, int64_t *nb,
+                                       int64_t *nb_saved)
+{
+    g_autoptr(Qcow2CheckCounts) own = qcow2_check_counts_new();
     g_autoptr(Qcow2CheckCounts) placed = qcow2_check_counts_new();
     g_autoptr(GArray) l1 = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     g_autoptr(GArray) loose = g_array_new(FALSE, FALSE, sizeof(uint64_t));
@@ -479,18 +541,19 @@ int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
     g_autoptr(GArray) leaked = qcow2_check_leaked(c, MAX_CLUSTERS);
     g_autofree char *name = new_name(c->s);
     LostFound f = {
-        .c = c, .voice = voice, .placed = placed, .l1 = l1, .loose = loose,
-        .raised = raised, .name = name,
+        .c = c, .voice = voice, .own = own, .placed = placed, .l1 = l1,
+        .loose = loose, .raised = raised, .name = name,
     };
-    int ret;
 
     *nb = leaked->len + others->len;
+    *nb_saved = 0;
     if (!*nb) {
         return 0;
     }
+    find_own(&f);
     take_tables(&f);
     take_rest(&f, leaked, others);
     take_raw_tables(&f);
-    ret = l1->len || loose->len ? write_snapshot(&f) : 0;
-    return ret < 0 ? ret : lower_refcounts(&f);
+    *nb_saved = nb_placed(&f, leaked) + nb_placed(&f, others);
+    return l1->len || loose->len ? write_snapshot(&f) : lower_refcounts(&f);
 }

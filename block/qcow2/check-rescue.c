@@ -391,7 +391,7 @@ static int coroutine_fn write_all(Rescue *r, int64_t *nb_fixed)
 {
     Qcow2Check *c = r->c;
     g_autoptr(GArray) doubted = doubted_clusters(r);
-    int64_t raised, saved;
+    int64_t raised, found, saved;
     int ret;
 
     c->s->patch = NULL;
@@ -403,7 +403,7 @@ static int coroutine_fn write_all(Rescue *r, int64_t *nb_fixed)
         ret = clear_refcounts_behind(r);
     }
     if (ret == 0) {
-        ret = qcow2_check_save_lost(&r->trial, c, doubted, &saved);
+        ret = qcow2_check_save_lost(&r->trial, c, doubted, &found, &saved);
     }
     if (ret == 0) {
         ret = give_up(r);
@@ -412,9 +412,8 @@ static int coroutine_fn write_all(Rescue *r, int64_t *nb_fixed)
         ret = mark_bitmaps(c);
     }
     if (ret == 0) {
-        /* The header's cluster is in no snapshot. */
-        c->res->clusters_saved += saved - qcow2_check_is_leaked(&r->trial, 0);
-        *nb_fixed = raised + saved + nb_entries(r) + nb_bad_bitmaps(c);
+        c->res->clusters_saved += saved;
+        *nb_fixed = raised + found + nb_entries(r) + nb_bad_bitmaps(c);
     }
     return ret;
 }

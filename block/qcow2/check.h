@@ -513,12 +513,13 @@ bool qcow2_check_may_save(const Qcow2Check *c);
 /*
  * Makes a snapshot of all that is leaked in @c, if it may, whose references are
  * proven and whose refcounts are nowhere too low, and of the clusters @others
- * (uint64_t), whose refcounts go up; *@nb: clusters that were leaked, and these.
- * Then no more references are stored than there are. @voice tells of it. 0 or
- * -errno, and at the most clusters are leaked.
+ * (uint64_t), whose refcounts go up; *@nb: how many these are, *@nb_saved: how
+ * many of them it has. Then no more references are stored than there are. @voice
+ * tells of it. 0 or -errno, and at the most clusters are leaked.
  */
 int coroutine_fn qcow2_check_save_lost(Qcow2Check *c, Qcow2Check *voice,
-                                       const GArray *others, int64_t *nb);
+                                       const GArray *others, int64_t *nb,
+                                       int64_t *nb_saved);
 
 /* --- check-rescue.c --- */
 
