@@ -65,7 +65,7 @@ static char *judge_further(Explorer *x, Run *run, const uint8_t *data,
         g_rand_free(rand);
         return wrong;
     }
-    if (!dirty && x->limits->oracle && r->judged % x->limits->oracle_every == 0) {
+    if (!dirty && !run->w->repair && x->limits->oracle && r->judged % x->limits->oracle_every == 0) {
         r->second_opinions++;
         return oracle_check(x->limits->oracle, data, size);
     }

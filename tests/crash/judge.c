@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "util/osdep.h"
 #include "judge.h"
+#include "repairs.h"
 #include "snapshots.h"
 #include "block/qcow2/qcow2.h"
 #include "util/error.h"
@@ -200,9 +201,12 @@ char *judge_image(Judge *judge, const Run *run)
     BlockBackend *blk;
 
     capture_start();
-    judge->repaired += was_dirty;
-    blk = run_open(run, &err);
-    if (blk) {
+    judge->repaired += was_dirty || run->w->repair;
+    wrong = run->w->repair ? repairs_judge(run) : NULL;
+    blk = wrong ? NULL : run_open(run, &err);
+    if (wrong) {
+        /* It need not open. */
+    } else if (blk) {
         wrong = judge_open(judge, run, blk, was_dirty);
         blk_unref(blk);
         if (!wrong) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "util/osdep.h"
 #include <glib/gstdio.h>
+#include "repairs.h"
 #include "snapshots.h"
 #include "workload.h"
 #include "block/amend.h"
@@ -197,6 +198,11 @@ const Workload workloads[] = {
         .max_clusters = 1, .size = 16, .max_bytes = 1 << 20, .ops = 60,
         .workers = 3, .snapshot = 40, .resize = 20, .preallocate = true,
         .prefill = 4, .extended_l2 = true,
+    },
+    {
+        .name = "repair", .what = "check -r all of damaged images",
+        .size = 48, .max_bytes = 1 << 20, .prefill = 12, .repair = true,
+        .geometries = "512:16,4k:16,512:64,1k:64,4k:8,16k:16",
     },
     { .name = NULL },
 };
@@ -674,13 +680,25 @@ static void amend(Run *run)
     run->errors += ret < 0 && run->may_fail;
 }
 
+static void repair(Run *run)
+{
+    int ret = repairs_run(run, true);
+
+    run->errors += ret < 0;
+    g_assert(ret == 0 || run->may_fail);
+}
+
 bool run_record(Run *run, Error **errp)
 {
     unsigned left = run->w->ops;
 
     crash_disk_record(run->disk, &run->clock);
     run->disk->delays = run->rand;
-    run->blk = run_open(run, errp);
+    if (run->w->repair) {
+        repair(run);
+    } else {
+        run->blk = run_open(run, errp);
+    }
     while (run->blk && left) {
         unsigned n = MIN(left, (unsigned)g_rand_int_range(run->rand, 4, 16));
 
@@ -708,7 +726,7 @@ bool run_record(Run *run, Error **errp)
     if (run->blk) {
         close_image(run);
     } else {
-        g_assert(run->may_fail);
+        g_assert(run->may_fail || run->w->repair);
     }
     ++run->clock;
     run->disk->delays = NULL;
@@ -784,6 +802,9 @@ Run *run_new(const Workload *w, const Geometry *g, uint32_t seed)
         prefill(run);
     }
     bitmaps_init(run);
+    if (w->repair) {
+        repairs_init(run);
+    }
     run->start_size = run->disk->size;
     run->start = g_memdup2(run->disk->data, MAX(run->start_size, 1));
     return run;
@@ -801,6 +822,7 @@ void run_free(Run *run)
     snapshots_free(run);
     names_free(run);
     bitmaps_free(run);
+    repairs_free(run);
     g_rand_free(run->rand);
     g_free(run->options);
     g_free(run->start);

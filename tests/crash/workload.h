@@ -49,6 +49,7 @@ typedef struct Workload {
     bool guard;             /* of the L1 table; amend turns it on and off */
     bool v3_only;
     bool extended_l2;       /* clusters have subclusters; then v3_only, too */
+    bool repair;            /* of an image that is damaged, and nothing else */
     const char *geometries; /* "512:64,4k:16"; NULL: all */
 } Workload;
 
@@ -86,6 +87,9 @@ struct Run {
 
     GPtrArray *names;       /* of BackingName */
     GBytes *extension;      /* in the header of the image; NULL: none */
+
+    GPtrArray *lost;        /* what is damaged: see repairs.c; or NULL */
+    bool header_damaged;
 };
 
 /* Geometry number @index that fits the workload, counted around. */
