@@ -226,14 +226,14 @@ static bool take_perms(GPtrArray *nodes, Error **errp)
     return ok;
 }
 
-/* It may have missed anything. Persistent ones were read. */
+/* Persistent ones were read. */
 static void dirty_bitmaps_missed_all(BlockDriverState *bs)
 {
     BdrvDirtyBitmap *b;
 
     for (b = bdrv_dirty_bitmap_first(bs); b; b = bdrv_dirty_bitmap_next(b)) {
         if (!bdrv_dirty_bitmap_get_persistence(b)) {
-            bdrv_set_dirty_bitmap(b, 0, bdrv_dirty_bitmap_size(b));
+            bdrv_dirty_bitmap_missed_all(b);
         }
     }
 }

@@ -622,3 +622,11 @@ void bdrv_dirty_bitmap_follow_length(BlockDriverState *bs)
     truncate_all_locked(bs, ROUND_UP(qatomic_read(&bs->total_bytes),
                                      (int64_t)BDRV_SECTOR_SIZE));
 }
+
+void bdrv_dirty_bitmap_missed_all(BdrvDirtyBitmap *bitmap)
+{
+    if (!bdrv_dirty_bitmap_inconsistent(bitmap)) {
+        bdrv_dirty_bitmap_set_readonly(bitmap, false);
+        bdrv_set_dirty_bitmap(bitmap, 0, bdrv_dirty_bitmap_size(bitmap));
+    }
+}

@@ -308,11 +308,7 @@ static int coroutine_fn run(BlockDriverState *bs, int order,
     int ret;
 
     set_geometry(&n, order);
-    ret = qcow2_flush_metadata(bs);
-    if (ret == 0) {
-        /* Lazy ones, too. */
-        ret = qcow2_write_refcounts(bs);
-    }
+    ret = qcow2_flush_all_metadata(bs);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not flush the metadata");
         return ret;

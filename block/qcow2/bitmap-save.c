@@ -115,21 +115,9 @@ static int64_t coroutine_fn write_directory(BlockDriverState *bs,
 /* Everything that the new header will refer to is durable. */
 static int coroutine_fn make_durable(BlockDriverState *bs)
 {
-    BDRVQcow2State *s = bs->opaque;
-    int ret;
+    int ret = qcow2_flush_all_metadata(bs);
 
-    s->unflushed = true;
-    ret = qcow2_flush_metadata(bs);
-    if (ret == 0) {
-        ret = qcow2_write_refcounts(bs);
-    }
-    if (ret == 0) {
-        ret = bdrv_co_flush(bs->file->bs);
-    }
-    if (ret == 0) {
-        s->unflushed = false;
-    }
-    return ret;
+    return ret < 0 ? ret : qcow2_flush_before_switch(bs);
 }
 
 static int coroutine_fn switch_header(BlockDriverState *bs,

@@ -364,10 +364,7 @@ static int coroutine_fn switch_table(LostFound *f, uint64_t offset,
                                     QCOW2_DISCARD_NEVER);
     }
     if (ret == 0) {
-        ret = qcow2_flush_metadata(bs);
-    }
-    if (ret == 0) {
-        ret = qcow2_write_refcounts(bs);
+        ret = qcow2_flush_all_metadata(bs);
     }
     if (ret == 0) {
         ret = qcow2_flush_before_switch(bs);

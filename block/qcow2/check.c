@@ -440,10 +440,7 @@ static int coroutine_fn check_all(BlockDriverState *bs,
 
     if (s->writable) {
         /* The tables are read past the caches; lazy refcounts, too. */
-        ret = qcow2_flush_metadata(bs);
-        if (ret == 0) {
-            ret = qcow2_write_refcounts(bs);
-        }
+        ret = qcow2_flush_all_metadata(bs);
         if (ret < 0) {
             return ret;
         }

@@ -185,6 +185,13 @@ int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs)
     return refcounts_are_lazy(s) ? 0 : qcow2_write_refcounts(bs);
 }
 
+int coroutine_fn qcow2_flush_all_metadata(BlockDriverState *bs)
+{
+    int ret = qcow2_flush_metadata(bs);
+
+    return ret < 0 ? ret : qcow2_write_refcounts(bs);
+}
+
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;

@@ -709,10 +709,7 @@ static int coroutine_fn clear_after_flush(BlockDriverState *bs, uint64_t bits)
     if (!(s->incompatible_features & bits)) {
         return 0;
     }
-    ret = qcow2_flush_metadata(bs);
-    if (ret == 0) {
-        ret = qcow2_write_refcounts(bs);
-    }
+    ret = qcow2_flush_all_metadata(bs);
     if (ret == 0) {
         ret = bdrv_co_flush(bs->file->bs);
     }

@@ -333,10 +333,7 @@ static int coroutine_fn store_all_entry(void *opaque)
         return 0;
     }
     QEMU_LOCK_GUARD(&s->lock);
-    ret = qcow2_flush_metadata(bs);
-    if (ret == 0) {
-        ret = qcow2_write_refcounts(bs);
-    }
+    ret = qcow2_flush_all_metadata(bs);
     /* Opened for a check it may be dirty from before: the check says so. */
     if (ret == 0 && s->use_lazy_refcounts &&
         !(bs->open_flags & BDRV_O_CHECK)) {

@@ -245,10 +245,7 @@ static int coroutine_fn write_caches(BlockDriverState *bs, bool lazy)
     if (!s->l2_table_cache || !s->writable) {
         return 0;
     }
-    ret = qcow2_flush_metadata(bs);
-    if (ret == 0) {
-        ret = qcow2_write_refcounts(bs);
-    }
+    ret = qcow2_flush_all_metadata(bs);
     if (ret == 0 && s->use_lazy_refcounts && !lazy) {
         ret = qcow2_mark_clean(bs);
     }

@@ -582,6 +582,8 @@ bool qcow2_cache_contains(Qcow2Cache *c, uint64_t offset);
  * only after one more flush of bs->file. [lock]
  */
 int coroutine_fn qcow2_flush_metadata(BlockDriverState *bs);
+/* The same, and lazy refcounts, too: the caches are clean then. [lock] */
+int coroutine_fn qcow2_flush_all_metadata(BlockDriverState *bs);
 /*
  * Makes refcounts durable, so that L2 tables may be written: used before an
  * L2 piece is evicted. [lock]

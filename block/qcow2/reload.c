@@ -113,15 +113,6 @@ Qcow2Reload *qcow2_reload_prepare(BlockDriverState *bs,
     return r;
 }
 
-/* It may have missed anything. */
-static void say_all_dirty(BdrvDirtyBitmap *b)
-{
-    if (!bdrv_dirty_bitmap_inconsistent(b)) {
-        bdrv_dirty_bitmap_set_readonly(b, false);
-        bdrv_set_dirty_bitmap(b, 0, bdrv_dirty_bitmap_size(b));
-    }
-}
-
 /*
  * Stored bitmaps are what the file says, the others record nothing that
  * happened there: they say that everything is dirty.
@@ -141,7 +132,7 @@ static void exchange_bitmaps(BlockDriverState *bs, const BDRVQcow2State *old,
              qcow2_bitmap_find(bs->opaque, name))) {
             bdrv_release_dirty_bitmap(b);
         } else {
-            say_all_dirty(b);
+            bdrv_dirty_bitmap_missed_all(b);
         }
         b = next;
     }

@@ -386,11 +386,7 @@ int coroutine_fn qcow2_switch_begin(BlockDriverState *bs, Qcow2Switch *sw,
     }
     ret = qcow2_begin_change(bs);
     if (ret == 0) {
-        ret = qcow2_flush_metadata(bs);
-    }
-    if (ret == 0) {
-        /* Lazy ones, too: from here on the caches are clean. */
-        ret = qcow2_write_refcounts(bs);
+        ret = qcow2_flush_all_metadata(bs);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not flush the metadata");

@@ -129,6 +129,9 @@ void bdrv_dirty_bitmap_truncate(BlockDriverState *bs, int64_t bytes);
 /* The same with the length that bs->total_bytes has by then: right also when
  * several threads change it. */
 void bdrv_dirty_bitmap_follow_length(BlockDriverState *bs);
+/* Nobody has recorded what happened to the node: everything is dirty, unless the
+ * bitmap is inconsistent, and the bitmap can be written to. Any thread. */
+void bdrv_dirty_bitmap_missed_all(BdrvDirtyBitmap *bitmap);
 
 BlockDirtyInfoList *bdrv_query_dirty_bitmaps(BlockDriverState *bs);
 /* Hex digest, caller frees. */
