@@ -124,6 +124,14 @@ class Check(iotests.TestCase):
         os.unlink(self.path('u'))
         return plan
 
+    def test_marks_alone_can_be_undone(self):
+        """Nothing is found, but the header changes."""
+        for mark in 1, 2:
+            self.damage(lambda q, mark=mark: q.set_u64(72, mark))
+            self.plan_and_undo()
+        self.img('check', '-r', 'all', 'a')
+        self.assertEqual(self.damage(lambda q: q.u64(72)), 0)
+
     def test_what_is_leaked_is_saved(self):
         self.io('a', 'write -P 2 64k 64k')
         self.before = self.guest()
