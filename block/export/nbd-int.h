@@ -164,13 +164,14 @@ struct NBDClient {
     bool broken;                /* nothing can be sent any more */
 
     /* Only in the main thread. */
+    const NBDExport *asked_about;   /* by the option that is being answered */
     QEMUTimer timer;
     QTAILQ_ENTRY(NBDClient) next;
 };
 
 /* Its requests end, what is left to send is lost. Main thread. */
 void nbd_client_disconnect(NBDClient *client);
-/* Those that use @exp. */
+/* Those that use @exp, and those that wait for an answer about it. */
 void nbd_server_disconnect(const NBDExport *exp);
 bool nbd_server_single_client(void);
 /* NULL: no TLS. */

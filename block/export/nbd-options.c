@@ -105,6 +105,20 @@ static void choose(NBDClient *client, NBDExport *exp)
     }
 }
 
+/* @exp must not go while an answer about it is on its way. A client that does not
+ * fetch it is in the way of nobody who ends the export: it is hung up on. */
+static void begin_answer(NBDClient *client, NBDExport *exp)
+{
+    blk_exp_ref(&exp->common);
+    client->asked_about = exp;
+}
+
+static void end_answer(NBDClient *client, NBDExport *exp)
+{
+    client->asked_about = NULL;
+    blk_exp_unref(&exp->common);
+}
+
 /* The length when the client connects. */
 static int64_t coroutine_fn length_of(NBDExport *exp)
 {
@@ -233,13 +247,12 @@ static int coroutine_fn run_info(NBDClient *client, const NBDOption *opt)
                                  "export '%.*s' not present",
                                  MIN((int)q.name_len, 80), q.name);
     }
-    /* It must not go while the answer is on its way. */
-    blk_exp_ref(&exp->common);
+    begin_answer(client, exp);
     ret = answer_info(client, opt, exp, &q);
     if (ret == NBD_OPTION_SERVE && exp->common.shutting_down) {
         ret = -ESHUTDOWN;
     }
-    blk_exp_unref(&exp->common);
+    end_answer(client, exp);
     return ret;
 }
 
@@ -363,9 +376,9 @@ static int coroutine_fn run_meta(NBDClient *client, const NBDOption *opt)
     }
     found.serial = exp->serial;
     match_queries(exp, &found, &q, list);
-    blk_exp_ref(&exp->common);
+    begin_answer(client, exp);
     ret = send_contexts(client, opt, exp, &found);
-    blk_exp_unref(&exp->common);
+    end_answer(client, exp);
     if (list) {
         nbd_meta_clear(&found);
     } else {

@@ -54,7 +54,7 @@ void nbd_server_disconnect(const NBDExport *exp)
 
     if (server) {
         QTAILQ_FOREACH(client, &server->clients, next) {
-            if (client->exp == exp) {
+            if (client->exp == exp || client->asked_about == exp) {
                 nbd_client_disconnect(client);
             }
         }

@@ -305,6 +305,38 @@ class NbdExports(iotests.TestCase):
         self.qmp.cmd('block-export-del', id='e', mode='hard')
         self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
 
+    def asker(self, option, data):
+        """A client that asks about the export and never fetches an answer."""
+        client = self.connect(None)
+        client.agree(nbd.STRUCTURED)
+        client.sock.settimeout(1)
+        with self.assertRaises(TimeoutError):
+            while True:
+                client.send_option(option, data)
+        return client
+
+    def test_answers_that_nobody_fetches(self):
+        """They keep no export, no server, and not the daemon."""
+        name = nbd.string('x' * 4000)
+        info, contexts = name + b'\0\1\0\1', name + bytes(4)
+        daemon = self.start(handshake_max_seconds=0)
+        for option, data in ((nbd.INFO, info), (nbd.LIST_META, contexts)):
+            self.add(name='x' * 4000)
+            client = self.asker(option, data)
+            self.qmp.cmd('block-export-del', id='e', mode='hard')
+            self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+            self.assertTrue(client.is_gone())
+        self.add(name='x' * 4000)
+        client = self.asker(nbd.INFO, info)
+        self.qmp.cmd('nbd-server-stop')
+        self.assertTrue(client.is_gone())
+        self.qmp.cmd('nbd-server-start', {'addr': {
+            'type': 'unix', 'data': {'path': self.socket}},
+            'handshake-max-seconds': 0})
+        self.add(name='x' * 4000)
+        self.asker(nbd.LIST_META, contexts)
+        self.assertEqual(daemon.stop(), 0)
+
     def test_resize(self):
         self.start()
         self.add(writable=True)
