@@ -89,6 +89,8 @@ static bool use_bitmap(NBDExport *exp, const BlockDirtyBitmapOrStr *ref,
         return false;
     }
     bdrv_dirty_bitmap_set_busy(bitmap, true);
+    /* It may be of a node that nobody else uses any more some day. */
+    bdrv_ref(bdrv_dirty_bitmap_bs(bitmap));
     exp->bitmaps[exp->nr_bitmaps++] = bitmap;
     return true;
 }
@@ -115,7 +117,10 @@ static bool use_bitmaps(NBDExport *exp, const BlockDirtyBitmapOrStrList *list,
 static void free_parts(NBDExport *exp)
 {
     for (unsigned i = 0; i < exp->nr_bitmaps; i++) {
+        BlockDriverState *bs = bdrv_dirty_bitmap_bs(exp->bitmaps[i]);
+
         bdrv_dirty_bitmap_set_busy(exp->bitmaps[i], false);
+        bdrv_unref(bs);
     }
     g_free(exp->bitmaps);
     g_free(exp->name);

@@ -93,7 +93,7 @@ typedef struct NBDExport {
     char *name;
     char *description;          /* NULL: none */
     bool allocation_depth;
-    BdrvDirtyBitmap **bitmaps;  /* busy as long as they are exported */
+    BdrvDirtyBitmap **bitmaps;  /* busy, and references of their nodes */
     unsigned nr_bitmaps;
     uint64_t serial;            /* no other ever has it; from 1 */
     unsigned next_thread;       /* main thread */

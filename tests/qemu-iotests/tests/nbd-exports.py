@@ -6,6 +6,7 @@
 import collections
 import os
 import resource
+import struct
 import time
 
 import iotests
@@ -20,14 +21,16 @@ class NbdExports(iotests.TestCase):
         self.img('bitmap', '--add', 'a', 'bits')
         self.socket = self.path('nbd.sock')
 
-    def start(self, *args, server=True, **options):
+    def start(self, *args, server=True, own=True, **options):
+        """own: 'n' is the image 'a'; otherwise others open it."""
         options = ''.join(f',{k.replace("_", "-")}={v}'
                           for k, v in options.items())
         nbd_server = ['--nbd-server', 'addr.type=unix,addr.path='
                       f'{self.socket}{options}'] if server else []
+        image = ['--blockdev', 'file,filename=a,node-name=f', '--blockdev',
+                 'qcow2,file=f,node-name=n'] if own else []
         daemon = self.daemon(
-            '--blockdev', 'file,filename=a,node-name=f', '--blockdev',
-            'qcow2,file=f,node-name=n', '--object', 'iothread,id=t0',
+            *image, '--object', 'iothread,id=t0',
             '--object', 'iothread,id=t1', *nbd_server, *args)
         self.qmp = daemon.connect()
         # The monitor speaks while later options are carried out.
@@ -161,6 +164,70 @@ class NbdExports(iotests.TestCase):
         self.qmp.cmd('block-export-del', id='e', mode='hard')
         self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
         self.qmp.cmd('object-del', id='t1')
+
+    # --- nodes whose bitmaps are exported ---
+
+    def export_bitmap_below(self):
+        """The bitmap of a node in the middle of a chain, which has no other
+        owner than the node above."""
+        self.img('create', '-q', '-f', 'qcow2', 'base', '1M')
+        self.img('rebase', '-u', '-f', 'qcow2', '-b', 'base', '-F', 'qcow2',
+                 'a')
+        self.img('create', '-q', '-f', 'qcow2', '-b', 'a', '-F', 'qcow2',
+                 'top')
+        daemon = self.start(
+            '--blockdev', 'file,filename=top,node-name=topf', '--blockdev',
+            'qcow2,file=topf,node-name=top,backing.driver=qcow2,'
+            'backing.node-name=mid,backing.file.driver=file,'
+            'backing.file.filename=a,backing.backing.driver=qcow2,'
+            'backing.backing.node-name=base,backing.backing.file.driver=file,'
+            'backing.backing.file.filename=base', own=False)
+        self.add(node_name='top', bitmaps=['bits'], writable=True)
+        return daemon
+
+    def check_bitmap(self, node):
+        """It can be asked for; the node goes with the export."""
+        client = self.connect(None)
+        client.agree(nbd.STRUCTURED)
+        client.set_meta('top', 'qemu:dirty-bitmap:bits')
+        self.assertIsInstance(client.go('top'), dict)
+        chunk = client.chunks(client.send(nbd.STATUS, 0, 1 << 20))
+        self.assertEqual(chunk, [(5, struct.pack('>III', 2, 1 << 20, 0))])
+        self.assertIn(node, self.nodes())
+        self.qmp.cmd('block-export-del', id='e', mode='hard')
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+        self.assertNotIn(node, self.nodes())
+
+    def nodes(self):
+        return [node['node-name']
+                for node in self.qmp.cmd('query-named-block-nodes')]
+
+    def test_bitmap_of_a_node_that_is_committed(self):
+        daemon = self.export_bitmap_below()
+        self.qmp.cmd('block-commit', {
+            'job-id': 'j', 'device': 'top', 'top-node': 'mid',
+            'base-node': 'base'})
+        self.qmp.event('BLOCK_JOB_COMPLETED')
+        self.check_bitmap('mid')
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_bitmap_of_a_node_that_is_replaced(self):
+        daemon = self.export_bitmap_below()
+        self.qmp.cmd('blockdev-reopen', options=[{
+            'driver': 'qcow2', 'node-name': 'top', 'file': 'topf',
+            'backing': None}])
+        self.check_bitmap('mid')
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_bitmap_of_a_node_that_is_deleted(self):
+        daemon = self.start('--blockdev', 'null-co,node-name=top,size=1M')
+        self.add(node_name='top', writable=True,
+                 bitmaps=[{'node': 'n', 'name': 'bits'}])
+        self.qmp_fails('in use', self.qmp, 'blockdev-del', node_name='n')
+        self.qmp.cmd('block-export-del', id='e')
+        self.qmp.event('BLOCK_EXPORT_DELETED', id='e')
+        self.qmp.cmd('blockdev-del', node_name='n')
+        self.assertEqual(daemon.stop(), 0)
 
     def served_by(self, daemon, client):
         """Name of the thread that a client's requests keep busy."""
