@@ -229,9 +229,11 @@ typedef struct NBDPool {
     Error *open_error;
 } NBDPool;
 
-/* Connects; false with @errp. @options stay valid. Main thread, which polls. */
-bool nbd_pool_open(NBDPool *p, const BlockdevOptionsNbd *options,
-                   Error **errp);
+/*
+ * Connects; false with @errp. @options stay valid; a named descriptor in their
+ * address becomes its number. Main thread, which polls.
+ */
+bool nbd_pool_open(NBDPool *p, BlockdevOptionsNbd *options, Error **errp);
 /* No request is left. Main thread, which polls. */
 void nbd_pool_close(NBDPool *p);
 /* Carries @req out, with a new connection if need be. 0 or -errno. */

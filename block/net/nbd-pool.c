@@ -23,6 +23,7 @@
  */
 #include "util/osdep.h"
 #include "block/net/nbd-client.h"
+#include "sockets/sockets.h"
 #include "trace/block.h"
 #include "util/aio.h"
 #include "util/lockable.h"
@@ -353,7 +354,7 @@ static bool is_connecting(NBDPool *p)
     return p->connecting;
 }
 
-bool nbd_pool_open(NBDPool *p, const BlockdevOptionsNbd *o, Error **errp)
+bool nbd_pool_open(NBDPool *p, BlockdevOptionsNbd *o, Error **errp)
 {
     bool ok;
 
@@ -362,6 +363,11 @@ bool nbd_pool_open(NBDPool *p, const BlockdevOptionsNbd *o, Error **errp)
         if (!p->creds) {
             return false;
         }
+    }
+    /* From here on it is the attempt's to close. */
+    if (!socket_address_take_fd(o->server, errp)) {
+        user_object_unuse(p->creds);
+        return false;
     }
     init(p, o);
     p->open_until_ns = get_clock() + 1 +

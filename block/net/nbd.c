@@ -12,7 +12,6 @@
 #include "qapi/clone-visitor.h"
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-input-visitor.h"
-#include "sockets/sockets.h"
 
 typedef struct BDRVNBDState {
     NBDPool pool;
@@ -103,10 +102,6 @@ static int nbd_open(BlockDriverState *bs, BlockdevOptions *options, int flags,
         return -EINVAL;
     }
     s->options = QAPI_CLONE(BlockdevOptionsNbd, &options->u.nbd);
-    if (!socket_address_take_fd(s->options->server, errp)) {
-        qapi_free_BlockdevOptionsNbd(s->options);
-        return -EINVAL;
-    }
     s->is_opening = true;
     s->is_open = nbd_pool_open(&s->pool, s->options, errp);
     s->is_opening = false;

@@ -155,6 +155,9 @@ class Passing(FdCase):
         self.qmp_fails("named 'other' has not been found", self.qmp,
                        'blockdev-add', {**options, 'server': {
                            'type': 'fd', 'str': 'other'}})
+        # Who fails before he looks at it does not use it up.
+        self.qmp_fails('No TLS credentials', self.qmp, 'blockdev-add',
+                       {**options, 'tls-creds': 'x'})
         self.qmp.cmd('blockdev-add', options)
         self.qmp_fails("named 'server' not found", self.qmp, 'closefd',
                        fdname='server')
