@@ -156,6 +156,17 @@ static bool settle_activity(BlockExport *exp, BlockExportOptions *options,
     return true;
 }
 
+/* After @activated by an export that was not to be. */
+static void undo_activate(BlockDriverState *bs, bool activated)
+{
+    Error *err = NULL;
+
+    if (activated && !bdrv_inactivate(bs, &err)) {
+        error_reportf_err(err, "Node '%s' stays active: ",
+                          bdrv_get_node_name(bs));
+    }
+}
+
 static bool open_backend(BlockExport *exp, BlockExportOptions *options,
                          Error **errp)
 {
@@ -179,8 +190,11 @@ static bool open_backend(BlockExport *exp, BlockExportOptions *options,
     blk_set_owner(exp->blk, "%s export '%s'",
                   BlockExportType_str(options->type), options->id);
     blk_set_name(exp->blk, options->id);
-    if (!settle_activity(exp, options, bs, errp) ||
-        !blk_insert_bs(exp->blk, bs, errp)) {
+    if (!settle_activity(exp, options, bs, errp)) {
+        return false;
+    }
+    if (!blk_insert_bs(exp->blk, bs, errp)) {
+        undo_activate(bs, exp->activated);
         return false;
     }
     blk_set_enable_write_cache(exp->blk, !(options->has_writethrough &&
@@ -195,17 +209,6 @@ static void export_free(BlockExport *exp)
     g_ptr_array_unref(exp->homes);
     g_free(exp->id);
     g_free(exp);
-}
-
-/* After @activated by an export that was not to be. */
-static void undo_activate(BlockDriverState *bs, bool activated)
-{
-    Error *err = NULL;
-
-    if (activated && !bdrv_inactivate(bs, &err)) {
-        error_reportf_err(err, "Node '%s' stays active: ",
-                          bdrv_get_node_name(bs));
-    }
 }
 
 BlockExport *blk_exp_add(BlockExportOptions *options, Error **errp)

@@ -281,6 +281,22 @@ class Refused(SetActive):
         self.set(qmp, False)
         self.nbd(qmp, 'read 0 64k', rc=1, options=['-r'])
 
+    def test_export_that_was_not_to_be(self):
+        """It leaves the node as it was."""
+        self.side()
+        cwd = self.path('other')
+        os.mkdir(cwd)
+        daemon = iotests.qmp.Daemon(tools.qsd(), '--nbd-server',
+                                    'addr.type=unix,addr.path=s', cwd=cwd)
+        self.addCleanup(daemon.kill)
+        qmp = daemon.connect()
+        qmp.cmd('blockdev-add', {**self.raw_file('a'), 'node-name': 'f',
+                                 'active': False})
+        self.qmp_fails('Failed to get "write" lock', qmp, 'block-export-add', {
+            'type': 'nbd', 'id': 'e', 'node-name': 'f', 'writable': True})
+        self.assertEqual(self.active(qmp), {'f': False})
+        self.assertEqual(daemon.stop(), 0)
+
     def test_job(self):
         """Not while it runs, and none can be started on inactive nodes."""
         self.create('top', '-b', 'a', '-F', 'qcow2')
