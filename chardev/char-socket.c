@@ -19,6 +19,7 @@ typedef struct SocketChardev {
     bool server;
     bool nodelay;
     int listen_fd;              /* -1 for a client */
+    char *file;                 /* of that socket, or NULL */
     int fd;                     /* -1: not connected */
 } SocketChardev;
 
@@ -108,6 +109,7 @@ static bool socket_serve(Chardev *chr, bool wait, Error **errp)
     if (s->listen_fd < 0) {
         return false;
     }
+    s->file = socket_listen_file(s->addr);
     socket_set_nonblock(s->listen_fd, true);
     if (s->addr->type == SOCKET_ADDRESS_TYPE_INET) {
         /* The port may have been chosen by the system. */
@@ -134,10 +136,11 @@ static void socket_close(Chardev *chr)
     if (s->listen_fd >= 0) {
         aio_set_fd_handler(qemu_get_aio_context(), s->listen_fd, NULL, NULL,
                            NULL);
-        socket_listen_cleanup(s->listen_fd, s->addr);
+        socket_listen_cleanup(s->file);
         close(s->listen_fd);
     }
     qapi_free_SocketAddress(s->addr);
+    g_free(s->file);
     g_free(s);
     chr->opaque = NULL;
 }

@@ -431,17 +431,19 @@ int socket_listen(const SocketAddress *addr, int backlog, Error **errp)
     }
 }
 
-void socket_listen_cleanup(int fd, const SocketAddress *addr)
+char *socket_listen_file(const SocketAddress *addr)
 {
-    struct sockaddr_un sun;
-    socklen_t len = sizeof(sun);
-
     if (addr->type != SOCKET_ADDRESS_TYPE_UNIX ||
         (addr->u.q_unix.has_abstract && addr->u.q_unix.abstract)) {
-        return;
+        return NULL;
     }
-    if (getsockname(fd, (struct sockaddr *)&sun, &len) == 0) {
-        unlink(addr->u.q_unix.path);
+    return g_canonicalize_filename(addr->u.q_unix.path, NULL);
+}
+
+void socket_listen_cleanup(const char *file)
+{
+    if (file) {
+        unlink(file);
     }
 }
 

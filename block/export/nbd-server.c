@@ -13,8 +13,6 @@
 #include "block/nbd-server.h"
 #include "objects/authz.h"
 #include "objects/tls-creds.h"
-#include "qapi/clone-visitor.h"
-#include "qapi/qapi-visit.h"
 #include "sockets/sockets.h"
 #include "util/aio.h"
 
@@ -24,7 +22,7 @@
 #define ACCEPT_PAUSE_NS (100 * SCALE_MS)
 
 typedef struct NBDServer {
-    SocketAddress *addr;
+    char *file;                 /* of the listening socket, or NULL */
     UserObject *creds;          /* NULL: no TLS; a use of it */
     UserObject *authz;          /* NULL: whoever has a certificate; a use */
     int listen_fd;
@@ -190,7 +188,7 @@ static void stop_listening(void)
     timer_del(&server->resume);
     aio_set_fd_handler(qemu_get_aio_context(), server->listen_fd, NULL, NULL,
                        NULL);
-    socket_listen_cleanup(server->listen_fd, server->addr);
+    socket_listen_cleanup(server->file);
     close(server->listen_fd);
     server->listen_fd = -1;
 }
@@ -241,7 +239,7 @@ bool nbd_server_start(const NBDServerConfig *config, Error **errp)
     }
     socket_set_nonblock(fd, true);
     server = g_new0(NBDServer, 1);
-    server->addr = QAPI_CLONE(SocketAddress, config->addr);
+    server->file = socket_listen_file(config->addr);
     server->creds = creds;
     server->authz = authz;
     server->listen_fd = fd;
@@ -299,7 +297,7 @@ void nbd_server_stop(void)
         nbd_client_disconnect(client);      /* those in their handshake */
     }
     AIO_WAIT_WHILE(NULL, server->nr_clients);
-    qapi_free_SocketAddress(server->addr);
+    g_free(server->file);
     user_object_unuse(server->authz);
     user_object_unuse(server->creds);
     g_free(server);

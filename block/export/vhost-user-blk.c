@@ -10,8 +10,6 @@
 #include "block/export.h"
 #include "block/export/vhost-user.h"
 #include "block/export/virtio-blk.h"
-#include "qapi/clone-visitor.h"
-#include "qapi/qapi-visit.h"
 #include "sockets/sockets.h"
 #include "util/fd.h"
 
@@ -26,7 +24,7 @@ typedef struct VhostUserBlkExport {
     BlockExport common;
     VirtioBlk dev;
     VhostUser *vu;
-    SocketAddress *addr;
+    char *file;             /* of the listening socket, or NULL */
 
     /* Main thread. */
     int listen_fd;
@@ -130,7 +128,7 @@ static void stop_listening(VhostUserBlkExport *e)
     if (e->listen_fd >= 0) {
         aio_set_fd_handler(qemu_get_aio_context(), e->listen_fd, NULL, NULL,
                            NULL);
-        socket_listen_cleanup(e->listen_fd, e->addr);
+        socket_listen_cleanup(e->file);
         qemu_close(e->listen_fd);
         e->listen_fd = -1;
     }
@@ -187,7 +185,7 @@ static bool vhost_user_blk_create(BlockExport *exp,
         return false;
     }
     socket_set_nonblock(e->listen_fd, true);
-    e->addr = QAPI_CLONE(SocketAddress, o->addr);
+    e->file = socket_listen_file(o->addr);
     ctx = g_new(AioContext *, e->dev.num_queues);
     for (unsigned i = 0; i < e->dev.num_queues; i++) {
         ctx[i] = blk_exp_thread_ctx(exp, i);
@@ -215,7 +213,7 @@ static void vhost_user_blk_delete(BlockExport *exp)
     assert(e->sock < 0);
     blk_set_resize_cb(exp->blk, NULL, NULL);
     vhost_user_free(e->vu);
-    qapi_free_SocketAddress(e->addr);
+    g_free(e->file);
     g_free(e->dev.serial);
 }
 

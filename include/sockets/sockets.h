@@ -20,8 +20,11 @@
  * socket_local_address() which one it became.
  */
 int socket_listen(const SocketAddress *addr, int backlog, Error **errp);
-/* What must go when a listener is closed: its socket file. */
-void socket_listen_cleanup(int fd, const SocketAddress *addr);
+/* The file of a listener at @addr, named from the root: the process may leave its
+ * directory. NULL if it has none. Free with g_free(). */
+char *socket_listen_file(const SocketAddress *addr);
+/* What must go when the listener is closed: that @file, or NULL. */
+void socket_listen_cleanup(const char *file);
 /* A connected stream socket, or -1 with @errp. */
 int socket_connect(const SocketAddress *addr, Error **errp);
 

@@ -210,6 +210,32 @@ class Process(iotests.TestCase):
         self.assertFalse(os.path.exists(self.path('pid')))
         qmp.close()
 
+    def test_daemonize_removes_its_sockets(self):
+        """Where they were made, and not what has such a name from the root."""
+        outside = [self.path(name) for name in ('m', 'n', 'v')]
+        inside = [path.lstrip('/') for path in outside]
+        os.makedirs(self.path(os.path.dirname(inside[0])))
+        for path in outside:
+            self.write_file(path, b'precious')
+        done = subprocess.run(
+            [iotests.qsd(), '--daemonize', '--pidfile', 'pid', '--chardev',
+             f'socket,id=c,path={inside[0]},server=on,wait=off', '--monitor',
+             'c', '--nbd-server', f'addr.type=unix,addr.path={inside[1]}',
+             '--blockdev', 'null-co,node-name=n', '--export',
+             'vhost-user-blk,id=e,node-name=n,addr.type=unix,'
+             f'addr.path={inside[2]}'], cwd=self.dir, timeout=60, check=False)
+        self.assertEqual(done.returncode, 0)
+        qmp = iotests.QMPClient(self.path(inside[0]))
+        for name in inside:
+            self.assertTrue(os.path.exists(self.path(name)))
+        qmp.cmd('quit')
+        nbd.wait_for(lambda: not os.path.exists(self.path('pid')))
+        for name in inside:
+            self.assertFalse(os.path.exists(self.path(name)))
+        for path in outside:
+            self.assertEqual(self.read_file(path), b'precious')
+        qmp.close()
+
     def test_daemonize_reports_failure(self):
         done = subprocess.run(
             [iotests.qsd(), '--daemonize', '--blockdev',
