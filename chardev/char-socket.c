@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include "char-int.h"
+#include "sockets/listener.h"
 #include "sockets/sockets.h"
 
 #define BACKLOG 128
@@ -19,6 +20,7 @@ typedef struct SocketChardev {
     bool server;
     bool nodelay;
     int listen_fd;              /* -1 for a client */
+    SocketListener listener;    /* if there is one */
     char *file;                 /* of that socket, or NULL */
     int fd;                     /* -1: not connected */
 } SocketChardev;
@@ -35,25 +37,13 @@ static void socket_connected(Chardev *chr, int fd)
     chardev_stream_connect(chr, fd, fd);
 }
 
-static void socket_incoming(void *opaque)
+static void socket_incoming(void *opaque, int fd)
 {
     Chardev *chr = opaque;
     SocketChardev *s = chr->opaque;
-    int fd = socket_accept(s->listen_fd);
 
-    if (fd < 0) {
-        return;         /* it gave up, or there are too many descriptors */
-    }
-    aio_set_fd_handler(qemu_get_aio_context(), s->listen_fd, NULL, NULL, NULL);
+    socket_listener_switch(&s->listener, false);
     socket_connected(chr, fd);
-}
-
-static void socket_wait_for_next(Chardev *chr)
-{
-    SocketChardev *s = chr->opaque;
-
-    aio_set_fd_handler(qemu_get_aio_context(), s->listen_fd, socket_incoming,
-                       NULL, chr);
 }
 
 static void socket_disconnected(Chardev *chr)
@@ -63,7 +53,7 @@ static void socket_disconnected(Chardev *chr)
     close(s->fd);
     s->fd = -1;
     if (s->server) {
-        socket_wait_for_next(chr);
+        socket_listener_switch(&s->listener, true);
     }
 }
 
@@ -110,7 +100,7 @@ static bool socket_serve(Chardev *chr, bool wait, Error **errp)
         return false;
     }
     s->file = socket_listen_file(s->addr);
-    socket_set_nonblock(s->listen_fd, true);
+    socket_listener_init(&s->listener, s->listen_fd, socket_incoming, chr);
     if (s->addr->type == SOCKET_ADDRESS_TYPE_INET) {
         /* The port may have been chosen by the system. */
         local = socket_local_address(s->listen_fd, NULL);
@@ -122,7 +112,7 @@ static bool socket_serve(Chardev *chr, bool wait, Error **errp)
     if (wait) {
         return socket_wait(chr, errp);
     }
-    socket_wait_for_next(chr);
+    socket_listener_switch(&s->listener, true);
     return true;
 }
 
@@ -134,8 +124,7 @@ static void socket_close(Chardev *chr)
         close(s->fd);
     }
     if (s->listen_fd >= 0) {
-        aio_set_fd_handler(qemu_get_aio_context(), s->listen_fd, NULL, NULL,
-                           NULL);
+        socket_listener_switch(&s->listener, false);
         socket_listen_cleanup(s->file);
         close(s->listen_fd);
     }

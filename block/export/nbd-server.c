@@ -13,23 +13,20 @@
 #include "block/nbd-server.h"
 #include "objects/authz.h"
 #include "objects/tls-creds.h"
+#include "sockets/listener.h"
 #include "sockets/sockets.h"
 #include "util/aio.h"
 
 #define BACKLOG 1024
 
-/* After an accept() for which there was no descriptor or no memory. */
-#define ACCEPT_PAUSE_NS (100 * SCALE_MS)
-
 typedef struct NBDServer {
     char *file;                 /* of the listening socket, or NULL */
     UserObject *creds;          /* NULL: no TLS; a use of it */
     UserObject *authz;          /* NULL: whoever has a certificate; a use */
-    int listen_fd;
+    SocketListener listener;    /* its fd is -1 when the server ends */
     uint32_t max_connections;
     uint32_t handshake_secs;
     unsigned nr_clients;
-    QEMUTimer resume;           /* listening, after a pause */
     QTAILQ_HEAD(, NBDClient) clients;
 } NBDServer;
 
@@ -127,7 +124,7 @@ static void coroutine_fn client_entry(void *opaque)
     client_end(client);
 }
 
-static void client_begin(int fd)
+static void client_begin(void *opaque, int fd)
 {
     NBDClient *client = g_new0(NBDClient, 1);
     int on = 1;
@@ -142,6 +139,7 @@ static void client_begin(int fd)
     server->nr_clients++;
     aio_co_enter(qemu_get_aio_context(),
                  qemu_coroutine_create(client_entry, client));
+    update_listening();
 }
 
 /* --- listening --- */
@@ -152,45 +150,21 @@ static bool is_full(void)
            server->nr_clients >= server->max_connections;
 }
 
-static void incoming(void *opaque)
-{
-    while (!is_full()) {
-        int fd = socket_accept(server->listen_fd);
-
-        if (fd < 0) {
-            if (errno != EAGAIN) {
-                aio_set_fd_handler(qemu_get_aio_context(), server->listen_fd,
-                                   NULL, NULL, NULL);
-                timer_mod_ns(&server->resume, get_clock() + ACCEPT_PAUSE_NS);
-            }
-            return;
-        }
-        client_begin(fd);
-    }
-    update_listening();
-}
-
 static void update_listening(void)
 {
-    if (server->listen_fd >= 0) {
-        aio_set_fd_handler(qemu_get_aio_context(), server->listen_fd,
-                           is_full() ? NULL : incoming, NULL, NULL);
+    if (server->listener.fd >= 0) {
+        socket_listener_switch(&server->listener, !is_full());
     }
-}
-
-static void resume(void *opaque)
-{
-    update_listening();
 }
 
 static void stop_listening(void)
 {
-    timer_del(&server->resume);
-    aio_set_fd_handler(qemu_get_aio_context(), server->listen_fd, NULL, NULL,
-                       NULL);
+    int fd = server->listener.fd;
+
+    socket_listener_switch(&server->listener, false);
     socket_listen_cleanup(server->file);
-    close(server->listen_fd);
-    server->listen_fd = -1;
+    close(fd);
+    server->listener.fd = -1;
 }
 
 /* --- life --- */
@@ -237,17 +211,14 @@ bool nbd_server_start(const NBDServerConfig *config, Error **errp)
         user_object_unuse(creds);
         return false;
     }
-    socket_set_nonblock(fd, true);
     server = g_new0(NBDServer, 1);
     server->file = socket_listen_file(config->addr);
     server->creds = creds;
     server->authz = authz;
-    server->listen_fd = fd;
+    socket_listener_init(&server->listener, fd, client_begin, NULL);
     server->max_connections = config->max_connections;
     server->handshake_secs = config->handshake_secs;
     QTAILQ_INIT(&server->clients);
-    aio_timer_init(qemu_get_aio_context(), &server->resume,
-                   QEMU_CLOCK_REALTIME, SCALE_NS, resume, NULL);
     update_listening();
     return true;
 }

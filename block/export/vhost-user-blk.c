@@ -10,6 +10,7 @@
 #include "block/export.h"
 #include "block/export/vhost-user.h"
 #include "block/export/virtio-blk.h"
+#include "sockets/listener.h"
 #include "sockets/sockets.h"
 #include "util/fd.h"
 
@@ -27,7 +28,7 @@ typedef struct VhostUserBlkExport {
     char *file;             /* of the listening socket, or NULL */
 
     /* Main thread. */
-    int listen_fd;
+    SocketListener listener;
     int sock;               /* of the front-end; -1: nobody is served */
 } VhostUserBlkExport;
 
@@ -85,8 +86,6 @@ static void on_resize(void *opaque)
 
 /* --- connections --- */
 
-static void listen_again(VhostUserBlkExport *e);
-
 static void coroutine_fn serve(void *opaque)
 {
     VhostUserBlkExport *e = opaque;
@@ -98,39 +97,29 @@ static void coroutine_fn serve(void *opaque)
     }
     qemu_close(e->sock);
     e->sock = -1;
-    listen_again(e);
+    if (e->listener.fd >= 0) {
+        socket_listener_switch(&e->listener, true);
+    }
     blk_exp_unref(&e->common);
 }
 
-static void on_connect(void *opaque)
+static void on_connect(void *opaque, int fd)
 {
     VhostUserBlkExport *e = opaque;
 
-    e->sock = socket_accept(e->listen_fd);
-    if (e->sock < 0) {
-        return;
-    }
-    aio_set_fd_handler(qemu_get_aio_context(), e->listen_fd, NULL, NULL, NULL);
+    e->sock = fd;
+    socket_listener_switch(&e->listener, false);
     blk_exp_ref(&e->common);
     aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(serve, e));
 }
 
-static void listen_again(VhostUserBlkExport *e)
-{
-    if (e->listen_fd >= 0) {
-        aio_set_fd_handler(qemu_get_aio_context(), e->listen_fd, on_connect,
-                           NULL, e);
-    }
-}
-
 static void stop_listening(VhostUserBlkExport *e)
 {
-    if (e->listen_fd >= 0) {
-        aio_set_fd_handler(qemu_get_aio_context(), e->listen_fd, NULL, NULL,
-                           NULL);
+    if (e->listener.fd >= 0) {
+        socket_listener_switch(&e->listener, false);
         socket_listen_cleanup(e->file);
-        qemu_close(e->listen_fd);
-        e->listen_fd = -1;
+        qemu_close(e->listener.fd);
+        e->listener.fd = -1;
     }
 }
 
@@ -174,17 +163,18 @@ static bool vhost_user_blk_create(BlockExport *exp,
     VhostUserBlkExport *e = container_of(exp, VhostUserBlkExport, common);
     const BlockExportOptionsVhostUserBlk *o = &options->u.vhost_user_blk;
     g_autofree AioContext **ctx = NULL;
+    int fd;
 
-    e->sock = e->listen_fd = -1;
+    e->sock = -1;
     if (!take_options(e, o, errp)) {
         return false;
     }
-    e->listen_fd = socket_listen(o->addr, BACKLOG, errp);
-    if (e->listen_fd < 0) {
+    fd = socket_listen(o->addr, BACKLOG, errp);
+    if (fd < 0) {
         g_free(e->dev.serial);
         return false;
     }
-    socket_set_nonblock(e->listen_fd, true);
+    socket_listener_init(&e->listener, fd, on_connect, e);
     e->file = socket_listen_file(o->addr);
     ctx = g_new(AioContext *, e->dev.num_queues);
     for (unsigned i = 0; i < e->dev.num_queues; i++) {
@@ -192,7 +182,7 @@ static bool vhost_user_blk_create(BlockExport *exp,
     }
     e->vu = vhost_user_new(&vhost_user_blk_ops, e, ctx, e->dev.num_queues);
     blk_set_resize_cb(exp->blk, on_resize, e);
-    listen_again(e);
+    socket_listener_switch(&e->listener, true);
     return true;
 }
 

@@ -5,8 +5,10 @@
 """qemu-storage-daemon as a program: options, their errors, pid file, background,
 ends by signals."""
 import os
+import resource
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -235,6 +237,40 @@ class Process(iotests.TestCase):
         for path in outside:
             self.assertEqual(self.read_file(path), b'precious')
         qmp.close()
+
+    def processor_seconds(self, pid):
+        with open(f'/proc/{pid}/stat', encoding='utf-8') as f:
+            fields = f.read().rpartition(')')[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+    def test_no_descriptor_for_a_client(self):
+        """Clients wait for one; nobody turns round and round meanwhile."""
+        daemon = self.daemon(
+            '--chardev', 'socket,id=c,path=m,server=on,wait=off', '--monitor',
+            'c', '--nbd-server', 'addr.type=unix,addr.path=n', '--blockdev',
+            'null-co,node-name=n', '--export',
+            'vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path=v')
+        daemon.connect()
+        pid = daemon.process.pid
+        old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        for name in 'mnv':
+            used = {int(fd) for fd in os.listdir(f'/proc/{pid}/fd')}
+            free = next(fd for fd in range(len(used) + 1) if fd not in used)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, old[1]))
+            client = socket.socket(socket.AF_UNIX)
+            self.addCleanup(client.close)
+            client.settimeout(1)
+            before = self.processor_seconds(pid)
+            client.connect(self.path(name))
+            with self.assertRaises(TimeoutError, msg=name):
+                client.recv(1)
+            self.assertLess(self.processor_seconds(pid) - before, .1, name)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+            client.settimeout(20)
+            if name == 'v':     # here the client speaks first: GET_FEATURES
+                client.sendall(struct.pack('=III', 1, 1, 0))
+            self.assertEqual(len(client.recv(1)), 1, name)
+        self.assertEqual(daemon.stop(), 0)
 
     def test_daemonize_reports_failure(self):
         done = subprocess.run(
