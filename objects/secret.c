@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include "crypto/cipher.h"
 #include "objects/secret.h"
+#include "util/base64.h"
 
 #define KEY_LEN 32
 /* Bytes; of a file, or a key of the kernel. */
@@ -37,22 +38,11 @@ static void set_copy(SecretCopy *s, uint8_t *data, size_t len)
 /* In place. */
 static bool decode_base64(SecretCopy *s, Error **errp)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn"
-                                  "opqrstuvwxyz0123456789+/=\n";
-    uint8_t *bytes;
-    gsize len;
+    size_t len;
+    uint8_t *bytes = qbase64_decode((char *)s->data, s->len, &len, errp);
 
-    if (strspn((char *)s->data, letters) != s->len) {
-        error_setg(errp, "Base64 data contains invalid characters");
+    if (!bytes) {
         return false;
-    }
-    bytes = g_malloc(s->len + 1);
-    memcpy(bytes, s->data, s->len + 1);
-    len = s->len;
-    if (len > 1) {
-        g_base64_decode_inplace((char *)bytes, &len);
-    } else {
-        len = 0;    /* no byte has less than two letters */
     }
     crypto_wipe(bytes + len, s->len - len);
     set_copy(s, bytes, len);
