@@ -68,10 +68,11 @@ static int wanted_family(const InetSocketAddress *addr, Error **errp)
 }
 
 static struct addrinfo *resolve(const InetSocketAddress *addr,
-                                const char *port, bool passive, Error **errp)
+                                const char *port, int type, bool passive,
+                                Error **errp)
 {
     struct addrinfo hints = {
-        .ai_socktype = SOCK_STREAM,
+        .ai_socktype = type,
         .ai_flags = passive ? AI_PASSIVE : 0,
     };
     struct addrinfo *list;
@@ -118,7 +119,7 @@ static int listen_at(const struct addrinfo *ai, int backlog)
 static int listen_port(const InetSocketAddress *addr, const char *port,
                        int backlog, Error **errp)
 {
-    struct addrinfo *list = resolve(addr, port, true, errp);
+    struct addrinfo *list = resolve(addr, port, SOCK_STREAM, true, errp);
     int fd = -1;
 
     if (!list) {
@@ -180,7 +181,8 @@ static int connect_retrying(int fd, const void *sa, socklen_t len)
 
 static int connect_inet(const InetSocketAddress *addr, Error **errp)
 {
-    struct addrinfo *list = resolve(addr, addr->port, false, errp);
+    struct addrinfo *list = resolve(addr, addr->port, SOCK_STREAM, false,
+                                    errp);
     int fd = -1;
     int on = 1;
 
@@ -199,6 +201,97 @@ static int connect_inet(const InetSocketAddress *addr, Error **errp)
                          addr->host, addr->port);
     } else if (addr->has_keep_alive && addr->keep_alive) {
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    }
+    freeaddrinfo(list);
+    return fd;
+}
+
+/* --- datagrams --- */
+
+static int bind_any(const struct addrinfo *list, Error **errp)
+{
+    int on = 1;
+    int fd = -1;
+
+    for (const struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next) {
+        fd = socket(ai->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0) {
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+            if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
+                fd = discard(fd);
+            }
+        }
+    }
+    if (fd < 0) {
+        error_setg_errno(errp, errno, "Failed to bind socket");
+    }
+    return fd;
+}
+
+/* A socket at @local, if it is not NULL, that sends to @ai. */
+static int dgram_to(const struct addrinfo *ai, const InetSocketAddress *local,
+                    Error **errp)
+{
+    InetSocketAddress addr = { .host = (char *)"", .port = (char *)"0" };
+    struct addrinfo *list;
+    int family, fd;
+
+    if (local) {
+        addr = *local;
+    }
+    family = wanted_family(&addr, errp);
+    if (family != AF_UNSPEC && family != ai->ai_family) {
+        error_setg(errp, "The local address is of another family than the "
+                   "remote one");
+        return -1;
+    }
+    addr.has_ipv4 = addr.has_ipv6 = true;
+    addr.ipv4 = ai->ai_family == AF_INET;
+    addr.ipv6 = ai->ai_family == AF_INET6;
+    list = resolve(&addr, addr.port, SOCK_DGRAM, true, errp);
+    if (!list) {
+        return -1;
+    }
+    fd = bind_any(list, errp);
+    freeaddrinfo(list);
+    if (fd >= 0 && connect_retrying(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
+        error_setg_errno(errp, errno, "Failed to connect socket");
+        return discard(fd);
+    }
+    return fd;
+}
+
+static bool fits_datagrams(const SocketAddress *addr, Error **errp)
+{
+    if (addr->type != SOCKET_ADDRESS_TYPE_INET) {
+        error_setg(errp, "socket type unsupported for datagram");
+        return false;
+    }
+    if (addr->u.inet.has_to || addr->u.inet.has_keep_alive) {
+        error_setg(errp, "'to' and 'keep-alive' are for streams");
+        return false;
+    }
+    return true;
+}
+
+int socket_dgram(const SocketAddress *remote, const SocketAddress *local,
+                 Error **errp)
+{
+    const InetSocketAddress *to = &remote->u.inet;
+    struct addrinfo *list;
+    int fd = -1;
+
+    if (!fits_datagrams(remote, errp) ||
+        (local && !fits_datagrams(local, errp))) {
+        return -1;
+    }
+    list = resolve(to, to->port, SOCK_DGRAM, false, errp);
+    if (!list) {
+        return -1;
+    }
+    for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next) {
+        fd = dgram_to(ai, local ? &local->u.inet : NULL,
+                      ai->ai_next ? NULL : errp);
     }
     freeaddrinfo(list);
     return fd;

@@ -29,6 +29,13 @@ void socket_listen_cleanup(const char *file);
 int socket_connect(const SocketAddress *addr, Error **errp);
 
 /*
+ * A blocking socket for datagrams to @remote and from there, at @local or (NULL)
+ * at a port that the system chooses; -1 with @errp. Both are of type 'inet'.
+ */
+int socket_dgram(const SocketAddress *remote, const SocketAddress *local,
+                 Error **errp);
+
+/*
  * The next connection of @listen_fd, close-on-exec and non-blocking; -1 with
  * errno (EAGAIN: nobody waits).
  */
