@@ -13,15 +13,8 @@ static void null_nothing(Chardev *chr)
 {
 }
 
-static char *null_filename(Chardev *chr)
-{
-    return g_strdup("null");
-}
-
 const ChardevClass chardev_class_null = {
-    .kind = CHARDEV_BACKEND_KIND_NULL,
     .open = null_open,
     .close = null_nothing,
     .disconnected = null_nothing,
-    .filename = null_filename,
 };

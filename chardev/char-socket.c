@@ -21,7 +21,7 @@ typedef struct SocketChardev {
     bool nodelay;
     int listen_fd;              /* -1 for a client */
     SocketListener listener;    /* if there is one */
-    char *file;                 /* of that socket, or NULL */
+    SocketFile *file;           /* of that socket, or NULL */
     int fd;                     /* -1: not connected */
 } SocketChardev;
 
@@ -129,7 +129,6 @@ static void socket_close(Chardev *chr)
         close(s->listen_fd);
     }
     qapi_free_SocketAddress(s->addr);
-    g_free(s->file);
     g_free(s);
     chr->opaque = NULL;
 }
@@ -170,9 +169,9 @@ static bool socket_open(Chardev *chr, const ChardevBackend *backend,
 }
 
 const ChardevClass chardev_class_socket = {
-    .kind = CHARDEV_BACKEND_KIND_SOCKET,
     .open = socket_open,
     .close = socket_close,
     .disconnected = socket_disconnected,
+    .next_peer_waits = true,
     .filename = socket_filename,
 };

@@ -76,15 +76,8 @@ static void stdio_disconnected(Chardev *chr)
 {
 }
 
-static char *stdio_filename(Chardev *chr)
-{
-    return g_strdup("stdio");
-}
-
 const ChardevClass chardev_class_stdio = {
-    .kind = CHARDEV_BACKEND_KIND_STDIO,
     .open = stdio_open,
     .close = stdio_close,
     .disconnected = stdio_disconnected,
-    .filename = stdio_filename,
 };

@@ -2,14 +2,19 @@
 /* The character devices of the program: by id, each with its front end. */
 #include "util/osdep.h"
 #include "char-int.h"
-#include "qapi/qapi-commands.h"
 #include "qobject/keyval.h"
 #include "util/id.h"
 
 static const ChardevClass *const classes[CHARDEV_BACKEND_KIND__MAX] = {
+    [CHARDEV_BACKEND_KIND_FILE] = &chardev_class_file,
+    [CHARDEV_BACKEND_KIND_MEMORY] = &chardev_class_ringbuf,
     [CHARDEV_BACKEND_KIND_NULL] = &chardev_class_null,
+    [CHARDEV_BACKEND_KIND_PIPE] = &chardev_class_pipe,
+    [CHARDEV_BACKEND_KIND_PTY] = &chardev_class_pty,
+    [CHARDEV_BACKEND_KIND_RINGBUF] = &chardev_class_ringbuf,
     [CHARDEV_BACKEND_KIND_SOCKET] = &chardev_class_socket,
     [CHARDEV_BACKEND_KIND_STDIO] = &chardev_class_stdio,
+    [CHARDEV_BACKEND_KIND_UDP] = &chardev_class_udp,
 };
 
 static QTAILQ_HEAD(, Chardev) chardevs = QTAILQ_HEAD_INITIALIZER(chardevs);
@@ -36,11 +41,98 @@ const char *chardev_id(const Chardev *chr)
     return chr->id;
 }
 
-static void chardev_free(Chardev *chr)
+const char *chardev_pty(const Chardev *chr)
+{
+    return chr->pty;
+}
+
+void chardev_foreach(void (*fn)(Chardev *chr, void *opaque), void *opaque)
+{
+    Chardev *chr;
+
+    QTAILQ_FOREACH(chr, &chardevs, next) {
+        fn(chr, opaque);
+    }
+}
+
+/* --- making and freeing --- */
+
+/* The kind's part has gone, or never was. */
+static void chardev_free(Chardev *chr, bool undo)
 {
     chardev_stream_destroy(chr);
+    chardev_output_close(&chr->log, undo);
+    g_free(chr->pty);
     g_free(chr->id);
     g_free(chr);
+}
+
+/* What all kinds have. */
+static const ChardevCommon *common_options(const ChardevBackend *backend)
+{
+    switch (backend->type) {
+    case CHARDEV_BACKEND_KIND_FILE:
+        return qapi_ChardevFile_base(backend->u.file.data);
+    case CHARDEV_BACKEND_KIND_PIPE:
+        return qapi_ChardevHostdev_base(backend->u.pipe.data);
+    case CHARDEV_BACKEND_KIND_SOCKET:
+        return qapi_ChardevSocket_base(backend->u.socket.data);
+    case CHARDEV_BACKEND_KIND_UDP:
+        return qapi_ChardevUdp_base(backend->u.udp.data);
+    case CHARDEV_BACKEND_KIND_PTY:
+        return qapi_ChardevPty_base(backend->u.pty.data);
+    case CHARDEV_BACKEND_KIND_NULL:
+        return backend->u.null.data;
+    case CHARDEV_BACKEND_KIND_STDIO:
+        return qapi_ChardevStdio_base(backend->u.stdio.data);
+    case CHARDEV_BACKEND_KIND_RINGBUF:
+        return qapi_ChardevRingbuf_base(backend->u.ringbuf.data);
+    case CHARDEV_BACKEND_KIND_MEMORY:
+        return qapi_ChardevRingbuf_base(backend->u.memory.data);
+    default:
+        g_assert_not_reached();
+    }
+}
+
+Chardev *chardev_open(const char *id, const ChardevBackend *backend,
+                      Error **errp)
+{
+    const ChardevCommon *common = common_options(backend);
+    bool append = common->has_logappend && common->logappend;
+    Chardev *chr = g_new0(Chardev, 1);
+
+    chr->id = g_strdup(id);
+    chr->kind = backend->type;
+    chr->klass = classes[backend->type];
+    chr->log.fd = -1;
+    chardev_stream_init(chr);
+    if (common->logfile &&
+        !chardev_output_open(&chr->log, common->logfile, append, errp)) {
+        chardev_free(chr, true);
+        return NULL;
+    }
+    if (!chr->klass->open(chr, backend, errp)) {
+        chardev_free(chr, true);
+        return NULL;
+    }
+    if (common->logfile) {
+        chardev_output_begin(&chr->log, append);
+    }
+    return chr;
+}
+
+bool chardev_id_is_new(const char *id, Error **errp)
+{
+    if (!id_wellformed(id)) {
+        error_setg(errp, "Parameter 'id' expects an identifier");
+        error_append_hint(errp, ID_RULES_HINT);
+        return false;
+    }
+    if (chardev_find(id)) {
+        error_setg(errp, "Chardev with id '%s' already exists", id);
+        return false;
+    }
+    return true;
 }
 
 Chardev *chardev_new(const char *id, const ChardevBackend *backend,
@@ -48,24 +140,13 @@ Chardev *chardev_new(const char *id, const ChardevBackend *backend,
 {
     Chardev *chr;
 
-    if (!id_wellformed(id)) {
-        error_setg(errp, "Parameter 'id' expects an identifier");
-        error_append_hint(errp, ID_RULES_HINT);
+    if (!chardev_id_is_new(id, errp)) {
         return NULL;
     }
-    if (chardev_find(id)) {
-        error_setg(errp, "Chardev with id '%s' already exists", id);
-        return NULL;
+    chr = chardev_open(id, backend, errp);
+    if (chr) {
+        QTAILQ_INSERT_TAIL(&chardevs, chr, next);
     }
-    chr = g_new0(Chardev, 1);
-    chr->id = g_strdup(id);
-    chr->klass = classes[backend->type];
-    chardev_stream_init(chr);
-    if (!chr->klass->open(chr, backend, errp)) {
-        chardev_free(chr);
-        return NULL;
-    }
-    QTAILQ_INSERT_TAIL(&chardevs, chr, next);
     return chr;
 }
 
@@ -90,21 +171,25 @@ Chardev *chardev_new_from_option(const char *text, Error **errp)
 static void chardev_destroy(Chardev *chr)
 {
     QTAILQ_REMOVE(&chardevs, chr, next);
-    if (chr->connected) {
-        /* The answer to "quit", for one. A peer that does not read loses it. */
-        while (chr->out->len) {
-            ssize_t n = write(chr->out_fd, chr->out->str, chr->out->len);
-
-            if (n <= 0) {
-                break;
-            }
-            g_string_erase(chr->out, 0, n);
-        }
-    }
-    chardev_stream_destroy(chr);
+    /* The answer to "quit", for one. A peer that does not read loses it. */
+    chardev_stream_flush(chr);
+    chardev_stream_disable(chr);
     chr->klass->close(chr);
-    g_free(chr->id);
-    g_free(chr);
+    chardev_free(chr, false);
+}
+
+Chardev *chardev_change(Chardev *chr, const ChardevBackend *backend,
+                        Error **errp)
+{
+    Chardev *changed;
+
+    assert(!chr->fe);
+    changed = chardev_open(chr->id, backend, errp);
+    if (changed) {
+        QTAILQ_INSERT_AFTER(&chardevs, chr, changed, next);
+        chardev_destroy(chr);
+    }
+    return changed;
 }
 
 bool chardev_remove(Chardev *chr, Error **errp)
@@ -144,52 +229,4 @@ void chardev_detach(Chardev *chr)
 {
     chr->fe = NULL;
     chardev_stream_frontend_changed(chr);
-}
-
-/* --- commands --- */
-
-ChardevInfoList *qmp_query_chardev(Error **errp)
-{
-    ChardevInfoList *list = NULL, **tail = &list;
-    Chardev *chr;
-
-    QTAILQ_FOREACH(chr, &chardevs, next) {
-        ChardevInfo *info = g_new0(ChardevInfo, 1);
-
-        info->label = g_strdup(chr->id);
-        info->filename = chr->klass->filename(chr);
-        info->frontend_open = chr->fe != NULL;
-        QAPI_LIST_APPEND(tail, info);
-    }
-    return list;
-}
-
-ChardevBackendInfoList *qmp_query_chardev_backends(Error **errp)
-{
-    ChardevBackendInfoList *list = NULL, **tail = &list;
-
-    for (int i = 0; i < CHARDEV_BACKEND_KIND__MAX; i++) {
-        ChardevBackendInfo *info = g_new0(ChardevBackendInfo, 1);
-
-        info->name = g_strdup(ChardevBackendKind_str(i));
-        QAPI_LIST_APPEND(tail, info);
-    }
-    return list;
-}
-
-ChardevReturn *qmp_chardev_add(const char *id, ChardevBackend *backend,
-                               Error **errp)
-{
-    return chardev_new(id, backend, errp) ? g_new0(ChardevReturn, 1) : NULL;
-}
-
-void qmp_chardev_remove(const char *id, Error **errp)
-{
-    Chardev *chr = chardev_find(id);
-
-    if (!chr) {
-        error_setg(errp, "Chardev '%s' not found", id);
-        return;
-    }
-    chardev_remove(chr, errp);
 }

@@ -32,6 +32,14 @@ static bool take_bool(QDict *opts, const char *name, bool *has, bool *value,
     return qapi_bool_parse(name, text, value, errp);
 }
 
+/* What the backend has in common with all others. */
+static bool take_common(QDict *opts, ChardevCommon *common, Error **errp)
+{
+    common->logfile = take_str(opts, "logfile");
+    return take_bool(opts, "logappend", &common->has_logappend,
+                     &common->logappend, errp);
+}
+
 static bool take_to(QDict *opts, InetSocketAddress *inet, Error **errp)
 {
     g_autofree char *text = take_str(opts, "to");
@@ -127,7 +135,8 @@ static bool parse_socket(QDict *opts, ChardevBackend *backend, Error **errp)
     }
     if (!take_bool(opts, "wait", &socket->has_wait, &socket->wait, errp) ||
         !take_bool(opts, "nodelay", &socket->has_nodelay, &socket->nodelay,
-                   errp)) {
+                   errp) ||
+        !take_common(opts, qapi_ChardevSocket_base(socket), errp)) {
         return false;
     }
     if (socket->has_wait && !socket->server) {
@@ -139,20 +148,128 @@ static bool parse_socket(QDict *opts, ChardevBackend *backend, Error **errp)
     return parse_address(opts, socket->addr, errp);
 }
 
+static bool parse_file(QDict *opts, ChardevBackend *backend, Error **errp)
+{
+    ChardevFile *file = backend->u.file.data = g_new0(ChardevFile, 1);
+
+    file->out = take_str(opts, "path");
+    if (!file->out) {
+        error_setg(errp, "chardev: file: no filename given");
+        return false;
+    }
+    file->in = take_str(opts, "input-path");
+    return take_bool(opts, "append", &file->has_append, &file->append, errp) &&
+           take_common(opts, qapi_ChardevFile_base(file), errp);
+}
+
+static bool parse_pipe(QDict *opts, ChardevBackend *backend, Error **errp)
+{
+    ChardevHostdev *pipe = backend->u.pipe.data = g_new0(ChardevHostdev, 1);
+
+    pipe->device = take_str(opts, "path");
+    if (!pipe->device) {
+        error_setg(errp, "chardev: pipe: no device path given");
+        return false;
+    }
+    return take_common(opts, qapi_ChardevHostdev_base(pipe), errp);
+}
+
+static bool parse_pty(QDict *opts, ChardevBackend *backend, Error **errp)
+{
+    ChardevPty *pty = backend->u.pty.data = g_new0(ChardevPty, 1);
+
+    pty->path = take_str(opts, "path");
+    return take_common(opts, qapi_ChardevPty_base(pty), errp);
+}
+
+static bool parse_ringbuf(QDict *opts, ChardevRingbuf *ringbuf, Error **errp)
+{
+    g_autofree char *text = take_str(opts, "size");
+    uint64_t size = 0;
+
+    if (text && qemu_strtosz(text, NULL, &size) < 0) {
+        error_setg(errp, "Parameter 'size' expects a non-negative number "
+                   "below 2^64");
+        return false;
+    }
+    if (size > INT64_MAX) {
+        error_setg(errp, "size of ringbuf chardev must be power of two");
+        return false;
+    }
+    /* 0 has always meant the default here. */
+    ringbuf->has_size = size != 0;
+    ringbuf->size = size;
+    return take_common(opts, qapi_ChardevRingbuf_base(ringbuf), errp);
+}
+
+static SocketAddressLegacy *new_inet(InetSocketAddress **inet)
+{
+    SocketAddressLegacy *addr = g_new0(SocketAddressLegacy, 1);
+
+    addr->type = SOCKET_ADDRESS_TYPE_INET;
+    *inet = addr->u.inet.data = g_new0(InetSocketAddress, 1);
+    return addr;
+}
+
+static bool parse_udp(QDict *opts, ChardevBackend *backend, Error **errp)
+{
+    ChardevUdp *udp = backend->u.udp.data = g_new0(ChardevUdp, 1);
+    InetSocketAddress *inet;
+
+    udp->remote = new_inet(&inet);
+    inet->host = take_str(opts, "host") ?: g_strdup("localhost");
+    inet->port = take_str(opts, "port");
+    if (!inet->port) {
+        error_setg(errp, "chardev: udp: remote port not specified");
+        return false;
+    }
+    if (!take_bool(opts, "ipv4", &inet->has_ipv4, &inet->ipv4, errp) ||
+        !take_bool(opts, "ipv6", &inet->has_ipv6, &inet->ipv6, errp)) {
+        return false;
+    }
+    if (qdict_haskey(opts, "localaddr") || qdict_haskey(opts, "localport")) {
+        udp->local = new_inet(&inet);
+        inet->host = take_str(opts, "localaddr") ?: g_strdup("");
+        inet->port = take_str(opts, "localport") ?: g_strdup("0");
+    }
+    return take_common(opts, qapi_ChardevUdp_base(udp), errp);
+}
+
+static bool parse_stdio(QDict *opts, ChardevBackend *backend, Error **errp)
+{
+    ChardevStdio *stdio = backend->u.stdio.data = g_new0(ChardevStdio, 1);
+
+    return take_bool(opts, "signal", &stdio->has_signal, &stdio->signal,
+                     errp) &&
+           take_common(opts, qapi_ChardevStdio_base(stdio), errp);
+}
+
 static bool parse_kind(QDict *opts, ChardevBackend *backend, Error **errp)
 {
-    ChardevStdio *stdio;
-
     switch (backend->type) {
+    case CHARDEV_BACKEND_KIND_FILE:
+        return parse_file(opts, backend, errp);
+    case CHARDEV_BACKEND_KIND_PIPE:
+        return parse_pipe(opts, backend, errp);
     case CHARDEV_BACKEND_KIND_SOCKET:
         return parse_socket(opts, backend, errp);
+    case CHARDEV_BACKEND_KIND_UDP:
+        return parse_udp(opts, backend, errp);
+    case CHARDEV_BACKEND_KIND_PTY:
+        return parse_pty(opts, backend, errp);
     case CHARDEV_BACKEND_KIND_STDIO:
-        stdio = backend->u.stdio.data = g_new0(ChardevStdio, 1);
-        return take_bool(opts, "signal", &stdio->has_signal, &stdio->signal,
-                         errp);
-    default:
+        return parse_stdio(opts, backend, errp);
+    case CHARDEV_BACKEND_KIND_RINGBUF:
+        backend->u.ringbuf.data = g_new0(ChardevRingbuf, 1);
+        return parse_ringbuf(opts, backend->u.ringbuf.data, errp);
+    case CHARDEV_BACKEND_KIND_MEMORY:
+        backend->u.memory.data = g_new0(ChardevRingbuf, 1);
+        return parse_ringbuf(opts, backend->u.memory.data, errp);
+    case CHARDEV_BACKEND_KIND_NULL:
         backend->u.null.data = g_new0(ChardevCommon, 1);
-        return true;
+        return take_common(opts, backend->u.null.data, errp);
+    default:
+        g_assert_not_reached();
     }
 }
 

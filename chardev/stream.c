@@ -10,10 +10,15 @@
  *                                         v       |   chardev_disconnect()
  *                                    writing only-+   and all is sent
  *
+ * A kind may move the bytes in a way of its own, and lack a descriptor to wait
+ * for.
+ *
  * The end is always reached in the bottom half, so that no caller of
  * chardev_write() sees its connection vanish in between.
  */
 #include "util/osdep.h"
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include "char-int.h"
 
@@ -65,6 +70,9 @@ static ssize_t stream_receive(Chardev *chr, char *buf, size_t len)
     };
     ssize_t n;
 
+    if (chr->klass->receive) {
+        return chr->klass->receive(chr, buf, len);
+    }
     if (!chr->passes_fds) {
         return read(chr->in_fd, buf, len);
     }
@@ -98,6 +106,24 @@ static void stream_readable(void *opaque)
     chr->fe->read(chr->fe_opaque, buf, n);
 }
 
+/*
+ * Nobody uses the device. A peer that went without a word must not keep the next
+ * one out; what others send has time until somebody wants it.
+ */
+static void stream_readable_unused(void *opaque)
+{
+    Chardev *chr = opaque;
+    int waiting;
+
+    if (ioctl(chr->in_fd, FIONREAD, &waiting) < 0 || waiting > 0) {
+        chr->input_waits = true;
+    } else {
+        chr->broken = true;
+        qemu_bh_schedule(chr->bh);
+    }
+    stream_update(chr);
+}
+
 void chardev_accept_input(Chardev *chr)
 {
     stream_update(chr);
@@ -112,25 +138,57 @@ static void stream_break(Chardev *chr)
     qemu_bh_schedule(chr->bh);
 }
 
-static void stream_send(Chardev *chr)
+/* A terminal that nobody has open is never writable again, and says no more. */
+static bool hung_up(int fd)
+{
+    struct pollfd pfd = { .fd = fd };
+
+    return poll(&pfd, 1, 0) == 1 && (pfd.revents & (POLLHUP | POLLERR));
+}
+
+/* As write(). */
+static ssize_t stream_write(Chardev *chr, const char *buf, size_t len)
+{
+    ssize_t n = chr->klass->send ? chr->klass->send(chr, buf, len)
+                                 : write(chr->out_fd, buf, len);
+
+    if (n > 0) {
+        chardev_output_write_all(&chr->log, buf, n);
+    } else if (n < 0 && errno == EAGAIN) {
+        errno = hung_up(chr->out_fd) ? EPIPE : EAGAIN;
+    }
+    return n;
+}
+
+/* What can go at once; false if no more will ever do. */
+static bool send_now(Chardev *chr)
 {
     size_t done = 0;
+    bool ok = true;
 
-    while (done < chr->out->len && !chr->broken) {
-        ssize_t n = write(chr->out_fd, chr->out->str + done,
-                          chr->out->len - done);
+    while (done < chr->out->len) {
+        ssize_t n = stream_write(chr, chr->out->str + done,
+                                 chr->out->len - done);
 
         if (n >= 0) {
             done += n;
-        } else if (errno == EAGAIN) {
-            break;
         } else if (errno != EINTR) {
-            stream_break(chr);
-            return;
+            ok = errno == EAGAIN;
+            break;
         }
     }
     g_string_erase(chr->out, 0, done);
-    if (!chr->out->len && chr->ending) {
+    return ok;
+}
+
+static void stream_send(Chardev *chr)
+{
+    if (chr->broken) {
+        return;
+    }
+    if (!send_now(chr)) {
+        stream_break(chr);
+    } else if (!chr->out->len && chr->ending) {
         qemu_bh_schedule(chr->bh);
     }
 }
@@ -157,6 +215,14 @@ void chardev_write(Chardev *chr, const char *buf, size_t len)
     }
 }
 
+void chardev_stream_flush(Chardev *chr)
+{
+    if (chr->connected) {
+        send_now(chr);
+        g_string_truncate(chr->out, 0);
+    }
+}
+
 size_t chardev_pending(const Chardev *chr)
 {
     return chr->out->len;
@@ -164,18 +230,31 @@ size_t chardev_pending(const Chardev *chr)
 
 /* --- handlers --- */
 
-static void set_handlers(Chardev *chr, bool read, bool write)
+static void set_handlers(Chardev *chr, IOHandler *on_read,
+                         IOHandler *on_write)
 {
     AioContext *ctx = qemu_get_aio_context();
-    IOHandler *on_read = read ? stream_readable : NULL;
-    IOHandler *on_write = write ? stream_writable : NULL;
 
-    if (chr->in_fd == chr->out_fd) {
+    if (chr->in_fd == chr->out_fd && chr->in_fd >= 0) {
         aio_set_fd_handler(ctx, chr->in_fd, on_read, on_write, chr);
-    } else {
+        return;
+    }
+    if (chr->in_fd >= 0) {
         aio_set_fd_handler(ctx, chr->in_fd, on_read, NULL, chr);
+    }
+    if (chr->out_fd >= 0) {
         aio_set_fd_handler(ctx, chr->out_fd, NULL, on_write, chr);
     }
+}
+
+static IOHandler *wanted_reader(Chardev *chr)
+{
+    if (!chr->fe) {
+        return chr->klass->next_peer_waits && !chr->input_waits
+               ? stream_readable_unused : NULL;
+    }
+    return chr->fe_opened && !chr->input_ended && !chr->ending &&
+           chr->fe->can_read(chr->fe_opaque) > 0 ? stream_readable : NULL;
 }
 
 static void stream_update(Chardev *chr)
@@ -183,10 +262,8 @@ static void stream_update(Chardev *chr)
     bool ok = chr->connected && !chr->broken;
 
     if (chr->connected) {
-        set_handlers(chr,
-                     ok && chr->fe_opened && !chr->input_ended &&
-                     !chr->ending && chr->fe->can_read(chr->fe_opaque) > 0,
-                     ok && chr->out->len > 0);
+        set_handlers(chr, ok ? wanted_reader(chr) : NULL,
+                     ok && chr->out->len > 0 ? stream_writable : NULL);
     }
 }
 
@@ -194,7 +271,7 @@ static void stream_update(Chardev *chr)
 
 static void stream_disconnect(Chardev *chr)
 {
-    set_handlers(chr, false, false);
+    set_handlers(chr, NULL, NULL);
     chr->connected = false;
     chr->in_fd = chr->out_fd = -1;
     g_string_truncate(chr->out, 0);
@@ -219,8 +296,8 @@ static void stream_bh(void *opaque)
     if (chr->fe && !chr->fe_opened) {
         chr->fe_opened = true;
         chr->fe->opened(chr->fe_opaque);
-        stream_update(chr);
     }
+    stream_update(chr);
 }
 
 static bool is_unix_socket(int fd)
@@ -240,6 +317,7 @@ void chardev_stream_connect(Chardev *chr, int in_fd, int out_fd)
     chr->out_fd = out_fd;
     chr->passes_fds = is_unix_socket(in_fd);
     chr->input_ended = chr->broken = chr->ending = false;
+    chr->input_waits = false;
     qemu_bh_schedule(chr->bh);
 }
 
@@ -260,7 +338,7 @@ void chardev_abort(Chardev *chr)
 
 void chardev_stream_frontend_changed(Chardev *chr)
 {
-    chr->fe_opened = false;
+    chr->fe_opened = chr->input_waits = false;
     stream_update(chr);
     if (chr->fe) {
         qemu_bh_schedule(chr->bh);
@@ -274,12 +352,17 @@ void chardev_stream_init(Chardev *chr)
     chr->bh = aio_bh_new(qemu_get_aio_context(), stream_bh, chr);
 }
 
-void chardev_stream_destroy(Chardev *chr)
+void chardev_stream_disable(Chardev *chr)
 {
     if (chr->connected) {
-        set_handlers(chr, false, false);
+        set_handlers(chr, NULL, NULL);
         chr->connected = false;
     }
+}
+
+void chardev_stream_destroy(Chardev *chr)
+{
+    chardev_stream_disable(chr);
     qemu_bh_delete(chr->bh);
     g_string_free(chr->out, TRUE);
 }

@@ -60,8 +60,8 @@ static void print_help(void)
            "  --blockdev [driver=]DRIVER,node-name=NAME[,OPTION=VALUE]...\n"
            "                       open a node; also as JSON: '{...}'\n"
            "  --chardev BACKEND,id=ID[,OPTION=VALUE]...\n"
-           "                       make a character device: socket, stdio or\n"
-           "                       null; --chardev help lists them\n"
+           "                       make a character device: socket, stdio,\n"
+           "                       file, pipe, pty, ringbuf, udp or null\n"
            "  --daemonize          go to the background as soon as everything\n"
            "                       is set up\n"
            "  --export [type=]TYPE,id=ID,node-name=NODE[,OPTION=VALUE]...\n"
@@ -142,6 +142,8 @@ void daemon_options_early(DaemonOptions *o, int argc, char **argv)
 
 static bool add_chardev(const char *text, Error **errp)
 {
+    Chardev *chr;
+
     if (!strcmp(text, "help") || !strcmp(text, "?")) {
         printf("Available chardev backend types:\n");
         for (const char *const *k = chardev_kinds(); *k; k++) {
@@ -149,7 +151,13 @@ static bool add_chardev(const char *text, Error **errp)
         }
         exit(0);
     }
-    return chardev_new_from_option(text, errp) != NULL;
+    chr = chardev_new_from_option(text, errp);
+    if (chr && chardev_pty(chr)) {
+        printf("char device redirected to %s (label %s)\n", chardev_pty(chr),
+               chardev_id(chr));
+        fflush(stdout);
+    }
+    return chr != NULL;
 }
 
 static bool add_object(const char *text, Error **errp)

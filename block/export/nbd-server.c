@@ -20,7 +20,7 @@
 #define BACKLOG 1024
 
 typedef struct NBDServer {
-    char *file;                 /* of the listening socket, or NULL */
+    SocketFile *file;           /* of the listening socket, or NULL */
     UserObject *creds;          /* NULL: no TLS; a use of it */
     UserObject *authz;          /* NULL: whoever has a certificate; a use */
     SocketListener listener;    /* its fd is -1 when the server ends */
@@ -268,7 +268,6 @@ void nbd_server_stop(void)
         nbd_client_disconnect(client);      /* those in their handshake */
     }
     AIO_WAIT_WHILE(NULL, server->nr_clients);
-    g_free(server->file);
     user_object_unuse(server->authz);
     user_object_unuse(server->creds);
     g_free(server);

@@ -25,7 +25,7 @@ typedef struct VhostUserBlkExport {
     BlockExport common;
     VirtioBlk dev;
     VhostUser *vu;
-    char *file;             /* of the listening socket, or NULL */
+    SocketFile *file;       /* of the listening socket, or NULL */
 
     /* Main thread. */
     SocketListener listener;
@@ -203,7 +203,6 @@ static void vhost_user_blk_delete(BlockExport *exp)
     assert(e->sock < 0);
     blk_set_resize_cb(exp->blk, NULL, NULL);
     vhost_user_free(e->vu);
-    g_free(e->file);
     g_free(e->dev.serial);
 }
 

@@ -52,6 +52,8 @@ Chardev *chardev_new_from_option(const char *text, Error **errp);
 /* NULL if there is none of that id. */
 Chardev *chardev_find(const char *id);
 const char *chardev_id(const Chardev *chr);
+/* Name of the pseudo terminal that it is; NULL if it is none. */
+const char *chardev_pty(const Chardev *chr);
 /* Fails while it has a front end. */
 bool chardev_remove(Chardev *chr, Error **errp);
 /* At the end of the program; front ends have gone. Sends what it can. */

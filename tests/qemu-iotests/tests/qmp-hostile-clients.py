@@ -39,6 +39,13 @@ COMMANDS = [
     ('object-add', {'qom-type': 'iothread', 'id': 't'}),
     ('object-del', {'id': 't'}),
     ('chardev-add', {'id': 'c', 'backend': {'type': 'null', 'data': {}}}),
+    ('chardev-add', {'id': 'c', 'backend': {'type': 'pty', 'data': {}}}),
+    ('chardev-change', {'id': 'c', 'backend': {
+        'type': 'ringbuf', 'data': {'size': 64}}}),
+    ('chardev-change', {'id': 'c', 'backend': {
+        'type': 'file', 'data': {'out': '/dev/full', 'in': '/dev/zero'}}}),
+    ('ringbuf-write', {'device': 'c', 'data': 'x' * 100}),
+    ('ringbuf-read', {'device': 'c', 'size': 70}),
     ('chardev-remove', {'id': 'c'}), ('query-chardev', {}),
     ('getfd', {'fdname': 'f'}), ('closefd', {'fdname': 'f'}),
     ('add-fd', {}), ('remove-fd', {'fdset-id': 0}), ('query-fdsets', {}),
