@@ -57,6 +57,10 @@ static void file_disconnected(Chardev *chr)
 }
 
 const ChardevClass chardev_class_file = {
+    .qom = {
+        .name = "chardev-file",
+        .parent = &chardev_fd_type,
+    },
     .open = file_open,
     .close = file_close,
     .disconnected = file_disconnected,

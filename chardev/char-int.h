@@ -13,6 +13,7 @@
 #include "util/queue.h"
 
 typedef struct ChardevClass {
+    QomType qom;                /* its instance is the Chardev */
     /* Sets chr->opaque; may connect the stream at once. What it does to files
      * that were there it does last: a failure has changed nothing. */
     bool (*open)(Chardev *chr, const ChardevBackend *backend, Error **errp);
@@ -65,7 +66,13 @@ struct Chardev {
     QTAILQ_ENTRY(Chardev) next;
 };
 
+/* What the types of all kinds derive from. */
+extern const QomType chardev_type;
+/* What those do that are files of this process. */
+extern const QomType chardev_fd_type;
+
 extern const ChardevClass chardev_class_file;
+extern const ChardevClass chardev_class_memory;
 extern const ChardevClass chardev_class_null;
 extern const ChardevClass chardev_class_pipe;
 extern const ChardevClass chardev_class_pty;
@@ -116,8 +123,6 @@ Chardev *chardev_open(const char *id, const ChardevBackend *backend,
  * was. */
 Chardev *chardev_change(Chardev *chr, const ChardevBackend *backend,
                         Error **errp);
-/* Calls fn() for all devices. */
-void chardev_foreach(void (*fn)(Chardev *chr, void *opaque), void *opaque);
 
 /* --chardev's options for this backend, apart from "backend" and "id", which
  * are taken out of @opts; what is left is unknown. */

@@ -14,6 +14,10 @@ static void null_nothing(Chardev *chr)
 }
 
 const ChardevClass chardev_class_null = {
+    .qom = {
+        .name = "chardev-null",
+        .parent = &chardev_type,
+    },
     .open = null_open,
     .close = null_nothing,
     .disconnected = null_nothing,

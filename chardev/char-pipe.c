@@ -95,6 +95,10 @@ static void pipe_disconnected(Chardev *chr)
 }
 
 const ChardevClass chardev_class_pipe = {
+    .qom = {
+        .name = "chardev-pipe",
+        .parent = &chardev_fd_type,
+    },
     .open = pipe_open,
     .close = pipe_close,
     .disconnected = pipe_disconnected,

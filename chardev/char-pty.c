@@ -182,6 +182,10 @@ static char *pty_filename(Chardev *chr)
 }
 
 const ChardevClass chardev_class_pty = {
+    .qom = {
+        .name = "chardev-pty",
+        .parent = &chardev_type,
+    },
     .open = pty_open,
     .close = pty_close,
     .disconnected = pty_disconnected,

@@ -91,6 +91,22 @@ static ssize_t ringbuf_send(Chardev *chr, const char *buf, size_t len)
 }
 
 const ChardevClass chardev_class_ringbuf = {
+    .qom = {
+        .name = "chardev-ringbuf",
+        .parent = &chardev_type,
+    },
+    .open = ringbuf_open,
+    .close = ringbuf_close,
+    .disconnected = ringbuf_disconnected,
+    .send = ringbuf_send,
+};
+
+/* Its old name. */
+const ChardevClass chardev_class_memory = {
+    .qom = {
+        .name = "chardev-memory",
+        .parent = &chardev_class_ringbuf.qom,
+    },
     .open = ringbuf_open,
     .close = ringbuf_close,
     .disconnected = ringbuf_disconnected,

@@ -10,6 +10,9 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include "char-int.h"
+#include "qapi/qapi-visit.h"
+#include "qapi/qobject-output-visitor.h"
+#include "qobject/qbool.h"
 #include "sockets/listener.h"
 #include "sockets/sockets.h"
 
@@ -168,7 +171,40 @@ static bool socket_open(Chardev *chr, const ChardevBackend *backend,
     return true;
 }
 
+/* --- properties --- */
+
+static QObject *get_connected(const QomObject *obj, const QomProperty *p)
+{
+    const Chardev *chr = obj->instance;
+
+    return QOBJECT(qbool_from_bool(chr->connected));
+}
+
+static QObject *get_addr(const QomObject *obj, const QomProperty *p)
+{
+    const Chardev *chr = obj->instance;
+    SocketChardev *s = chr->opaque;
+    QObject *result;
+    Visitor *v = qobject_output_visitor_new(&result);
+
+    visit_type_SocketAddress(v, NULL, &s->addr, &error_abort);
+    visit_complete(v, &result);
+    visit_free(v);
+    return result;
+}
+
+static const QomProperty socket_properties[] = {
+    { "addr", "SocketAddress", get_addr },
+    { "connected", "bool", get_connected },
+    { }
+};
+
 const ChardevClass chardev_class_socket = {
+    .qom = {
+        .name = "chardev-socket",
+        .parent = &chardev_type,
+        .properties = socket_properties,
+    },
     .open = socket_open,
     .close = socket_close,
     .disconnected = socket_disconnected,

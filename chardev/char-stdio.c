@@ -77,6 +77,10 @@ static void stdio_disconnected(Chardev *chr)
 }
 
 const ChardevClass chardev_class_stdio = {
+    .qom = {
+        .name = "chardev-stdio",
+        .parent = &chardev_fd_type,
+    },
     .open = stdio_open,
     .close = stdio_close,
     .disconnected = stdio_disconnected,

@@ -78,6 +78,10 @@ static void udp_disconnected(Chardev *chr)
 }
 
 const ChardevClass chardev_class_udp = {
+    .qom = {
+        .name = "chardev-udp",
+        .parent = &chardev_type,
+    },
     .open = udp_open,
     .close = udp_close,
     .disconnected = udp_disconnected,

@@ -7,7 +7,7 @@
 
 static const ChardevClass *const classes[CHARDEV_BACKEND_KIND__MAX] = {
     [CHARDEV_BACKEND_KIND_FILE] = &chardev_class_file,
-    [CHARDEV_BACKEND_KIND_MEMORY] = &chardev_class_ringbuf,
+    [CHARDEV_BACKEND_KIND_MEMORY] = &chardev_class_memory,
     [CHARDEV_BACKEND_KIND_NULL] = &chardev_class_null,
     [CHARDEV_BACKEND_KIND_PIPE] = &chardev_class_pipe,
     [CHARDEV_BACKEND_KIND_PTY] = &chardev_class_pty,
@@ -46,13 +46,33 @@ const char *chardev_pty(const Chardev *chr)
     return chr->pty;
 }
 
-void chardev_foreach(void (*fn)(Chardev *chr, void *opaque), void *opaque)
-{
-    Chardev *chr;
+/* --- as the commands qom-* see them --- */
 
-    QTAILQ_FOREACH(chr, &chardevs, next) {
-        fn(chr, opaque);
-    }
+const QomType chardev_type = {
+    .name = "chardev",
+    .parent = &qom_type_object,
+    .abstract = true,
+};
+
+const QomType chardev_fd_type = {
+    .name = "chardev-fd",
+    .parent = &chardev_type,
+    .abstract = true,
+};
+
+Chardev *chardev_next(const Chardev *chr)
+{
+    return chr ? QTAILQ_NEXT(chr, next) : QTAILQ_FIRST(&chardevs);
+}
+
+const QomType *chardev_qom_type(const Chardev *chr)
+{
+    return &chr->klass->qom;
+}
+
+const QomType *chardev_kind_qom_type(ChardevBackendKind kind)
+{
+    return &classes[kind]->qom;
 }
 
 /* --- making and freeing --- */
@@ -130,6 +150,11 @@ bool chardev_id_is_new(const char *id, Error **errp)
     }
     if (chardev_find(id)) {
         error_setg(errp, "Chardev with id '%s' already exists", id);
+        return false;
+    }
+    if (qom_type_property(&qom_type_container, id)) {
+        error_setg(errp, "Failed to add chardev '%s': attempt to add duplicate "
+                   "property '%s' to object (type 'container')", id, id);
         return false;
     }
     return true;

@@ -4,9 +4,8 @@
 #include "char-int.h"
 #include "qapi/qapi-commands.h"
 
-static void add_info(Chardev *chr, void *opaque)
+static ChardevInfo *describe(Chardev *chr)
 {
-    ChardevInfoList ***tail = opaque;
     ChardevInfo *info = g_new0(ChardevInfo, 1);
 
     info->label = g_strdup(chr->id);
@@ -14,14 +13,16 @@ static void add_info(Chardev *chr, void *opaque)
                      ? chr->klass->filename(chr)
                      : g_strdup(ChardevBackendKind_str(chr->kind));
     info->frontend_open = chr->fe != NULL;
-    QAPI_LIST_APPEND(*tail, info);
+    return info;
 }
 
 ChardevInfoList *qmp_query_chardev(Error **errp)
 {
     ChardevInfoList *list = NULL, **tail = &list;
 
-    chardev_foreach(add_info, &tail);
+    for (Chardev *c = chardev_next(NULL); c; c = chardev_next(c)) {
+        QAPI_LIST_APPEND(tail, describe(c));
+    }
     return list;
 }
 

@@ -9,6 +9,9 @@
 #include "objects/tls-creds.h"
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-input-visitor.h"
+#include "qapi/qobject-output-visitor.h"
+#include "qobject/qdict.h"
+#include "qobject/qjson.h"
 #include "util/id.h"
 #include "util/queue.h"
 
@@ -16,6 +19,7 @@ struct UserObject {
     char *id;
     const UserObjectClass *klass;
     void *data;
+    QDict *options;     /* what it was made with, but for a secret's data */
     unsigned uses;
     QTAILQ_ENTRY(UserObject) next;
 };
@@ -35,8 +39,20 @@ static void iothread_object_destroy(void *data)
     iothread_free(data);
 }
 
+static const QomType event_loop_base_type = {
+    .name = "event-loop-base",
+    .parent = &qom_type_object,
+    .abstract = true,
+    .user_creatable = true,
+};
+
 static const UserObjectClass iothread_class = {
     .type = OBJECT_TYPE_IOTHREAD,
+    .qom = {
+        .name = "iothread",
+        .parent = &event_loop_base_type,
+        .members = qapi_IothreadProperties_members,
+    },
     .create = iothread_object_create,
     .destroy = iothread_object_destroy,
 };
@@ -67,6 +83,22 @@ static UserObject *find_object(const char *id)
     return NULL;
 }
 
+/* Caller unrefs. */
+static QDict *keep_options(const ObjectOptions *options)
+{
+    ObjectOptions shown = *options, *p = &shown;
+    QObject *result;
+    Visitor *v = qobject_output_visitor_new(&result);
+
+    if (shown.qom_type == OBJECT_TYPE_SECRET) {
+        shown.u.secret.data = NULL;
+    }
+    visit_type_ObjectOptions(v, NULL, &p, &error_abort);
+    visit_complete(v, &result);
+    visit_free(v);
+    return qobject_to(QDict, result);
+}
+
 UserObject *user_object_add(const ObjectOptions *options, Error **errp)
 {
     const UserObjectClass *klass = classes[options->qom_type];
@@ -78,7 +110,8 @@ UserObject *user_object_add(const ObjectOptions *options, Error **errp)
         error_append_hint(errp, ID_RULES_HINT);
         return NULL;
     }
-    if (find_object(options->id)) {
+    if (find_object(options->id) ||
+        qom_type_property(&qom_type_container, options->id)) {
         error_setg(errp, "attempt to add duplicate property '%s' to object "
                    "(type 'container')", options->id);
         return NULL;
@@ -91,6 +124,7 @@ UserObject *user_object_add(const ObjectOptions *options, Error **errp)
     obj->id = g_strdup(options->id);
     obj->klass = klass;
     obj->data = data;
+    obj->options = keep_options(options);
     QTAILQ_INSERT_TAIL(&objects, obj, next);
     return obj;
 }
@@ -118,35 +152,9 @@ UserObject *user_object_add_from_option(const char *text, Error **errp)
 
 /* --- help --- */
 
-static const QapiMemberInfo *type_members(ObjectType type)
-{
-    switch (type) {
-    case OBJECT_TYPE_AUTHZ_LIST:
-        return qapi_AuthZListProperties_members;
-    case OBJECT_TYPE_AUTHZ_LISTFILE:
-        return qapi_AuthZListFileProperties_members;
-    case OBJECT_TYPE_AUTHZ_SIMPLE:
-        return qapi_AuthZSimpleProperties_members;
-    case OBJECT_TYPE_IOTHREAD:
-        return qapi_IothreadProperties_members;
-    case OBJECT_TYPE_SECRET:
-        return qapi_SecretProperties_members;
-    case OBJECT_TYPE_SECRET_KEYRING:
-        return qapi_SecretKeyringProperties_members;
-    case OBJECT_TYPE_THROTTLE_GROUP:
-        return qapi_ThrottleGroupProperties_members;
-    case OBJECT_TYPE_TLS_CREDS_PSK:
-        return qapi_TlsCredsPskProperties_members;
-    case OBJECT_TYPE_TLS_CREDS_X509:
-        return qapi_TlsCredsX509Properties_members;
-    default:
-        g_assert_not_reached();
-    }
-}
-
 static void print_properties(ObjectType type)
 {
-    const QapiMemberInfo *members = type_members(type);
+    const QapiMemberInfo *members = classes[type]->qom.members;
 
     if (!members->name) {
         printf("There are no options for %s.\n", ObjectType_str(type));
@@ -192,6 +200,7 @@ static void remove_object(UserObject *obj)
     assert(!obj->uses);
     QTAILQ_REMOVE(&objects, obj, next);
     obj->klass->destroy(obj->data);
+    qobject_unref(obj->options);
     g_free(obj->id);
     g_free(obj);
 }
@@ -219,6 +228,35 @@ void user_object_del_all(void)
     while ((obj = QTAILQ_LAST(&objects))) {
         remove_object(obj);
     }
+}
+
+/* --- as the commands qom-* see them --- */
+
+UserObject *user_object_next(const UserObject *obj)
+{
+    return obj ? QTAILQ_NEXT(obj, next) : QTAILQ_FIRST(&objects);
+}
+
+const QomType *user_object_qom_type(const UserObject *obj)
+{
+    return &obj->klass->qom;
+}
+
+const QomType *user_object_type_info(ObjectType type)
+{
+    return classes[type] ? &classes[type]->qom : NULL;
+}
+
+QObject *user_object_get_option(const QomObject *obj, const QomProperty *p)
+{
+    const UserObject *o = obj->instance;
+    QObject *value = qdict_get(o->options, p->name);
+
+    if (value) {
+        return qobject_ref(value);
+    }
+    return p->initial ? qobject_from_json(p->initial, &error_abort)
+                      : qom_value_str(NULL);
 }
 
 /* --- uses --- */

@@ -206,14 +206,56 @@ static void *keyring_create(const ObjectOptions *options, Error **errp)
     return finish(&raw, qapi_SecretKeyringProperties_base(p), errp);
 }
 
+/* --- types --- */
+
+static const QomProperty common_properties[] = {
+    { "format", "QCryptoSecretFormat", user_object_get_option,
+      .initial = "\"raw\"" },
+    { "keyid", "string", user_object_get_option },
+    { "iv", "string", user_object_get_option },
+    { }
+};
+
+static const QomType common_type = {
+    .name = "secret_common",
+    .parent = &qom_type_object,
+    .abstract = true,
+    .user_creatable = true,
+    .properties = common_properties,
+    .members = qapi_SecretCommonProperties_members,
+};
+
+static const QomProperty secret_properties[] = {
+    { "data", "string", NULL },     /* nobody gets it back */
+    { "file", "string", user_object_get_option },
+    { }
+};
+
+static const QomProperty keyring_properties[] = {
+    { "serial", "int32_t", user_object_get_option },
+    { }
+};
+
 const UserObjectClass secret_class = {
     .type = OBJECT_TYPE_SECRET,
+    .qom = {
+        .name = "secret",
+        .parent = &common_type,
+        .properties = secret_properties,
+        .members = qapi_SecretProperties_members,
+    },
     .create = secret_create,
     .destroy = secret_destroy,
 };
 
 const UserObjectClass secret_keyring_class = {
     .type = OBJECT_TYPE_SECRET_KEYRING,
+    .qom = {
+        .name = "secret_keyring",
+        .parent = &common_type,
+        .properties = keyring_properties,
+        .members = qapi_SecretKeyringProperties_members,
+    },
     .create = keyring_create,
     .destroy = secret_destroy,
 };

@@ -2,16 +2,22 @@
 /*
  * Throttle groups.
  *
- * 1. Everything is under the group's lock, which is short and a leaf.
+ * 1. Everything is under the group's lock, which is short and a leaf, but for
+ *    whether a direction has limits at all.
  * 2. A request starts at once if nobody of its direction waits and the buckets
  *    allow it. Else it is queued with its member.
  * 3. While somebody waits, the timer of the direction is armed for when the next
  *    one may start. It lets go as many as may, one member after the other. The
  *    timers are the main loop's.
+ * 4. New limits start with empty buckets, and with those who wait.
  */
 #include "util/osdep.h"
 #include "objects/throttle-group.h"
+#include "qapi/qapi-visit.h"
+#include "qapi/qobject-output-visitor.h"
+#include "qobject/qdict.h"
 #include "util/aio.h"
+#include "util/atomic.h"
 #include "util/lockable.h"
 #include "util/timer.h"
 
@@ -31,6 +37,7 @@ typedef struct ThrottleTimer {
 struct ThrottleGroup {
     QemuMutex lock;
     ThrottleState state;
+    bool limited[THROTTLE_DIRECTIONS];  /* atomic: by state.cfg */
     QTAILQ_HEAD(, ThrottleMember) members;
     unsigned nb_waiting[THROTTLE_DIRECTIONS];
     /* Who comes next, NULL: the first of all. */
@@ -105,8 +112,8 @@ void coroutine_fn throttle_member_wait(ThrottleMember *member,
     ThrottleGroup *group = member->group;
     ThrottleWaiter w = { .co = qemu_coroutine_self(), .bytes = bytes };
 
-    if (!throttle_config_limits(&group->state.cfg, direction)) {
-        return;     /* fixed when the group was made */
+    if (!qatomic_read(&group->limited[direction])) {
+        return;
     }
     qemu_mutex_lock(&group->lock);
     if (member->unlimited ||
@@ -206,10 +213,6 @@ static bool set_value(bool has, int64_t value, int64_t *to)
 
 static void config_from_limits(ThrottleConfig *cfg, const ThrottleLimits *l)
 {
-    throttle_config_init(cfg);
-    if (!l) {
-        return;
-    }
     SET_BUCKET(cfg, THROTTLE_BPS_TOTAL, l, bps_total);
     SET_BUCKET(cfg, THROTTLE_BPS_READ, l, bps_read);
     SET_BUCKET(cfg, THROTTLE_BPS_WRITE, l, bps_write);
@@ -219,19 +222,32 @@ static void config_from_limits(ThrottleConfig *cfg, const ThrottleLimits *l)
     set_value(l->has_iops_size, l->iops_size, &cfg->op_size);
 }
 
+/* Locked, or nobody knows the group yet. @cfg is valid. */
+static void set_config(ThrottleGroup *group, const ThrottleConfig *cfg)
+{
+    throttle_init(&group->state, cfg, clock_ns());
+    for (int i = 0; i < THROTTLE_DIRECTIONS; i++) {
+        qatomic_set(&group->limited[i], throttle_config_limits(cfg, i));
+    }
+}
+
 static void *throttle_group_create(const ObjectOptions *options, Error **errp)
 {
+    const ThrottleLimits *limits = options->u.throttle_group.limits;
     ThrottleConfig cfg;
     ThrottleGroup *group;
 
-    config_from_limits(&cfg, options->u.throttle_group.limits);
+    throttle_config_init(&cfg);
+    if (limits) {
+        config_from_limits(&cfg, limits);
+    }
     if (!throttle_config_is_valid(&cfg, errp)) {
         return NULL;
     }
     group = g_new0(ThrottleGroup, 1);
     qemu_mutex_init(&group->lock);
     QTAILQ_INIT(&group->members);
-    throttle_init(&group->state, &cfg, clock_ns());
+    set_config(group, &cfg);
     for (int i = 0; i < THROTTLE_DIRECTIONS; i++) {
         ThrottleTimer *t = &group->timers[i];
 
@@ -255,8 +271,101 @@ static void throttle_group_destroy(void *data)
     g_free(group);
 }
 
+/* --- properties --- */
+
+#define GET_BUCKET(cfg, type, limits, name)                                 \
+    do {                                                                    \
+        const ThrottleBucket *b_ = &(cfg)->buckets[type];                   \
+        (limits)->has_##name = (limits)->has_##name##_max =                 \
+            (limits)->has_##name##_max_length = true;                       \
+        (limits)->name = b_->avg;                                           \
+        (limits)->name##_max = b_->max;                                     \
+        (limits)->name##_max_length = b_->burst_length;                     \
+    } while (0)
+
+static QObject *get_limits(const QomObject *obj, const QomProperty *p)
+{
+    /* Only the main thread changes it. */
+    const ThrottleGroup *group = user_object_data(obj->instance);
+    const ThrottleConfig *cfg = &group->state.cfg;
+    ThrottleLimits limits = { .has_iops_size = true,
+                              .iops_size = cfg->op_size };
+    ThrottleLimits *l = &limits;
+    QObject *result;
+    Visitor *v = qobject_output_visitor_new(&result);
+
+    GET_BUCKET(cfg, THROTTLE_BPS_TOTAL, l, bps_total);
+    GET_BUCKET(cfg, THROTTLE_BPS_READ, l, bps_read);
+    GET_BUCKET(cfg, THROTTLE_BPS_WRITE, l, bps_write);
+    GET_BUCKET(cfg, THROTTLE_OPS_TOTAL, l, iops_total);
+    GET_BUCKET(cfg, THROTTLE_OPS_READ, l, iops_read);
+    GET_BUCKET(cfg, THROTTLE_OPS_WRITE, l, iops_write);
+    visit_type_ThrottleLimits(v, NULL, &l, &error_abort);
+    visit_complete(v, &result);
+    visit_free(v);
+    return result;
+}
+
+static bool set_limits(void *instance, const QomProperty *p, Visitor *v,
+                       Error **errp)
+{
+    ThrottleGroup *group = user_object_data(instance);
+    g_autoptr(ThrottleLimits) limits = NULL;
+    ThrottleConfig cfg = group->state.cfg;
+
+    if (!visit_type_ThrottleLimits(v, p->name, &limits, errp)) {
+        return false;
+    }
+    config_from_limits(&cfg, limits);
+    if (!throttle_config_is_valid(&cfg, errp)) {
+        return false;
+    }
+    QEMU_LOCK_GUARD(&group->lock);
+    set_config(group, &cfg);
+    for (int i = 0; i < THROTTLE_DIRECTIONS; i++) {
+        serve(group, i);
+    }
+    return true;
+}
+
+/* One of the limits by its old name. */
+static QObject *get_limit(const QomObject *obj, const QomProperty *p)
+{
+    QObject *limits = get_limits(obj, p);
+    QObject *value = qdict_get(qobject_to(QDict, limits),
+                               p->name + strlen("x-"));
+
+    qobject_ref(value);
+    qobject_unref(limits);
+    return value;
+}
+
+#define OLD_NAMES(name)                                                     \
+    { "x-" name, "int", get_limit },                                        \
+    { "x-" name "-max", "int", get_limit },                                 \
+    { "x-" name "-max-length", "int", get_limit }
+
+static const QomProperty group_properties[] = {
+    { "limits", "ThrottleLimits", get_limits, set_limits },
+    OLD_NAMES("bps-total"),
+    OLD_NAMES("bps-read"),
+    OLD_NAMES("bps-write"),
+    OLD_NAMES("iops-total"),
+    OLD_NAMES("iops-read"),
+    OLD_NAMES("iops-write"),
+    { "x-iops-size", "int", get_limit },
+    { }
+};
+
 const UserObjectClass throttle_group_class = {
     .type = OBJECT_TYPE_THROTTLE_GROUP,
+    .qom = {
+        .name = "throttle-group",
+        .parent = &qom_type_object,
+        .user_creatable = true,
+        .properties = group_properties,
+        .members = qapi_ThrottleGroupProperties_members,
+    },
     .create = throttle_group_create,
     .destroy = throttle_group_destroy,
 };

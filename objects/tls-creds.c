@@ -66,17 +66,63 @@ static void creds_destroy(void *data)
     crypto_tls_creds_free(data);
 }
 
+/* --- types --- */
+
+static const QomProperty creds_properties[] = {
+    { "verify-peer", "bool", user_object_get_option, .initial = "true" },
+    { "dir", "string", user_object_get_option },
+    { "endpoint", "QCryptoTLSCredsEndpoint", user_object_get_option,
+      .initial = "\"client\"" },
+    { "priority", "string", user_object_get_option },
+    { }
+};
+
+static const QomType creds_type = {
+    .name = "tls-creds",
+    .parent = &qom_type_object,
+    .abstract = true,
+    .properties = creds_properties,
+    .members = qapi_TlsCredsProperties_members,
+};
+
+static const QomProperty x509_properties[] = {
+    { "sanity-check", "bool", user_object_get_option, .initial = "true" },
+    { "passwordid", "string", user_object_get_option },
+    { }
+};
+
+static const QomProperty psk_properties[] = {
+    { "username", "string", user_object_get_option },
+    { }
+};
+
 const UserObjectClass tls_creds_x509_class = {
     .type = OBJECT_TYPE_TLS_CREDS_X509,
+    .qom = {
+        .name = "tls-creds-x509",
+        .parent = &creds_type,
+        .user_creatable = true,
+        .properties = x509_properties,
+        .members = qapi_TlsCredsX509Properties_members,
+    },
     .create = x509_create,
     .destroy = creds_destroy,
 };
 
 const UserObjectClass tls_creds_psk_class = {
     .type = OBJECT_TYPE_TLS_CREDS_PSK,
+    .qom = {
+        .name = "tls-creds-psk",
+        .parent = &creds_type,
+        .user_creatable = true,
+        .properties = psk_properties,
+        .members = qapi_TlsCredsPskProperties_members,
+    },
     .create = psk_create,
     .destroy = creds_destroy,
 };
+
+/* --- uses --- */
 
 UserObject *tls_creds_use(const char *id, bool server, Error **errp)
 {

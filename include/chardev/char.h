@@ -10,6 +10,7 @@
 #define CHARDEV_CHAR_H
 
 #include "util/osdep.h"
+#include "objects/qom.h"
 #include "util/error.h"
 #include "qapi/qapi-types.h"
 
@@ -54,6 +55,10 @@ Chardev *chardev_find(const char *id);
 const char *chardev_id(const Chardev *chr);
 /* Name of the pseudo terminal that it is; NULL if it is none. */
 const char *chardev_pty(const Chardev *chr);
+/* The one that was made after @chr; the first of all for NULL. NULL: no more. */
+Chardev *chardev_next(const Chardev *chr);
+const QomType *chardev_qom_type(const Chardev *chr);
+const QomType *chardev_kind_qom_type(ChardevBackendKind kind);
 /* Fails while it has a front end. */
 bool chardev_remove(Chardev *chr, Error **errp);
 /* At the end of the program; front ends have gone. Sends what it can. */

@@ -10,6 +10,7 @@
 #define OBJECTS_OBJECT_H
 
 #include "util/osdep.h"
+#include "objects/qom.h"
 #include "util/error.h"
 #include "util/iothread.h"
 #include "qapi/qapi-types.h"
@@ -19,6 +20,8 @@ typedef struct UserObject UserObject;
 /* A type; listed in objects/object.c. */
 typedef struct UserObjectClass {
     ObjectType type;
+    /* Named like @type. Its instance is the UserObject. */
+    QomType qom;
     /* The object's own data, or NULL with @errp. @options is borrowed. */
     void *(*create)(const ObjectOptions *options, Error **errp);
     /* Nobody uses it. */
@@ -35,6 +38,15 @@ bool user_object_print_help(const char *text);
 bool user_object_del(const char *id, Error **errp);
 /* At the end: newest first; nobody uses any. */
 void user_object_del_all(void);
+
+/* The one that was made after @obj; the first of all for NULL. NULL: no more. */
+UserObject *user_object_next(const UserObject *obj);
+const QomType *user_object_qom_type(const UserObject *obj);
+/* NULL if there is no such type. */
+const QomType *user_object_type_info(ObjectType type);
+
+/* For QomProperty.get: what the object was made with, else what is initial. */
+QObject *user_object_get_option(const QomObject *obj, const QomProperty *p);
 
 /* What create() of object @id returned, and *@type; NULL: there is none. */
 const void *user_object_find_data(const char *id, ObjectType *type);
