@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Nodes in throttle groups: waiting, turns, drained nodes, change of group. */
+/* Nodes in throttle groups: waiting, turns, drained nodes, change of group and of
+ * limits. */
 #include "util/osdep.h"
 #include "file-fixture.h"
 #include "block/drain.h"
 #include "block/reopen.h"
 #include "objects/object.h"
+#include "qapi/qobject-input-visitor.h"
 #include "qobject/qdict.h"
+#include "qobject/qjson.h"
 #include "util/aio.h"
+#include "util/atomic.h"
+#include "util/iothread.h"
 #include "util/iov.h"
 #include "util/timer.h"
 
@@ -200,6 +205,96 @@ static void test_reopen(void)
     user_object_del_all();
 }
 
+/* As qom-set does. */
+static bool set_limits(UserObject *group, const char *json, Error **errp)
+{
+    const QomProperty *p = qom_type_property(user_object_qom_type(group),
+                                             "limits");
+    QObject *value = qobject_from_json(json, &error_abort);
+    Visitor *v = qobject_input_visitor_new(value);
+    bool ok = p->set(group, p, v, errp);
+
+    visit_free(v);
+    qobject_unref(value);
+    return ok;
+}
+
+/* Those who wait by the old limits go by the new ones. */
+static void test_change(void)
+{
+    g_autoptr(GString) ends = g_string_new(NULL);
+    Reads r = { .name = 'a', .ends = ends };
+    UserObject *group = add_group("g", 1);
+    int64_t start = get_clock();
+    Error *err = NULL;
+
+    r.blk = open_node("n", "g");
+    start_reads(&r, 40);
+    g_assert_false(set_limits(group, "{'iops-read': 5}", &err));
+    file_test_error(err, "bps/iops/max total values and read/write values "
+                    "cannot be used at the same time");
+    g_assert_true(set_limits(group, "{'iops-total': 100}", &error_abort));
+    finish_reads(&r);
+    g_assert_cmpint(get_clock() - start, >=, 250 * SCALE_MS);
+    g_assert_cmpint(get_clock() - start, <, 20 * NANOSECONDS_PER_SECOND);
+
+    g_assert_true(set_limits(group, "{'iops-total': 1}", &error_abort));
+    start_reads(&r, 20);
+    g_assert_true(set_limits(group, "{'iops-total': 0}", &error_abort));
+    finish_reads(&r);
+    g_assert_cmpint(get_clock() - start, <, 30 * NANOSECONDS_PER_SECOND);
+    blk_unref(r.blk);
+    user_object_del_all();
+}
+
+typedef struct ThreadReads {
+    BlockBackend *blk;
+    bool stop, ended;   /* atomic */
+    unsigned count;     /* atomic */
+} ThreadReads;
+
+static void coroutine_fn read_in_thread(void *opaque)
+{
+    ThreadReads *t = opaque;
+    QEMUIOVector qiov;
+    uint8_t byte;
+
+    qemu_iovec_init_buf(&qiov, &byte, 1);
+    while (!qatomic_read(&t->stop)) {
+        g_assert_cmpint(blk_co_preadv(t->blk, 0, 1, &qiov, 0), ==, 0);
+        qatomic_inc(&t->count);
+    }
+    qatomic_set(&t->ended, true);
+}
+
+/* Another thread reads while limits come and go. */
+static void test_change_in_use(void)
+{
+    UserObject *group = add_group("g", 0);
+    ThreadReads t = { .blk = open_node("n", "g") };
+    IOThread *thread = iothread_new("t", &error_abort);
+
+    aio_co_enter(iothread_get_aio_context(thread),
+                 qemu_coroutine_create(read_in_thread, &t));
+    for (int i = 0; i < 200; i++) {
+        unsigned before = qatomic_read(&t.count);
+
+        g_assert_true(set_limits(group, i % 2 ? "{'iops-total': 0}"
+                                              : "{'iops-total': 1}",
+                                 &error_abort));
+        while (i % 2 && qatomic_read(&t.count) == before) {
+            aio_poll(qemu_get_aio_context(), false);
+        }
+    }
+    qatomic_set(&t.stop, true);
+    while (!qatomic_read(&t.ended)) {
+        aio_poll(qemu_get_aio_context(), false);
+    }
+    iothread_free(thread);
+    blk_unref(t.blk);
+    user_object_del_all();
+}
+
 int main(int argc, char **argv)
 {
     file_test_init(&argc, &argv);
@@ -208,5 +303,7 @@ int main(int argc, char **argv)
     g_test_add_func("/throttle-group/turns", test_turns);
     g_test_add_func("/throttle-group/drained", test_drained);
     g_test_add_func("/throttle-group/reopen", test_reopen);
+    g_test_add_func("/throttle-group/change", test_change);
+    g_test_add_func("/throttle-group/change-in-use", test_change_in_use);
     return file_test_run();
 }

@@ -130,6 +130,29 @@ class NbdTls(iotests.TestCase):
                 self.authz_allows(f'authz-list,id=z{"," if text else ""}{text}',
                                   allowed)
 
+    def test_authz_changed(self):
+        """qom-set counts for whoever comes next."""
+        def change(name, value, allowed):
+            self.qmp.cmd('qom-set', {'path': 'z', 'property': name,
+                                     'value': value})
+            if allowed:
+                self.client(self.x509(), 'read -q 0 512')
+            else:
+                self.refused('hung up|reset|pipe', self.x509())
+
+        self.authz_start('authz-simple,id=z,identity=nobody')
+        self.refused('hung up|reset|pipe', self.x509())
+        change('identity', self.NAME, True)
+        change('identity', self.NAME + 'x', False)
+        self.qmp.cmd('quit')
+        self.authz_start('authz-list,id=z')
+        rule = {'match': self.NAME, 'policy': 'deny'}
+        change('policy', 'allow', True)
+        change('rules', [rule], False)
+        change('rules', [{**rule, 'policy': 'allow'}, rule], True)
+        change('policy', 'deny', True)
+        change('rules', [], False)
+
     def test_authz_file(self):
         def write(policy):
             rule = {'match': self.NAME, 'policy': policy}
