@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside of the event loop: aio.c (the loop, bottom halves, coroutines),
- * aio-fd.c (descriptors), aio-wait.c, and the two ways to wait in the kernel,
+ * aio-fd.c (descriptors), aio-spin.c, aio-wait.c, and the two ways to wait in the kernel,
  * aio-uring.c and aio-epoll.c.
  */
 #ifndef UTIL_AIO_INT_H
@@ -107,6 +107,15 @@ struct AioContext {
     QLIST_HEAD(, AioHandler) always_handlers;
     QLIST_HEAD(, AioHandler) zombie_handlers; /* deleted, but still in use */
 
+    /* The first three atomic, any thread; all 0: aio-spin.c is not used. */
+    struct {
+        int64_t max_ns;
+        int64_t grow;
+        int64_t shrink;
+        int64_t ns;     /* to spin the next time */
+    } spin;
+    int64_t max_batch; /* atomic, any thread; 0: as the engine likes */
+
     unsigned nr_inline; /* file I/O that needed no waiting, see aio-file.c */
 
 #ifdef CONFIG_LINUX_AIO
@@ -124,6 +133,18 @@ struct AioContext {
 #endif
     int epoll_fd;
 };
+
+/* ---- aio.c ---- */
+
+/* What other threads gave counts as well. */
+bool aio_work_is_ready(AioContext *ctx);
+
+/* ---- aio-spin.c ---- */
+
+/* Looks for work, from @start_ns on; true: there is some. */
+bool aio_spin(AioContext *ctx, int64_t start_ns);
+/* After a sleep: how long to spin the next time. */
+void aio_spin_adapt(AioContext *ctx, int64_t start_ns);
 
 /* ---- aio-fd.c ---- */
 

@@ -87,9 +87,11 @@ static void on_event(void *opaque)
 
 /* ------------------------------------------------------------- submission */
 
-static unsigned gather(AioNative *n, struct iocb **iocbs)
+static unsigned gather(AioContext *ctx, struct iocb **iocbs)
 {
-    unsigned room = MIN(BATCH, MAX_EVENTS - n->in_flight);
+    AioNative *n = ctx->native;
+    int64_t batch = qatomic_read(&ctx->max_batch) ?: BATCH;
+    unsigned room = MIN(MIN(BATCH, batch), MAX_EVENTS - n->in_flight);
     unsigned nr = 0;
     NativeReq *req;
 
@@ -115,7 +117,7 @@ static bool submit_batch(AioContext *ctx)
 {
     AioNative *n = ctx->native;
     struct iocb *iocbs[BATCH];
-    unsigned nr = gather(n, iocbs);
+    unsigned nr = gather(ctx, iocbs);
     int ret;
 
     if (!nr) {

@@ -28,7 +28,7 @@
 #define CQ_ENTRIES 2048
 
 /*
- * So many entries are not kept from the kernel until the loop's turn ends. The
+ * So many entries, if the user does not say how many, are not kept from the kernel until the loop's turn ends. The
  * device idles while requests that it could work on are still being prepared:
  * with 64 reads of 4 KiB in flight some eight come together in a turn, and
  * submitting at two to four takes a tenth off the time of each, at the price
@@ -93,6 +93,14 @@ static struct io_uring_sqe *get_sqe(AioContext *ctx)
         }
     }
     return sqe;
+}
+
+/* Enough to submit. */
+static bool batch_is_full(AioContext *ctx)
+{
+    int64_t batch = qatomic_read(&ctx->max_batch) ?: EAGER_SUBMIT;
+
+    return io_uring_sq_ready(&ctx->ring) >= batch;
 }
 
 static bool kernel_has_more(AioContext *ctx)
@@ -347,7 +355,7 @@ static int coroutine_fn co_wait_rw(AioContext *ctx, struct io_uring_sqe *sqe)
     CoUringReq req;
 
     prepare_wait(&req, sqe);
-    if (io_uring_sq_ready(&ctx->ring) >= EAGER_SUBMIT) {
+    if (batch_is_full(ctx)) {
         io_uring_submit(&ctx->ring);
     }
     qemu_coroutine_yield();

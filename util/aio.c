@@ -146,6 +146,12 @@ bool aio_context_in_main_thread(AioContext *ctx)
     return ctx == main_ctx;
 }
 
+void aio_context_set_aio_params(AioContext *ctx, int64_t max_batch)
+{
+    assert(max_batch >= 0);
+    qatomic_set(&ctx->max_batch, max_batch);
+}
+
 TimerGroup *aio_timer_group(AioContext *ctx)
 {
     return &ctx->timers;
@@ -421,7 +427,7 @@ static bool ready_run(AioContext *ctx)
 
 /* ------------------------------------------------------------------- loop */
 
-static bool work_is_ready(AioContext *ctx)
+bool aio_work_is_ready(AioContext *ctx)
 {
     return ctx->nr_ready > 0 || ctx->nr_bh > 0 ||
            ctx->nr_ready_handlers > 0 ||
@@ -437,17 +443,38 @@ static int64_t prepare_to_sleep(AioContext *ctx)
     qatomic_xchg(&ctx->sleeping, true);
     timeout_ns = timer_group_timeout_ns(&ctx->timers);
     if (timeout_ns == 0 || qatomic_xchg(&ctx->notified, false) ||
-        work_is_ready(ctx) || aio_fd_collect_always(ctx)) {
+        aio_work_is_ready(ctx) || aio_fd_collect_always(ctx)) {
         qatomic_set(&ctx->sleeping, false);
         return 0;
     }
     return timeout_ns;
 }
 
+/* Until there is something to do. */
+static void wait_for_work(AioContext *ctx)
+{
+    bool spins = qatomic_read(&ctx->spin.max_ns);
+    int64_t start_ns = spins ? get_clock() : 0, timeout_ns;
+
+    if (spins && aio_spin(ctx, start_ns)) {
+        return;
+    }
+    timeout_ns = prepare_to_sleep(ctx);
+    ctx->backend->wait(ctx, timeout_ns);
+    if (timeout_ns == 0) {
+        return;
+    }
+    qatomic_set(&ctx->sleeping, false);
+    /* Not a plain store: what the notifier did before is seen from here. */
+    qatomic_xchg(&ctx->notified, false);
+    if (spins) {
+        aio_spin_adapt(ctx, start_ns);
+    }
+}
+
 bool aio_poll(AioContext *ctx, bool blocking)
 {
     bool progress;
-    int64_t timeout_ns = 0;
 
     assert(ctx == qemu_get_current_aio_context() && !qemu_in_coroutine());
 
@@ -460,15 +487,10 @@ bool aio_poll(AioContext *ctx, bool blocking)
     }
 #endif
     if (blocking && !progress) {
-        timeout_ns = prepare_to_sleep(ctx);
+        wait_for_work(ctx);
     } else {
         aio_fd_collect_always(ctx);
-    }
-    ctx->backend->wait(ctx, timeout_ns);
-    if (timeout_ns != 0) {
-        qatomic_set(&ctx->sleeping, false);
-        /* Not a plain store: what the notifier did before is seen from here. */
-        qatomic_xchg(&ctx->notified, false);
+        ctx->backend->wait(ctx, 0);
     }
 
     progress |= aio_fd_dispatch(ctx);

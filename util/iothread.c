@@ -8,6 +8,7 @@
 
 struct IOThread {
     char *id;
+    IOThreadSettings settings;  /* the main thread's */
     QemuThread thread;
     /* Set by the thread before started */
     AioContext *ctx;
@@ -76,6 +77,19 @@ void iothread_free(IOThread *iothread)
     qemu_sem_destroy(&iothread->started);
     g_free(iothread->id);
     g_free(iothread);
+}
+
+void iothread_set_settings(IOThread *iothread, const IOThreadSettings *s)
+{
+    iothread->settings = *s;
+    aio_context_set_poll_params(iothread->ctx, s->poll_max_ns, s->poll_grow,
+                                s->poll_shrink);
+    aio_context_set_aio_params(iothread->ctx, s->aio_max_batch);
+}
+
+const IOThreadSettings *iothread_get_settings(const IOThread *iothread)
+{
+    return &iothread->settings;
 }
 
 AioContext *iothread_get_aio_context(IOThread *iothread)

@@ -18,6 +18,19 @@ IOThread *iothread_new(const char *id, Error **errp);
  * thread, outside coroutines.
  */
 void iothread_free(IOThread *iothread);
+
+/* What aio_context_set_poll_params() and aio_context_set_aio_params() take; all
+ * 0 at first. Main thread. */
+typedef struct IOThreadSettings {
+    int64_t poll_max_ns;
+    int64_t poll_grow;
+    int64_t poll_shrink;
+    int64_t aio_max_batch;
+} IOThreadSettings;
+/* From the next turn of the loop on. */
+void iothread_set_settings(IOThread *iothread, const IOThreadSettings *s);
+const IOThreadSettings *iothread_get_settings(const IOThread *iothread);
+
 /* Valid while @iothread is; take a reference to keep it longer. */
 AioContext *iothread_get_aio_context(IOThread *iothread);
 const char *iothread_get_id(IOThread *iothread);
