@@ -3,6 +3,7 @@
 #include "util/osdep.h"
 #include "crypto/cipher.h"
 #include "objects/authz.h"
+#include "objects/iothread.h"
 #include "objects/object.h"
 #include "objects/secret.h"
 #include "objects/throttle-group.h"
@@ -26,36 +27,6 @@ struct UserObject {
 
 static QTAILQ_HEAD(ObjectList, UserObject) objects =
     QTAILQ_HEAD_INITIALIZER(objects);
-
-/* --- iothread --- */
-
-static void *iothread_object_create(const ObjectOptions *options, Error **errp)
-{
-    return iothread_new(options->id, errp);
-}
-
-static void iothread_object_destroy(void *data)
-{
-    iothread_free(data);
-}
-
-static const QomType event_loop_base_type = {
-    .name = "event-loop-base",
-    .parent = &qom_type_object,
-    .abstract = true,
-    .user_creatable = true,
-};
-
-static const UserObjectClass iothread_class = {
-    .type = OBJECT_TYPE_IOTHREAD,
-    .qom = {
-        .name = "iothread",
-        .parent = &event_loop_base_type,
-        .members = qapi_IothreadProperties_members,
-    },
-    .create = iothread_object_create,
-    .destroy = iothread_object_destroy,
-};
 
 static const UserObjectClass *const classes[OBJECT_TYPE__MAX] = {
     [OBJECT_TYPE_AUTHZ_LIST] = &authz_list_class,

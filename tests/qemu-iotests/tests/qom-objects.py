@@ -5,10 +5,11 @@
 """Objects as paths and properties: what qom-* commands tell about them, as the
 distribution's daemon does, what they change, and what they refuse."""
 import json
+import re
 import time
 
 import iotests
-from iotests import QMPError, tls
+from iotests import QMPError, nbd, tls
 
 LIMITS = {'iops-read': 100, 'iops-read-max': 200, 'bps-total': 1000000}
 RULE = {'match': 'x*', 'policy': 'allow', 'format': 'glob'}
@@ -17,7 +18,7 @@ OBJECTS = (
     {'qom-type': 'secret', 'id': 's1', 'file': 'pass', 'format': 'base64'},
     {'qom-type': 'throttle-group', 'id': 't0', 'limits': LIMITS},
     {'qom-type': 'throttle-group', 'id': 't1'},
-    {'qom-type': 'iothread', 'id': 'i0'},
+    {'qom-type': 'iothread', 'id': 'i0', 'poll-max-ns': 5, 'poll-grow': 7},
     {'qom-type': 'authz-simple', 'id': 'a0', 'identity': 'fred'},
     {'qom-type': 'authz-list', 'id': 'l0', 'rules': [RULE]},
     {'qom-type': 'authz-list', 'id': 'l1', 'policy': 'allow'},
@@ -29,9 +30,7 @@ LEAVES = [o['id'] for o in OBJECTS]
 # Where a later QEMU, or we on purpose, differ from the distribution's daemon.
 NOT_HERE = {
     'loaded',                               # gone in later versions
-    # Our IOThreads have no such settings.
-    'poll-max-ns', 'poll-grow', 'poll-shrink', 'aio-max-batch',
-    'thread-pool-min', 'thread-pool-max',
+    'thread-pool-min', 'thread-pool-max',   # the pool is the process'
 }
 # It does not know its own type by the name that object-add takes.
 RENAMED = {'authz-list-file': 'authz-listfile'}
@@ -125,7 +124,8 @@ class Qom(iotests.TestCase):
                    'x-bps-total', 'x-bps-total-max-length', 'x-iops-size',
                    'iops-total', 'x-'],
             't1': ['limits', 'x-iops-read-max'],
-            'i0': ['type', 'id'],
+            'i0': ['type', 'id', 'poll-max-ns', 'poll-grow', 'poll-shrink',
+                   'aio-max-batch'],
             'a0': ['type', 'identity'],
             'l0': ['policy', 'rules'],
             'l1': ['policy', 'rules'],
@@ -151,6 +151,13 @@ class Qom(iotests.TestCase):
                           'iops-total': 7, 'iops-size': 4096}),
             (*limits[1], {'bps-write': 9, 'bps-write-max': 10,
                           'bps-write-max-length': 60}),
+            ('i0', 'poll-max-ns', 1000), ('i0', 'poll-max-ns', 0),
+            ('i0', 'poll-max-ns', 2 ** 63 - 1), ('i0', 'poll-max-ns', -1),
+            ('i0', 'poll-max-ns', 2 ** 63), ('i0', 'poll-max-ns', '1'),
+            ('i0', 'poll-grow', 2 ** 63 - 1), ('i0', 'poll-grow', -1),
+            ('i0', 'poll-shrink', 3), ('i0', 'poll-shrink', -5),
+            ('i0', 'aio-max-batch', 8), ('i0', 'aio-max-batch', -1),
+            ('i0', 'aio-max-batch', 0), ('i0', 'aio-max-batch', None),
             ('a0', 'identity', 'joe'), ('a0', 'identity', 5),
             ('a0', 'identity', None), ('a0', 'identity', ''),
             ('l0', 'policy', 'allow'), ('l0', 'policy', 'maybe'),
@@ -359,6 +366,39 @@ class Qom(iotests.TestCase):
         self.assertEqual(client.quit()[0], 0)
         self.assertEqual(self.ask('qom-get', path='g',
                                   property='x-bps-total'), 0)
+
+
+    def test_spinning(self):
+        """How long a thread looks for work before it sleeps."""
+        uri = self.serve()
+        self.ask('object-add', **{'qom-type': 'iothread', 'id': 'spin'})
+        self.ask('block-export-add', **{
+            'type': 'nbd', 'id': 'e2', 'name': 'x', 'node-name': 'n',
+            'writable': True,
+            'iothread': 'spin'})
+        self.ask('trace-event-set-state', name='aio_spin_time', enable=True)
+
+        def times():
+            self.io(uri.replace('/n?', '/x?'), 'read -q 0 4k', fmt=None)
+            return re.findall(rb'for work for (\d+) ns',
+                              self.read_file(self.server.log.name))
+
+        self.assertEqual(times(), [])
+        for name, value in (('poll-grow', 3), ('poll-max-ns', 10 ** 12)):
+            self.qmp.cmd('qom-set', {'path': 'spin', 'property': name,
+                                     'value': value})
+        nbd.wait_for(lambda: len(times()) >= 2)
+        self.assertEqual(times()[:2], [b'4000', b'12000'])
+
+    def test_settings_that_are_refused(self):
+        self.start()
+        for name in ('poll-max-ns', 'poll-grow', 'poll-shrink',
+                     'aio-max-batch'):
+            self.qmp_fails(f'^{name} value must be in range', self.qmp,
+                           'object-add', {'qom-type': 'iothread', 'id': 'bad',
+                                          name: -1})
+        self.ask('object-add', **{'qom-type': 'iothread', 'id': 'bad'})
+        self.ask('object-del', id='bad')
 
 
 if __name__ == '__main__':
