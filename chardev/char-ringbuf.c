@@ -123,7 +123,7 @@ static Chardev *find_ringbuf(const char *device, Error **errp)
         error_setg(errp, "Device '%s' not found", device);
         return NULL;
     }
-    if (chr->klass != &chardev_class_ringbuf) {
+    if (!qom_type_is_a(&chr->klass->qom, chardev_class_ringbuf.qom.name)) {
         error_setg(errp, "%s is not a ringbuf device", device);
         return NULL;
     }

@@ -5,8 +5,8 @@
  *
  * 1. Whoever gives work to a loop that spins sees it awake and writes nothing.
  * 2. The time that is spun follows the work. A wait that ended by sleep, but
- *    was not longer than may be spun, makes it longer; one that no spinning could
- *    have helped makes it shorter.
+ *    was not longer than may be spun, makes it longer; one that no spinning
+ *    could have helped makes it shorter.
  */
 #include "util/osdep.h"
 #include "util/aio.h"

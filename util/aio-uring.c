@@ -28,11 +28,11 @@
 #define CQ_ENTRIES 2048
 
 /*
- * So many entries, if the user does not say how many, are not kept from the kernel until the loop's turn ends. The
- * device idles while requests that it could work on are still being prepared:
- * with 64 reads of 4 KiB in flight some eight come together in a turn, and
- * submitting at two to four takes a tenth off the time of each, at the price
- * of a system call for every fourth.
+ * So many entries, if the user does not say how many, are not kept from the
+ * kernel until the loop's turn ends. The device idles while requests that it
+ * could work on are still being prepared: with 64 reads of 4 KiB in flight some
+ * eight come together in a turn, and submitting at two to four takes a tenth
+ * off the time of each, at the price of a system call for every fourth.
  */
 #define EAGER_SUBMIT 4
 

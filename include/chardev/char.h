@@ -55,7 +55,7 @@ Chardev *chardev_find(const char *id);
 const char *chardev_id(const Chardev *chr);
 /* Name of the pseudo terminal that it is; NULL if it is none. */
 const char *chardev_pty(const Chardev *chr);
-/* The one that was made after @chr; the first of all for NULL. NULL: no more. */
+/* The one made after @chr; the first of all for NULL. NULL: no more. */
 Chardev *chardev_next(const Chardev *chr);
 const QomType *chardev_qom_type(const Chardev *chr);
 const QomType *chardev_kind_qom_type(ChardevBackendKind kind);

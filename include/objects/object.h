@@ -39,7 +39,7 @@ bool user_object_del(const char *id, Error **errp);
 /* At the end: newest first; nobody uses any. */
 void user_object_del_all(void);
 
-/* The one that was made after @obj; the first of all for NULL. NULL: no more. */
+/* The one made after @obj; the first of all for NULL. NULL: no more. */
 UserObject *user_object_next(const UserObject *obj);
 const QomType *user_object_qom_type(const UserObject *obj);
 /* NULL if there is no such type. */

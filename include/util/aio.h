@@ -61,17 +61,17 @@ bool aio_context_setup_native(AioContext *ctx, Error **errp);
 
 /*
  * Before it sleeps the loop of @ctx looks for work for up to @max_ns; 0 (so at
- * first): not at all. Within that the time adapts: it is multiplied by @grow (0:
- * 2) when it was too short, and divided by @shrink (0: set to 0) when work is rarer
- * than that. None is negative. Any thread; from the next turn on.
+ * first): not at all. Within that the time adapts: it is multiplied by @grow
+ * (0: 2) when it was too short, and divided by @shrink (0: set to 0) when work
+ * is rarer than that. None is negative. Any thread; from the next turn on.
  */
 void aio_context_set_poll_params(AioContext *ctx, int64_t max_ns, int64_t grow,
                                  int64_t shrink);
 /* What it has come to; for tests, in @ctx's thread. */
 int64_t aio_context_poll_ns(AioContext *ctx);
 /*
- * The most reads and writes that enter the kernel together; 0 (so at first): what
- * is best for most. Any thread; from the next requests on.
+ * The most reads and writes that enter the kernel together; 0 (so at first):
+ * what is best for most. Any thread; from the next requests on.
  */
 void aio_context_set_aio_params(AioContext *ctx, int64_t max_batch);
 

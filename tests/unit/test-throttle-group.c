@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Nodes in throttle groups: waiting, turns, drained nodes, change of group and of
- * limits. */
+/* Nodes in throttle groups: waiting, turns, drained nodes, change of group and
+ * of limits. */
 #include "util/osdep.h"
 #include "file-fixture.h"
 #include "block/drain.h"
