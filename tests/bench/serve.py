@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""serve.py KIND PROGRAM IMAGE COMMAND...: runs the command beside a server of the
-raw image, and ends the server. What both took is what this takes.
+"""serve.py KIND PROGRAM IMAGE TIMES COMMAND...: runs the command so often beside a
+server of the raw image, and ends the server. What both took is what this takes.
 
 KIND    PROGRAM                what the command may name
 nbd     a qemu-nbd             URI
@@ -26,17 +26,20 @@ def server(kind, program, image):
 
 
 def main():
-    kind, program, image, *command = sys.argv[1:]
+    kind, program, image, times, *command = sys.argv[1:]
     with subprocess.Popen(server(kind, program, image)) as process:
         while not os.path.exists(SOCKET) and process.poll() is None:
             time.sleep(.001)
         try:
-            done = subprocess.run(
-                [word.replace('URI', f'nbd+unix:///?socket={SOCKET}')
-                 .replace('SOCKET', SOCKET) for word in command], check=False)
+            command = [word.replace('URI', f'nbd+unix:///?socket={SOCKET}')
+                       .replace('SOCKET', SOCKET) for word in command]
+            status = 0
+            for _ in range(int(times)):
+                status = status or subprocess.run(command,
+                                                  check=False).returncode
         finally:
             process.terminate()
-    return done.returncode or process.returncode
+    return status or process.returncode
 
 
 if __name__ == '__main__':
