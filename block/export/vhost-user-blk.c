@@ -41,6 +41,13 @@ static uint64_t features(void *opaque)
     return virtio_blk_features(&e->dev);
 }
 
+static void set_features(void *opaque, uint64_t bits)
+{
+    VhostUserBlkExport *e = opaque;
+
+    virtio_blk_set_features(&e->dev, bits);
+}
+
 static void coroutine_fn co_get_config(void *opaque, uint8_t *config)
 {
     VhostUserBlkExport *e = opaque;
@@ -58,7 +65,7 @@ static bool set_config(void *opaque, uint32_t offset, const uint8_t *bytes,
     if (offset != VIRTIO_BLK_CONFIG_WCE || size != 1 || bytes[0] > 1) {
         return false;
     }
-    blk_set_enable_write_cache(e->dev.blk, bytes[0]);
+    virtio_blk_set_write_cache(&e->dev, bytes[0]);
     return true;
 }
 
@@ -72,6 +79,7 @@ static int64_t coroutine_fn co_request(void *opaque, VirtQueueElement *elem)
 
 static const VhostUserOps vhost_user_blk_ops = {
     .features = features,
+    .set_features = set_features,
     .co_get_config = co_get_config,
     .set_config = set_config,
     .co_request = co_request,
@@ -110,6 +118,7 @@ static void on_connect(void *opaque, int fd)
     e->sock = fd;
     socket_listener_switch(&e->listener, false);
     blk_exp_ref(&e->common);
+    virtio_blk_connect(&e->dev);
     aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(serve, e));
 }
 
@@ -153,6 +162,8 @@ static bool take_options(VhostUserBlkExport *e,
         .blk = e->common.blk, .serial = g_strdup("vhost_user_blk"),
         .logical_block_size = block_size, .num_queues = num_queues,
         .writable = e->common.writable,
+        .write_cache = blk_enable_write_cache(e->common.blk),
+        .wants_cache = blk_enable_write_cache(e->common.blk),
     };
     return true;
 }

@@ -543,6 +543,7 @@ static bool coroutine_fn set_features(VhostUser *vu, VhostUserMessage *msg,
         return false;
     }
     vu->features = msg->u64;
+    vu->ops->set_features(vu->opaque, msg->u64);
     return update_all(vu, errp);
 }
 

@@ -20,6 +20,8 @@ typedef struct VhostUser VhostUser;
 typedef struct VhostUserOps {
     /* Bits of the device's own features. */
     uint64_t (*features)(void *opaque);
+    /* Those the driver has agreed on, among others. */
+    void (*set_features)(void *opaque, uint64_t bits);
     /* Fills @config (VHOST_USER_CONFIG_MAX bytes, zeroed). */
     void coroutine_fn (*co_get_config)(void *opaque, uint8_t *config);
     /* False if the guest may not write there. */

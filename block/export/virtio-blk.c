@@ -54,6 +54,30 @@ uint64_t virtio_blk_features(const VirtioBlk *dev)
                                  : 1ULL << VIRTIO_BLK_F_RO);
 }
 
+static void update_write_cache(VirtioBlk *dev)
+{
+    blk_set_enable_write_cache(dev->blk, dev->wants_cache && dev->can_flush);
+}
+
+void virtio_blk_connect(VirtioBlk *dev)
+{
+    dev->wants_cache &= dev->write_cache;
+    dev->can_flush = false;
+    update_write_cache(dev);
+}
+
+void virtio_blk_set_features(VirtioBlk *dev, uint64_t features)
+{
+    dev->can_flush = features & 1ULL << VIRTIO_BLK_F_FLUSH;
+    update_write_cache(dev);
+}
+
+void virtio_blk_set_write_cache(VirtioBlk *dev, bool on)
+{
+    dev->wants_cache = on;
+    update_write_cache(dev);
+}
+
 static void put16(uint8_t *p, uint16_t v)
 {
     v = cpu_to_le16(v);
@@ -83,7 +107,7 @@ void coroutine_mixed_fn virtio_blk_get_config(const VirtioBlk *dev,
     put32(config + 20, dev->logical_block_size);
     put16(config + 26, 1);                      /* smallest sensible I/O */
     put32(config + 28, 1);                      /* best I/O, in blocks */
-    config[VIRTIO_BLK_CONFIG_WCE] = blk_enable_write_cache(dev->blk);
+    config[VIRTIO_BLK_CONFIG_WCE] = dev->wants_cache;
     put16(config + 34, dev->num_queues);
     put32(config + 36, MAX_SEGMENT_SECTORS);    /* of a discard */
     put32(config + 40, MAX_SEGMENTS);

@@ -33,10 +33,26 @@ typedef struct VirtioBlk {
     uint32_t logical_block_size;
     uint16_t num_queues;
     bool writable;
+    bool write_cache;           /* whether guests may have one */
+
+    /* Main thread; virtio_blk_connect() and what follows. */
+    bool wants_cache;           /* as the guest's switch stands */
+    bool can_flush;             /* the guest's driver */
 } VirtioBlk;
 
 /* Bits of what the device can do. */
 uint64_t virtio_blk_features(const VirtioBlk *dev);
+/*
+ * A driver comes, which has agreed on nothing yet. It finds the write cache on only
+ * if neither the export nor the guest before has it off: what could be lost with
+ * it must have been asked for.
+ */
+void virtio_blk_connect(VirtioBlk *dev);
+/* The driver has agreed on @features. One that cannot flush has no write cache
+ * (section 5.2.5). */
+void virtio_blk_set_features(VirtioBlk *dev, uint64_t features);
+/* The guest's switch. */
+void virtio_blk_set_write_cache(VirtioBlk *dev, bool on);
 /* Fills the configuration space, little-endian. Coroutine, or main thread. */
 void coroutine_mixed_fn virtio_blk_get_config(const VirtioBlk *dev,
                                               int64_t length,

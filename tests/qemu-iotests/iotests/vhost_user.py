@@ -20,6 +20,7 @@ GET_CONFIG, SET_CONFIG, GET_INFLIGHT_FD, SET_INFLIGHT_FD = 24, 25, 31, 32
 F_INDIRECT, F_EVENT_IDX, F_PROTOCOL, F_VERSION_1 = (1 << n
                                                     for n in (28, 29, 30, 32))
 IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 8, 11, 13
+F_FLUSH = 1 << 9
 OK, IOERR, UNSUPP = 0, 1, 2
 NEXT, WRITE, INDIRECT = 1, 2, 4
 
@@ -165,7 +166,7 @@ class VhostUserBlk:
     """A connection. `memory` and `inflight_fd` of an earlier one continue it."""
 
     def __init__(self, path, features=F_INDIRECT | F_EVENT_IDX, queues=1,
-                 size=64, start=True):
+                 size=64, start=True, without=0):
         self.sock = connect(path)
         self.fds = []
         need = Queue.bytes_needed(size)
@@ -175,6 +176,7 @@ class VhostUserBlk:
         self.memory = mmap.mmap(self.fd, need * queues)
         self.queues = [Queue(self, i, size, need * i) for i in range(queues)]
         self.features = features
+        self.without = without      # of what the device offers
         if start:
             self.negotiate()
             self.set_memory()
@@ -229,7 +231,7 @@ class VhostUserBlk:
         offered = self.ask_u64(GET_FEATURES)
         self.send(SET_PROTOCOL_FEATURES,
                   struct.pack('Q', self.ask_u64(GET_PROTOCOL_FEATURES)))
-        self.device_features = offered & 0xffffff
+        self.device_features = offered & 0xffffff & ~self.without
         self.send(SET_FEATURES, struct.pack(
             'Q', self.device_features | self.features | F_PROTOCOL |
             F_VERSION_1))

@@ -176,6 +176,64 @@ class Requests(Export):
                                           struct.pack('IIIB', 0, 1, 0, 0)))
 
 
+class WriteCache(Export):
+    """Flushes fail here, so a write without cache does."""
+
+    OFF = struct.pack('IIIB', 32, 1, 0, 0)
+    ON = struct.pack('IIIB', 32, 1, 0, 1)
+
+    def setUp(self):
+        super().setUp()
+        self.start_daemon()
+        # Its writes to what is allocated need no flush of their own.
+        self.img('create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata',
+                 'allocated', '1M')
+        self.qmp.cmd('blockdev-add', {
+            'driver': 'qcow2', 'node-name': 'debug', 'file': {
+                'driver': 'blkdebug', 'image': {
+                    'driver': 'file', 'filename': self.path('allocated')},
+                'inject-error': [{'event': 'none', 'iotype': 'flush',
+                                  'errno': 5}]}})
+
+    def is_cached(self, dev):
+        status = dev.queues[0].request(vu.OUT, 0, b'x' * 512)[0]
+        self.assertIn(status, (vu.OK, vu.IOERR))
+        return status == vu.OK
+
+    def test_without_flush(self):
+        path = self.export(node_name='debug')
+        dev = self.device(path, without=vu.F_FLUSH)
+        self.assertFalse(self.is_cached(dev))
+        dev.close()
+        self.assertTrue(self.is_cached(self.device(path)))
+
+    def test_next_front_end(self):
+        path = self.export(node_name='debug')
+        dev = self.device(path)
+        self.assertTrue(self.is_cached(dev))
+        self.assertTrue(dev.acknowledged(vu.SET_CONFIG, self.OFF))
+        self.assertFalse(self.is_cached(dev))
+        dev.close()
+        dev = self.device(path)
+        self.assertEqual(dev.config()[32], 0)
+        self.assertFalse(self.is_cached(dev))
+        self.assertTrue(dev.acknowledged(vu.SET_CONFIG, self.ON))
+        self.assertTrue(self.is_cached(dev))
+
+    def test_writethrough(self):
+        """A guest may switch it on, for itself alone."""
+        path = self.export(node_name='debug', writethrough=True)
+        dev = self.device(path)
+        self.assertEqual(dev.config()[32], 0)
+        self.assertFalse(self.is_cached(dev))
+        self.assertTrue(dev.acknowledged(vu.SET_CONFIG, self.ON))
+        self.assertTrue(self.is_cached(dev))
+        dev.close()
+        dev = self.device(path)
+        self.assertEqual(dev.config()[32], 0)
+        self.assertFalse(self.is_cached(dev))
+
+
 class Life(Export):
     def test_queues_and_threads(self):
         self.start_daemon('--object', 'iothread,id=t0',
