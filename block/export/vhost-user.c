@@ -96,9 +96,11 @@ static void on_kick(void *opaque)
     Queue *q = opaque;
     uint64_t count;
 
-    if (read(q->kick_fd, &count, sizeof(count)) < 0) {
-        /* Somebody else has read it: look all the same. */
+    if (read(q->kick_fd, &count, sizeof(count)) == 0) {
+        /* A pipe, whose other end has gone: readable for ever. */
+        aio_set_fd_handler(q->ctx, q->kick_fd, NULL, NULL, NULL);
     }
+    /* Even if somebody else has read it. */
     take_requests(q);
 }
 
