@@ -13,6 +13,7 @@
 #include "util/bswap.h"
 #include "util/error.h"
 #include "util/memalign.h"
+#include "block/qcow2/amend.h"
 #include "block/qcow2/qcow2.h"
 
 typedef struct NewRefcounts {

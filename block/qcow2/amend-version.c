@@ -11,6 +11,7 @@
 #include "util/error.h"
 #include "util/lockable.h"
 #include "util/memalign.h"
+#include "block/qcow2/amend.h"
 #include "block/qcow2/bitmap.h"
 #include "block/qcow2/snapshot-switch.h"
 

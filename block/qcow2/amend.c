@@ -9,6 +9,7 @@
 #include "util/osdep.h"
 #include "block/block-backend.h"
 #include "block/drain.h"
+#include "block/qcow2/amend.h"
 #include "block/qcow2/qcow2.h"
 #include "qapi/qapi-visit.h"
 #include "qapi/qobject-input-visitor.h"

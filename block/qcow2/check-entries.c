@@ -12,6 +12,7 @@
 #include "util/osdep.h"
 #include "util/memalign.h"
 #include "block/qcow2/check.h"
+#include "block/qcow2/compressed.h"
 
 /* With more of them it was no single entry. */
 #define MAX_SUSPECTS 64

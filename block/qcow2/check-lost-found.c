@@ -16,6 +16,7 @@
 #include "util/bswap.h"
 #include "util/memalign.h"
 #include "block/qcow2/check.h"
+#include "block/qcow2/snapshot.h"
 
 #define NAME "lost+found"
 /* Clusters that are saved: their tables are whole in memory. */

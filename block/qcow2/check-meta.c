@@ -9,6 +9,7 @@
 #include "util/osdep.h"
 #include "util/bswap.h"
 #include "block/qcow2/check.h"
+#include "block/qcow2/snapshot.h"
 
 /* Bytes of a long table read at a time. */
 #define PIECE_BYTES (1024 * 1024)

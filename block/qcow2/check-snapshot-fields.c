@@ -12,6 +12,7 @@
 #include "util/bswap.h"
 #include "util/zero.h"
 #include "block/qcow2/check.h"
+#include "block/qcow2/snapshot.h"
 
 /* Bytes of a name that are tried. */
 #define MAX_NAME 256

@@ -20,6 +20,7 @@
 #include "util/error.h"
 #include "block/qcow2/bitmap.h"
 #include "block/qcow2/check.h"
+#include "block/qcow2/snapshot.h"
 
 /* Candidates named in a message. */
 #define MAX_LISTED 8

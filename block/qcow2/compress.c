@@ -11,6 +11,7 @@
  */
 #include "util/osdep.h"
 #include "util/thread-pool.h"
+#include "block/qcow2/compressed.h"
 #include "block/qcow2/deflate.h"
 #include "block/qcow2/qcow2.h"
 

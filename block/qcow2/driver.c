@@ -3,8 +3,10 @@
 #include "util/osdep.h"
 #include "util/bswap.h"
 #include "util/lockable.h"
+#include "block/qcow2/amend.h"
 #include "block/qcow2/bitmap.h"
 #include "block/qcow2/salvage.h"
+#include "block/qcow2/snapshot.h"
 
 static int qcow2_probe(const uint8_t *buf, int buf_size, const char *filename)
 {

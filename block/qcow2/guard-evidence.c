@@ -11,6 +11,7 @@
 #include "util/bswap.h"
 #include "util/memalign.h"
 #include "block/qcow2/guard-io.h"
+#include "block/qcow2/snapshot.h"
 
 /* Bytes of a snapshot's L1 table read at a time. */
 #define PIECE_BYTES (64 * 1024)

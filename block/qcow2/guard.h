@@ -19,6 +19,7 @@
 #ifndef BLOCK_QCOW2_GUARD_H
 #define BLOCK_QCOW2_GUARD_H
 
+#include "block/block_int.h"
 #include "util/coroutine.h"
 
 typedef struct BDRVQcow2State BDRVQcow2State;
@@ -141,5 +142,52 @@ uint64_t qcow2_guard_clusters(const BDRVQcow2State *s, uint32_t l1_size);
 void qcow2_guard_clear(Qcow2Guard *g);
 /* Forgets it; the place is free, but the extension remains. */
 void qcow2_guard_void(Qcow2Guard *g, Qcow2GuardState state, const char *fault);
+
+/* --- guard*.c ------------------------------------------------------------- */
+
+/* Writes the L1 table in place; there is a guard. As qcow2_l1_write(). [lock] */
+int coroutine_fn qcow2_guard_write_l1(BlockDriverState *bs);
+/* A flush has succeeded since the last write of qcow2_guard_write_l1(). */
+void qcow2_guard_flushed(BDRVQcow2State *s);
+/* No change is in flight any more: says so on disk, if that is new. [lock] */
+int coroutine_fn qcow2_guard_settle(BlockDriverState *bs);
+
+/* A guard for another L1 table, which the header does not name yet. */
+typedef struct Qcow2GuardMove {
+    Qcow2Guard to;          /* state ON: there is one */
+} Qcow2GuardMove;
+/*
+ * Writes a guard for the complete table @l1, of a disk that has @disk_size
+ * bytes with it, to free clusters at @offset, which
+ * are nobody else's from now on. The caller flushes, writes the header, and
+ * commits or aborts; after a failure there is nothing to abort. [lock]
+ */
+int coroutine_fn qcow2_guard_move_begin(BlockDriverState *bs,
+                                        Qcow2GuardMove *move, uint64_t offset,
+                                        const struct Qcow2Table *l1,
+                                        uint64_t disk_size);
+void qcow2_guard_move_commit(BlockDriverState *bs, Qcow2GuardMove *move);
+void qcow2_guard_move_abort(BlockDriverState *bs, Qcow2GuardMove *move);
+/* Makes one for the table as it is; nothing to do if there is one. [lock] */
+int coroutine_fn qcow2_guard_enable(BlockDriverState *bs, Error **errp);
+/* Removes it from the header. drop: only makes it void, by the autoclear bit.
+ * [lock] */
+int coroutine_fn qcow2_guard_disable(BlockDriverState *bs, Error **errp);
+int coroutine_fn qcow2_guard_drop(BlockDriverState *bs);
+/*
+ * Reads it and judges the L1 table, which has been read, as the refcounts and
+ * the snapshots. Says what is wrong on stderr. 0 or -ENOMEM. [lock]
+ */
+int coroutine_fn qcow2_guard_open(BlockDriverState *bs);
+/* What is due before the first change: a guard that is void goes. -EIO if the
+ * L1 table may be damaged. [lock] */
+int coroutine_fn qcow2_guard_make_writable(BlockDriverState *bs,
+                                           Error **errp);
+/* The same for an L1 table that a repair has changed; says nothing. [lock] */
+int coroutine_fn qcow2_guard_judge_again(BlockDriverState *bs);
+/* Writes a damaged current copy anew, durably. [lock] */
+int coroutine_fn qcow2_guard_refresh(BlockDriverState *bs);
+/* Whether others use its clusters; 1, 0 or -errno. [lock] */
+int coroutine_fn qcow2_guard_is_taken(BlockDriverState *bs);
 
 #endif

@@ -11,6 +11,7 @@
 #include "util/lockable.h"
 #include "block/qcow2/bitmap.h"
 #include "block/qcow2/salvage.h"
+#include "block/qcow2/snapshot.h"
 
 /* --- cleaning the caches now and then --- */
 

@@ -475,42 +475,6 @@ int qcow2_extensions_build(const Qcow2HeaderLayout *layout, uint8_t *buf,
 char *qcow2_feature_names(const BDRVQcow2State *s, Qcow2FeatureType type,
                           uint64_t bits);
 
-/* --- snapshot-table.c, snapshot.c ------------------------------------------ */
-
-/* Reads the table that the header names. Fails on a bad one. [lock] */
-int coroutine_fn qcow2_read_snapshots(BlockDriverState *bs, Error **errp);
-void qcow2_free_snapshots(BDRVQcow2State *s);
-/* Frees what the entry owns. */
-void qcow2_snapshot_clear(QCowSnapshot *sn);
-/* A check goes on without the extra data, and reports it. */
-static inline bool qcow2_snapshot_extra_is_bad(const QCowSnapshot *sn)
-{
-    return sn->extra_data_size > QCOW_MAX_SNAPSHOT_EXTRA_DATA;
-}
-/* One more than the largest id that is a number; the caller frees. */
-char *qcow2_snapshot_new_id(const BDRVQcow2State *s);
-/*
- * The table of @nb entries as it will be on disk: *@size bytes in *@buf, which
- * the caller frees (qemu_vfree). -EFBIG, -ENOMEM.
- */
-int qcow2_snapshot_table_build(BlockDriverState *bs,
-                               const QCowSnapshot *snapshots, uint32_t nb,
-                               void **buf, uint64_t *size, Error **errp);
-/* -EINVAL if the place or size of its L1 table cannot be. */
-int coroutine_fn qcow2_check_snapshot_l1(BlockDriverState *bs,
-                                         const QCowSnapshot *sn, Error **errp);
-
-/* Driver hooks, see block/snapshot.h. Main thread, node drained. */
-SnapshotInfoList *qcow2_snapshot_list(BlockDriverState *bs, Error **errp);
-int qcow2_snapshot_create(BlockDriverState *bs, QEMUSnapshotInfo *info,
-                          Error **errp);
-int qcow2_snapshot_goto(BlockDriverState *bs, const char *snapshot_id,
-                        Error **errp);
-int qcow2_snapshot_delete(BlockDriverState *bs, const char *snapshot_id,
-                          const char *name, Error **errp);
-int qcow2_snapshot_load_tmp(BlockDriverState *bs, const char *snapshot_id,
-                            const char *name, Error **errp);
-
 /* --- table.c -------------------------------------------------------------- */
 
 /* @size entries, all zero, clean. -ENOMEM. Any context. */
@@ -628,53 +592,6 @@ int coroutine_fn qcow2_grow_l1_table(BlockDriverState *bs, uint64_t min_size,
 /* Cuts the table in place to @size entries; the L2 tables behind are freed.
  * [lock] */
 int coroutine_fn qcow2_shrink_l1_table(BlockDriverState *bs, uint64_t size);
-
-/* --- guard*.c ------------------------------------------------------------- */
-
-/* Writes the L1 table in place; there is a guard. As qcow2_l1_write(). [lock] */
-int coroutine_fn qcow2_guard_write_l1(BlockDriverState *bs);
-/* A flush has succeeded since the last write of qcow2_guard_write_l1(). */
-void qcow2_guard_flushed(BDRVQcow2State *s);
-/* No change is in flight any more: says so on disk, if that is new. [lock] */
-int coroutine_fn qcow2_guard_settle(BlockDriverState *bs);
-
-/* A guard for another L1 table, which the header does not name yet. */
-typedef struct Qcow2GuardMove {
-    Qcow2Guard to;          /* state ON: there is one */
-} Qcow2GuardMove;
-/*
- * Writes a guard for the complete table @l1, of a disk that has @disk_size
- * bytes with it, to free clusters at @offset, which
- * are nobody else's from now on. The caller flushes, writes the header, and
- * commits or aborts; after a failure there is nothing to abort. [lock]
- */
-int coroutine_fn qcow2_guard_move_begin(BlockDriverState *bs,
-                                        Qcow2GuardMove *move, uint64_t offset,
-                                        const Qcow2Table *l1,
-                                        uint64_t disk_size);
-void qcow2_guard_move_commit(BlockDriverState *bs, Qcow2GuardMove *move);
-void qcow2_guard_move_abort(BlockDriverState *bs, Qcow2GuardMove *move);
-/* Makes one for the table as it is; nothing to do if there is one. [lock] */
-int coroutine_fn qcow2_guard_enable(BlockDriverState *bs, Error **errp);
-/* Removes it from the header. drop: only makes it void, by the autoclear bit.
- * [lock] */
-int coroutine_fn qcow2_guard_disable(BlockDriverState *bs, Error **errp);
-int coroutine_fn qcow2_guard_drop(BlockDriverState *bs);
-/*
- * Reads it and judges the L1 table, which has been read, as the refcounts and
- * the snapshots. Says what is wrong on stderr. 0 or -ENOMEM. [lock]
- */
-int coroutine_fn qcow2_guard_open(BlockDriverState *bs);
-/* What is due before the first change: a guard that is void goes. -EIO if the
- * L1 table may be damaged. [lock] */
-int coroutine_fn qcow2_guard_make_writable(BlockDriverState *bs,
-                                           Error **errp);
-/* The same for an L1 table that a repair has changed; says nothing. [lock] */
-int coroutine_fn qcow2_guard_judge_again(BlockDriverState *bs);
-/* Writes a damaged current copy anew, durably. [lock] */
-int coroutine_fn qcow2_guard_refresh(BlockDriverState *bs);
-/* Whether others use its clusters; 1, 0 or -errno. [lock] */
-int coroutine_fn qcow2_guard_is_taken(BlockDriverState *bs);
 
 /* --- l2.c ----------------------------------------------------------------- */
 
@@ -1047,8 +964,6 @@ void qcow2_stop(BlockDriverState *bs, const char *reason);
 /* 0, or -EUCLEAN with the reason if the node is stopped. Any context. */
 int qcow2_check_not_stopped(BlockDriverState *bs, Error **errp);
 
-/* ============ owned by the check/create/compress side ======================= */
-
 /* --- overlap.c -------------------------------------------------------------- */
 
 /*
@@ -1119,96 +1034,6 @@ ImageInfoSpecificQCow2Encryption *qcow2_crypto_info(const BDRVQcow2State *s);
 bool qcow2_crypto_amend_check(const BDRVQcow2State *s, Error **errp);
 int qcow2_crypto_amend(BlockDriverState *bs, const BdrvLuksNames *names,
                        bool force, Error **errp);
-
-/* --- amend*.c ---------------------------------------------------------------- */
-
-int qcow2_amend(BlockDriverState *bs, QDict *options,
-                const BdrvAmendArgs *args, Error **errp);
-/*
- * Refcounts of 1 << @order bits from now on: a new structure beside the old one,
- * then one write of the header. -ERANGE: the count of a cluster needs more. What
- * is in flight is the caller's care. [lock]
- */
-int coroutine_fn qcow2_amend_refcounts(BlockDriverState *bs, int order,
-                                       const BdrvAmendArgs *args,
-                                       Error **errp);
-/* Only looks whether that could be. [lock] */
-int coroutine_fn qcow2_amend_refcounts_check(BlockDriverState *bs, int order,
-                                             Error **errp);
-/* Version 2 to 3. [lock] */
-int coroutine_fn qcow2_amend_upgrade(BlockDriverState *bs, Error **errp);
-/*
- * Version 3 to 2. check: whether everything can be kept, apart from the width of
- * refcounts. expand, without the lock and with the whole disk claimed by the
- * caller being the only user: no cluster has the zero flag afterwards.
- */
-int coroutine_fn qcow2_amend_downgrade_check(BlockDriverState *bs,
-                                             Error **errp);
-int coroutine_fn qcow2_amend_expand_zeroes(BlockDriverState *bs,
-                                           const BdrvAmendArgs *args,
-                                           Error **errp);
-int coroutine_fn qcow2_amend_downgrade(BlockDriverState *bs, Error **errp);
-
-/* --- compress.c: any thread, may yield (the work runs in the thread pool) ----- */
-
-/*
- * @src_size bytes into at most @dest_size. Bytes used; -ENOMEM if they do not
- * fit; -EIO if the codec fails.
- */
-ssize_t coroutine_fn qcow2_co_compress(BlockDriverState *bs, void *dest,
-                                       size_t dest_size, const void *src,
-                                       size_t src_size);
-
-/* One cluster: exactly as much comes out. @src may have a tail of other bytes. */
-typedef struct Qcow2Unpack {
-    void *dest;
-    const void *src;
-    size_t src_size;
-} Qcow2Unpack;
-
-/*
- * Unpacks in order and stops at the first part that cannot be: how many there
- * are before that one, all @nr if none. -errno if there is no thread to do it.
- */
-int coroutine_fn qcow2_co_decompress(BlockDriverState *bs,
-                                     const Qcow2Unpack *parts, unsigned nr);
-
-/* --- read-compressed.c --------------------------------------------------------- */
-
-#define QCOW2_COMPRESSED_RUN_MAX 32
-
-/* Compressed clusters, each behind the last one in the guest and in the file. */
-typedef struct Qcow2CompressedRun {
-    uint64_t offset;    /* in the guest; in the first cluster */
-    uint64_t bytes;
-    uint64_t host;
-    uint64_t host_end;
-    unsigned nr;
-    struct {
-        uint32_t start; /* from @host */
-        uint32_t size;
-    } clusters[QCOW2_COMPRESSED_RUN_MAX];
-} Qcow2CompressedRun;
-
-/* A run of @bytes at guest @offset, inside the cluster that @l2_entry is of. */
-void qcow2_compressed_run_start(const BDRVQcow2State *s,
-                                Qcow2CompressedRun *run, uint64_t l2_entry,
-                                uint64_t offset, uint64_t bytes);
-/*
- * Makes the run longer by the first @bytes of the guest cluster behind it, that
- * @l2_entry is of. False, and nothing changed, if that has to be a run of its
- * own.
- */
-bool qcow2_compressed_run_add(const BDRVQcow2State *s, Qcow2CompressedRun *run,
-                              uint64_t l2_entry, uint64_t bytes);
-/*
- * Reads the run to @qiov. -EIO, after marking the image corrupt, if something
- * cannot be unpacked. The caller is registered as reading. Not locked.
- */
-int coroutine_fn qcow2_co_read_compressed(BlockDriverState *bs,
-                                          const Qcow2CompressedRun *run,
-                                          QEMUIOVector *qiov,
-                                          size_t qiov_offset);
 
 /* --- info.c ------------------------------------------------------------------- */
 

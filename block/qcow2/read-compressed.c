@@ -6,6 +6,7 @@
  */
 #include "util/osdep.h"
 #include "util/memalign.h"
+#include "block/qcow2/compressed.h"
 #include "block/qcow2/salvage.h"
 
 /* Of one run: enough that waking a thread costs next to nothing, and few enough

@@ -10,6 +10,7 @@
  */
 #include "util/osdep.h"
 #include "util/lockable.h"
+#include "block/qcow2/compressed.h"
 #include "block/qcow2/salvage.h"
 
 /* Pieces of one request that are read at the same time. */

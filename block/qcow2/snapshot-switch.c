@@ -19,6 +19,7 @@
 #include "util/error.h"
 #include "util/memalign.h"
 #include "block/qcow2/snapshot-switch.h"
+#include "block/qcow2/snapshot.h"
 
 /* --- L1 tables --- */
 

@@ -12,6 +12,7 @@
 #include "util/error.h"
 #include "util/memalign.h"
 #include "block/qcow2/qcow2.h"
+#include "block/qcow2/snapshot.h"
 
 /* --- reading --- */
 

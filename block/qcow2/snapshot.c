@@ -15,6 +15,7 @@
 #include "util/error.h"
 #include "util/lockable.h"
 #include "block/qcow2/snapshot-switch.h"
+#include "block/qcow2/snapshot.h"
 
 /* Everything here runs while the node is drained, and takes the lock. */
 typedef struct SnapshotArgs {

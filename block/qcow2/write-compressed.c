@@ -7,6 +7,7 @@
 #include "util/osdep.h"
 #include "util/lockable.h"
 #include "util/memalign.h"
+#include "block/qcow2/compressed.h"
 #include "block/qcow2/qcow2.h"
 
 /* Compressed bytes at @host become the content of guest cluster @offset. */

@@ -5,6 +5,7 @@
  */
 #include "util/osdep.h"
 #include "block/block_int.h"
+#include "block/qcow2/compressed.h"
 #include "block/qcow2/deflate.h"
 #include "block/qcow2/qcow2.h"
 #include "util/aio.h"

@@ -4,6 +4,7 @@
  * into any memory gets what was written, and that damage stays where it is.
  */
 #include "util/osdep.h"
+#include "block/qcow2/compressed.h"
 #include "qcow2-fixture.h"
 
 #define CLUSTER 4096
