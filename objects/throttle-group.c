@@ -211,15 +211,28 @@ static bool set_value(bool has, int64_t value, int64_t *to)
                   (limits)->name##_max_length, &b_->burst_length);          \
     } while (0)
 
+/* @prefix comes before the names of the limits. */
+#define SET_LIMITS(cfg, limits, prefix)                                     \
+    do {                                                                    \
+        SET_BUCKET(cfg, THROTTLE_BPS_TOTAL, limits, prefix##bps_total);     \
+        SET_BUCKET(cfg, THROTTLE_BPS_READ, limits, prefix##bps_read);       \
+        SET_BUCKET(cfg, THROTTLE_BPS_WRITE, limits, prefix##bps_write);     \
+        SET_BUCKET(cfg, THROTTLE_OPS_TOTAL, limits, prefix##iops_total);    \
+        SET_BUCKET(cfg, THROTTLE_OPS_READ, limits, prefix##iops_read);      \
+        SET_BUCKET(cfg, THROTTLE_OPS_WRITE, limits, prefix##iops_write);    \
+        set_value((limits)->has_##prefix##iops_size,                        \
+                  (limits)->prefix##iops_size, &(cfg)->op_size);            \
+    } while (0)
+
 static void config_from_limits(ThrottleConfig *cfg, const ThrottleLimits *l)
 {
-    SET_BUCKET(cfg, THROTTLE_BPS_TOTAL, l, bps_total);
-    SET_BUCKET(cfg, THROTTLE_BPS_READ, l, bps_read);
-    SET_BUCKET(cfg, THROTTLE_BPS_WRITE, l, bps_write);
-    SET_BUCKET(cfg, THROTTLE_OPS_TOTAL, l, iops_total);
-    SET_BUCKET(cfg, THROTTLE_OPS_READ, l, iops_read);
-    SET_BUCKET(cfg, THROTTLE_OPS_WRITE, l, iops_write);
-    set_value(l->has_iops_size, l->iops_size, &cfg->op_size);
+    SET_LIMITS(cfg, l, );
+}
+
+static void config_from_old_names(ThrottleConfig *cfg,
+                                  const ThrottleGroupProperties *p)
+{
+    SET_LIMITS(cfg, p, x_);
 }
 
 /* Locked, or nobody knows the group yet. @cfg is valid. */
@@ -238,6 +251,7 @@ static void *throttle_group_create(const ObjectOptions *options, Error **errp)
     ThrottleGroup *group;
 
     throttle_config_init(&cfg);
+    config_from_old_names(&cfg, &options->u.throttle_group);
     if (limits) {
         config_from_limits(&cfg, limits);
     }

@@ -136,6 +136,23 @@ class Qom(iotests.TestCase):
         }.items() for p in ps]
         self.same_on_both(questions)
 
+    def test_old_names_of_limits(self):
+        """As options; what `limits` says wins."""
+        limits = [{'x-iops-total': 100, 'x-iops-total-max': 200,
+                   'x-iops-total-max-length': 3, 'x-iops-size': 512},
+                  {'x-bps-read': 1000, 'x-bps-write-max': 9, 'x-bps-write': 7},
+                  {'x-iops-total': 100, 'limits': {'iops-total': 7}},
+                  {'x-iops-write': 5, 'limits': {'iops-read': 7}},
+                  {'x-iops-total': 5, 'x-iops-read': 3}]
+        questions = []
+        for n, options in enumerate(limits):
+            questions += [
+                ('object-add', {'qom-type': 'throttle-group', 'id': f'old{n}',
+                                **options}),
+                ('qom-get', {'path': f'/objects/old{n}',
+                             'property': 'limits'})]
+        self.same_on_both(questions)
+
     def test_sets(self):
         """Also what they leave behind."""
         limits = ['t0', 'limits'], ['t1', 'limits']
