@@ -154,7 +154,11 @@ class Daemon:
             stderr=subprocess.STDOUT, pass_fds=pass_fds)
         self.clients = []
         if wait:
-            self._wait_ready()
+            try:
+                self._wait_ready()
+            except AssertionError:
+                self.kill()
+                raise
 
     def _wait_ready(self):
         end = time.monotonic() + TIMEOUT
