@@ -22,9 +22,7 @@ typedef struct SocketChardev {
     SocketAddress *addr;
     bool server;
     bool nodelay;
-    int listen_fd;              /* -1 for a client */
-    SocketListener listener;    /* if there is one */
-    SocketFile *file;           /* of that socket, or NULL */
+    SocketListener listener;    /* closed for a client */
     int fd;                     /* -1: not connected */
 } SocketChardev;
 
@@ -55,9 +53,7 @@ static void socket_disconnected(Chardev *chr)
 
     close(s->fd);
     s->fd = -1;
-    if (s->server) {
-        socket_listener_switch(&s->listener, true);
-    }
+    socket_listener_switch(&s->listener, true);
 }
 
 static char *socket_filename(Chardev *chr)
@@ -74,7 +70,7 @@ static bool socket_wait(Chardev *chr, Error **errp)
 {
     SocketChardev *s = chr->opaque;
     g_autofree char *name = socket_filename(chr);
-    struct pollfd pfd = { .fd = s->listen_fd, .events = POLLIN };
+    struct pollfd pfd = { .fd = s->listener.fd, .events = POLLIN };
     int fd = -1;
 
     info_report("QEMU waiting for connection on: %s", name);
@@ -83,7 +79,7 @@ static bool socket_wait(Chardev *chr, Error **errp)
             error_setg(errp, "Interrupted while waiting for a connection");
             return false;
         }
-        fd = socket_accept(s->listen_fd);
+        fd = socket_accept(s->listener.fd);
         if (fd < 0 && errno != EAGAIN) {
             error_setg_errno(errp, errno, "Unable to accept connection");
             return false;
@@ -98,15 +94,13 @@ static bool socket_serve(Chardev *chr, bool wait, Error **errp)
     SocketChardev *s = chr->opaque;
     SocketAddress *local;
 
-    s->listen_fd = socket_listen(s->addr, BACKLOG, errp);
-    if (s->listen_fd < 0) {
+    if (!socket_listener_open(&s->listener, s->addr, BACKLOG, socket_incoming,
+                              chr, errp)) {
         return false;
     }
-    s->file = socket_listen_file(s->addr);
-    socket_listener_init(&s->listener, s->listen_fd, socket_incoming, chr);
     if (s->addr->type == SOCKET_ADDRESS_TYPE_INET) {
         /* The port may have been chosen by the system. */
-        local = socket_local_address(s->listen_fd, NULL);
+        local = socket_local_address(s->listener.fd, NULL);
         if (local) {
             qapi_free_SocketAddress(s->addr);
             s->addr = local;
@@ -126,11 +120,7 @@ static void socket_close(Chardev *chr)
     if (s->fd >= 0) {
         close(s->fd);
     }
-    if (s->listen_fd >= 0) {
-        socket_listener_switch(&s->listener, false);
-        socket_listen_cleanup(s->file);
-        close(s->listen_fd);
-    }
+    socket_listener_close(&s->listener);
     qapi_free_SocketAddress(s->addr);
     g_free(s);
     chr->opaque = NULL;
@@ -147,7 +137,7 @@ static bool socket_open(Chardev *chr, const ChardevBackend *backend,
     s->addr = socket_address_flatten(opts->addr);
     s->server = !opts->has_server || opts->server;
     s->nodelay = opts->has_nodelay && opts->nodelay;
-    s->listen_fd = s->fd = -1;
+    s->listener.fd = s->fd = -1;
     if (s->server) {
         if (!socket_serve(chr, wait, errp)) {
             socket_close(chr);

@@ -524,44 +524,6 @@ int socket_listen(const SocketAddress *addr, int backlog, Error **errp)
     }
 }
 
-struct SocketFile {
-    char *path;         /* from the root */
-    dev_t dev;
-    ino_t ino;
-};
-
-SocketFile *socket_listen_file(const SocketAddress *addr)
-{
-    SocketFile *file;
-    struct stat st;
-
-    if (addr->type != SOCKET_ADDRESS_TYPE_UNIX ||
-        (addr->u.q_unix.has_abstract && addr->u.q_unix.abstract) ||
-        lstat(addr->u.q_unix.path, &st) < 0) {
-        return NULL;
-    }
-    file = g_new(SocketFile, 1);
-    file->path = g_canonicalize_filename(addr->u.q_unix.path, NULL);
-    file->dev = st.st_dev;
-    file->ino = st.st_ino;
-    return file;
-}
-
-void socket_listen_cleanup(SocketFile *file)
-{
-    struct stat st;
-
-    if (!file) {
-        return;
-    }
-    if (lstat(file->path, &st) == 0 && st.st_dev == file->dev &&
-        st.st_ino == file->ino) {
-        unlink(file->path);
-    }
-    g_free(file->path);
-    g_free(file);
-}
-
 int socket_connect(const SocketAddress *addr, Error **errp)
 {
     switch (addr->type) {

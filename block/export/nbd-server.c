@@ -14,13 +14,11 @@
 #include "objects/authz.h"
 #include "objects/tls-creds.h"
 #include "sockets/listener.h"
-#include "sockets/sockets.h"
 #include "util/aio.h"
 
 #define BACKLOG 1024
 
 typedef struct NBDServer {
-    SocketFile *file;           /* of the listening socket, or NULL */
     UserObject *creds;          /* NULL: no TLS; a use of it */
     UserObject *authz;          /* NULL: whoever has a certificate; a use */
     SocketListener listener;    /* its fd is -1 when the server ends */
@@ -152,19 +150,7 @@ static bool is_full(void)
 
 static void update_listening(void)
 {
-    if (server->listener.fd >= 0) {
-        socket_listener_switch(&server->listener, !is_full());
-    }
-}
-
-static void stop_listening(void)
-{
-    int fd = server->listener.fd;
-
-    socket_listener_switch(&server->listener, false);
-    socket_listen_cleanup(server->file);
-    close(fd);
-    server->listener.fd = -1;
+    socket_listener_switch(&server->listener, !is_full());
 }
 
 /* --- life --- */
@@ -196,29 +182,25 @@ static bool use_tls(const NBDServerConfig *config, UserObject **creds,
 
 bool nbd_server_start(const NBDServerConfig *config, Error **errp)
 {
-    UserObject *creds = NULL, *authz = NULL;
-    int fd = -1;
+    NBDServer *s;
 
     if (server) {
         error_setg(errp, "NBD server already running");
         return false;
     }
-    if (use_tls(config, &creds, &authz, errp)) {
-        fd = socket_listen(config->addr, BACKLOG, errp);
-    }
-    if (fd < 0) {
-        user_object_unuse(authz);
-        user_object_unuse(creds);
+    s = g_new0(NBDServer, 1);
+    if (!use_tls(config, &s->creds, &s->authz, errp) ||
+        !socket_listener_open(&s->listener, config->addr, BACKLOG,
+                              client_begin, NULL, errp)) {
+        user_object_unuse(s->authz);
+        user_object_unuse(s->creds);
+        g_free(s);
         return false;
     }
-    server = g_new0(NBDServer, 1);
-    server->file = socket_listen_file(config->addr);
-    server->creds = creds;
-    server->authz = authz;
-    socket_listener_init(&server->listener, fd, client_begin, NULL);
-    server->max_connections = config->max_connections;
-    server->handshake_secs = config->handshake_secs;
-    QTAILQ_INIT(&server->clients);
+    s->max_connections = config->max_connections;
+    s->handshake_secs = config->handshake_secs;
+    QTAILQ_INIT(&s->clients);
+    server = s;
     update_listening();
     return true;
 }
@@ -262,7 +244,7 @@ void nbd_server_stop(void)
     if (!server) {
         return;
     }
-    stop_listening();
+    socket_listener_close(&server->listener);
     blk_exp_close_all_type(BLOCK_EXPORT_TYPE_NBD);
     QTAILQ_FOREACH(client, &server->clients, next) {
         nbd_client_disconnect(client);      /* those in their handshake */

@@ -11,7 +11,6 @@
 #include "block/export/vhost-user.h"
 #include "block/export/virtio-blk.h"
 #include "sockets/listener.h"
-#include "sockets/sockets.h"
 #include "util/fd.h"
 
 #define DEFAULT_BLOCK_SIZE 512
@@ -25,7 +24,6 @@ typedef struct VhostUserBlkExport {
     BlockExport common;
     VirtioBlk dev;
     VhostUser *vu;
-    SocketFile *file;       /* of the listening socket, or NULL */
 
     /* Main thread. */
     SocketListener listener;
@@ -105,9 +103,7 @@ static void coroutine_fn serve(void *opaque)
     }
     qemu_close(e->sock);
     e->sock = -1;
-    if (e->listener.fd >= 0) {
-        socket_listener_switch(&e->listener, true);
-    }
+    socket_listener_switch(&e->listener, true);
     blk_exp_unref(&e->common);
 }
 
@@ -120,16 +116,6 @@ static void on_connect(void *opaque, int fd)
     blk_exp_ref(&e->common);
     virtio_blk_connect(&e->dev);
     aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(serve, e));
-}
-
-static void stop_listening(VhostUserBlkExport *e)
-{
-    if (e->listener.fd >= 0) {
-        socket_listener_switch(&e->listener, false);
-        socket_listen_cleanup(e->file);
-        qemu_close(e->listener.fd);
-        e->listener.fd = -1;
-    }
 }
 
 /* --- the export --- */
@@ -174,19 +160,16 @@ static bool vhost_user_blk_create(BlockExport *exp,
     VhostUserBlkExport *e = container_of(exp, VhostUserBlkExport, common);
     const BlockExportOptionsVhostUserBlk *o = &options->u.vhost_user_blk;
     g_autofree AioContext **ctx = NULL;
-    int fd;
 
     e->sock = -1;
     if (!take_options(e, o, errp)) {
         return false;
     }
-    fd = socket_listen(o->addr, BACKLOG, errp);
-    if (fd < 0) {
+    if (!socket_listener_open(&e->listener, o->addr, BACKLOG, on_connect, e,
+                              errp)) {
         g_free(e->dev.serial);
         return false;
     }
-    socket_listener_init(&e->listener, fd, on_connect, e);
-    e->file = socket_listen_file(o->addr);
     ctx = g_new(AioContext *, e->dev.num_queues);
     for (unsigned i = 0; i < e->dev.num_queues; i++) {
         ctx[i] = blk_exp_thread_ctx(exp, i);
@@ -201,7 +184,7 @@ static void vhost_user_blk_request_shutdown(BlockExport *exp)
 {
     VhostUserBlkExport *e = container_of(exp, VhostUserBlkExport, common);
 
-    stop_listening(e);
+    socket_listener_close(&e->listener);
     if (e->sock >= 0) {
         shutdown(e->sock, SHUT_RDWR);
     }

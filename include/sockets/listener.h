@@ -9,10 +9,15 @@
 #define SOCKETS_LISTENER_H
 
 #include "util/osdep.h"
+#include "util/error.h"
 #include "util/timer.h"
+#include "qapi/qapi-types.h"
+
+typedef struct SocketFile SocketFile;
 
 typedef struct SocketListener {
-    int fd;
+    int fd;             /* -1: closed */
+    SocketFile *file;   /* or NULL */
     bool on;
     QEMUTimer pause;
     void (*incoming)(void *opaque, int fd);
@@ -20,14 +25,18 @@ typedef struct SocketListener {
 } SocketListener;
 
 /*
- * For the listening socket @fd, which becomes non-blocking and stays the caller's.
- * @incoming gets each connection, non-blocking and the callee's; it may switch
- * the listener off. It is off at first.
+ * Listens at @addr, see socket_listen(). @incoming gets each connection,
+ * non-blocking and the callee's; it may switch the listener off. It is off at
+ * first. False with @errp: it is closed.
  */
-void socket_listener_init(SocketListener *l, int fd,
+bool socket_listener_open(SocketListener *l, const SocketAddress *addr,
+                          int backlog,
                           void (*incoming)(void *opaque, int fd),
-                          void *opaque);
-/* Off: clients wait in the queue of the socket. At the end, too. */
+                          void *opaque, Error **errp);
+/* Off: clients wait in the queue of the socket. Nothing if it is closed. */
 void socket_listener_switch(SocketListener *l, bool on);
+/* Its file goes, unless somebody has put another one in its place. Nothing if it
+ * is closed. */
+void socket_listener_close(SocketListener *l);
 
 #endif

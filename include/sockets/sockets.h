@@ -20,13 +20,6 @@
  * socket_local_address() which one it became.
  */
 int socket_listen(const SocketAddress *addr, int backlog, Error **errp);
-/* The file that a listener at @addr has just made; the process may leave its
- * directory. NULL if it has none. For socket_listen_cleanup(). */
-typedef struct SocketFile SocketFile;
-SocketFile *socket_listen_file(const SocketAddress *addr);
-/* Removes @file, unless somebody has put another one in its place, and frees it.
- * NULL is fine. */
-void socket_listen_cleanup(SocketFile *file);
 /* A connected stream socket, or -1 with @errp. */
 int socket_connect(const SocketAddress *addr, Error **errp);
 
