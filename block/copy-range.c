@@ -12,11 +12,6 @@
 #include "block/io-internal.h"
 #include "block/tracked-request.h"
 
-static bool is_aligned(BlockDriverState *bs, int64_t offset, int64_t bytes)
-{
-    return !((offset | bytes) & (bs->bl.request_alignment - 1));
-}
-
 static int check_side(BdrvChild *child, int64_t offset, int64_t bytes)
 {
     if (!child || !child->bs || !child->bs->drv) {
@@ -40,7 +35,7 @@ int coroutine_fn bdrv_co_copy_range_from(BdrvChild *src, int64_t src_offset,
     }
     bs = src->bs;
     if (!bs->drv->bdrv_co_copy_range_from || bs->encrypted ||
-        !is_aligned(bs, src_offset, bytes)) {
+        !bdrv_is_aligned(bs, src_offset, bytes)) {
         return -ENOTSUP;
     }
     bdrv_inc_in_flight(bs);
@@ -71,7 +66,7 @@ int coroutine_fn bdrv_co_copy_range_to(BdrvChild *src, int64_t src_offset,
     }
     bs = dst->bs;
     if (!bs->drv->bdrv_co_copy_range_to || bs->encrypted ||
-        !is_aligned(bs, dst_offset, bytes)) {
+        !bdrv_is_aligned(bs, dst_offset, bytes)) {
         return -ENOTSUP;
     }
     bdrv_inc_in_flight(bs);

@@ -159,7 +159,7 @@ int coroutine_fn bdrv_driver_preadv(BlockDriverState *bs, int64_t offset,
 {
     int64_t max = bdrv_driver_max_transfer(bs);
 
-    assert(!((offset | bytes) & (bs->bl.request_alignment - 1)));
+    assert(bdrv_is_aligned(bs, offset, bytes));
     if (unlikely(!bs->drv->bdrv_co_preadv)) {
         return -ENOTSUP;
     }
@@ -198,7 +198,7 @@ int coroutine_fn bdrv_driver_pwritev(BlockDriverState *bs, int64_t offset,
     int64_t max;
     int ret = write_limit(bs, bytes, flags, &max);
 
-    assert(!((offset | bytes) & (bs->bl.request_alignment - 1)));
+    assert(bdrv_is_aligned(bs, offset, bytes));
     if (unlikely(ret < 0)) {
         return ret;
     }

@@ -26,6 +26,13 @@ int bdrv_check_request(int64_t offset, int64_t bytes);
 int bdrv_check_qiov_request(int64_t offset, int64_t bytes,
                             const QEMUIOVector *qiov, size_t qiov_offset);
 
+/* Whether the driver can be given the range as it is. */
+static inline bool bdrv_is_aligned(BlockDriverState *bs, int64_t offset,
+                                   int64_t bytes)
+{
+    return !((offset | bytes) & (bs->bl.request_alignment - 1));
+}
+
 /*
  * Before and after a request @req changes the node, with all waiting done.
  * prepare refuses read-only nodes (-EPERM) and ends beyond the node's for

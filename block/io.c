@@ -191,12 +191,6 @@ typedef struct Padding {
     QEMUIOVector qiov;  /* the widened request */
 } Padding;
 
-static inline bool is_aligned(BlockDriverState *bs, int64_t offset,
-                              int64_t bytes)
-{
-    return !((offset | bytes) & (bs->bl.request_alignment - 1));
-}
-
 static int padding_init(Padding *pad, BlockDriverState *bs, int64_t offset,
                         int64_t bytes, QEMUIOVector *qiov, size_t qiov_offset)
 {
@@ -396,7 +390,7 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset,
 
     bdrv_inc_in_flight(bs);
     tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_READ);
-    if (likely(is_aligned(bs, offset, bytes))) {
+    if (likely(bdrv_is_aligned(bs, offset, bytes))) {
         ret = read_tracked(child, &req, offset, bytes, qiov, qiov_offset,
                            flags);
     } else {
@@ -519,7 +513,7 @@ int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset,
 
     bdrv_inc_in_flight(bs);
     tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_WRITE);
-    if (likely(is_aligned(bs, offset, bytes))) {
+    if (likely(bdrv_is_aligned(bs, offset, bytes))) {
         ret = bdrv_co_wait_turn(&req, flags, false);
         if (likely(ret >= 0)) {
             ret = write_aligned(child, &req, offset, bytes, qiov, qiov_offset,

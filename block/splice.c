@@ -12,12 +12,6 @@
 #include "block/io-internal.h"
 #include "block/tracked-request.h"
 
-static bool can_splice(BlockDriverState *bs, int64_t offset, int64_t bytes)
-{
-    return bs->drv->bdrv_co_splice && !bs->encrypted &&
-           !((offset | bytes) & (bs->bl.request_alignment - 1));
-}
-
 int coroutine_fn bdrv_co_splice(BdrvChild *child, int64_t offset,
                                 int64_t bytes, int pipe)
 {
@@ -32,7 +26,8 @@ int coroutine_fn bdrv_co_splice(BdrvChild *child, int64_t offset,
     if (ret < 0) {
         return ret;
     }
-    if (!can_splice(bs, offset, bytes)) {
+    if (!bs->drv->bdrv_co_splice || bs->encrypted ||
+        !bdrv_is_aligned(bs, offset, bytes)) {
         return -ENOTSUP;
     }
     bdrv_inc_in_flight(bs);

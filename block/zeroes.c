@@ -110,7 +110,7 @@ int coroutine_fn bdrv_driver_pwrite_zeroes(BlockDriverState *bs,
     };
     int ret = 0;
 
-    assert(!((offset | bytes) & (bs->bl.request_alignment - 1)));
+    assert(bdrv_is_aligned(bs, offset, bytes));
     if (!(bs->open_flags & BDRV_O_UNMAP)) {
         z.flags &= ~BDRV_REQ_MAY_UNMAP;
     }
