@@ -3,6 +3,7 @@
 #include "util/osdep.h"
 #include <fcntl.h>
 #include "util/cutils.h"
+#include "util/fd.h"
 #include "util/fdset.h"
 #include "util/filelock.h"
 
@@ -202,14 +203,17 @@ static int duplicate(FdsetMember *m, int flags)
     return fd;
 }
 
-/* The file once more, with locks of its own, if this process may open it. */
+/* The file once more, if this process may open it. It may be a FIFO, which would
+ * wait for its other end. */
 static int open_again(const FdsetMember *m, int flags)
 {
-    char path[32];
-    int fd;
+    int fd = qemu_open_again(m->fd, (flags & (O_ACCMODE | O_DIRECT)) |
+                                    O_NONBLOCK);
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
-    fd = open(path, (flags & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC);
+    if (fd >= 0 && fcntl(fd, F_SETFL, flags & O_DIRECT) < 0) {
+        close(fd);
+        fd = -1;
+    }
     return fd < 0 ? -EBUSY : fd;
 }
 

@@ -43,6 +43,16 @@ int qemu_create(const char *name, int flags, mode_t mode, Error **errp)
     return open_cloexec(name, flags | O_CREAT, mode, errp);
 }
 
+int qemu_open_again(int fd, int flags)
+{
+    char path[32];
+    int again;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    again = RETRY_ON_EINTR(open(path, flags | O_CLOEXEC));
+    return again < 0 ? -errno : again;
+}
+
 int qemu_close(int fd)
 {
     int ret;

@@ -42,16 +42,6 @@ int file_check_writable(int fd, int fd_flags, Error **errp)
     return 0;
 }
 
-static int open_own_fd(BDRVFileState *s, int fd_flags)
-{
-    char path[32];
-    int fd;
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
-    fd = RETRY_ON_EINTR(open(path, fd_flags | O_CLOEXEC));
-    return fd < 0 ? -errno : fd;
-}
-
 static bool is_same_file(BDRVFileState *s, int fd)
 {
     struct stat st;
@@ -76,7 +66,7 @@ static int open_by_name_again(BDRVFileState *s, int fd_flags)
 int file_open_again(BDRVFileState *s, int fd_flags, Error **errp)
 {
     int fd = s->in_set ? fdset_open(s->set, fd_flags)
-                       : open_own_fd(s, fd_flags);
+                       : qemu_open_again(s->fd, fd_flags);
     int ret;
 
     if (!s->in_set && (fd == -ENOENT || fd == -ENOTDIR)) {

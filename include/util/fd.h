@@ -23,6 +23,13 @@ int qemu_open(const char *name, int flags, Error **errp);
 /* The same with O_CREAT, and @mode for a file that does not exist. */
 int qemu_create(const char *name, int flags, mode_t mode, Error **errp);
 
+/*
+ * Open the file of @fd once more, whatever its name is now: with a position and
+ * locks of its own.  @flags as for open(2); O_CLOEXEC is always added.  -errno if
+ * that fails, as for a user who may not open it.
+ */
+int qemu_open_again(int fd, int flags);
+
 /* Close @fd.  0, or -1 with errno set; the descriptor is gone either way. */
 int qemu_close(int fd);
 

@@ -311,6 +311,26 @@ static void test_set_in_use(void)
     unlink(path);
 }
 
+/* Nobody waits for the other end of a FIFO. */
+static void test_set_fifo(void)
+{
+    g_autofree char *path = tmp_path();
+    int first, second;
+
+    unlink(path);
+    g_assert_cmpint(mkfifo(path, 0600), ==, 0);
+    add(8, path, O_RDONLY | O_NONBLOCK);
+    first = fdset_open(8, O_RDONLY);
+    g_assert_cmpint(first, >=, 0);
+    second = fdset_open(8, O_RDONLY);
+    g_assert_cmpint(second, >=, 0);
+    g_assert_cmpint(fcntl(second, F_GETFL) & O_NONBLOCK, ==, 0);
+    qemu_close(second);
+    qemu_close(first);
+    g_assert_true(fdset_remove(8, -1));
+    unlink(path);
+}
+
 /* Locks of a duplicate go with it, and no others. */
 static void test_set_locks(void)
 {
@@ -351,6 +371,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fd/set/members", test_set_members);
     g_test_add_func("/fd/set/open", test_set_open);
     g_test_add_func("/fd/set/in-use", test_set_in_use);
+    g_test_add_func("/fd/set/fifo", test_set_fifo);
     g_test_add_func("/fd/set/locks", test_set_locks);
     return g_test_run();
 }
